@@ -1,0 +1,1 @@
+"""One file per console command: parse, call, print. No logic."""

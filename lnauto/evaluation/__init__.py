@@ -1,0 +1,1 @@
+"""Matching and metrics, for masks, nodes and patients."""

@@ -1,0 +1,1 @@
+"""Sliding window and export: used by trainers for validation, and by prediction."""

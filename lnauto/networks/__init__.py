@@ -1,0 +1,1 @@
+"""Networks, and what one training step of each costs."""

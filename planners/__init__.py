@@ -1,0 +1,1 @@
+"""What decides: evidence, strategy, budget, plan."""

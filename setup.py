@@ -1,0 +1,56 @@
+"""Packaging: `planners/` and `trainers/` lie beside `lnauto/` and install as `lnauto.planners` and `lnauto.trainers`."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+WINGS = ("planners", "trainers")
+
+version = re.search(r'__version__ = "(.+?)"', (HERE / "lnauto/__init__.py").read_text()).group(1)
+
+# The relative links lnauto/planners and lnauto/trainers serve Python and mypy started in the repository root; what is
+# installed comes from the folders themselves, so that a checkout without links (Windows) installs too.
+packages = [
+    name
+    for name in find_packages(include=["lnauto", "lnauto.*"])
+    if not name.startswith(tuple(f"lnauto.{wing}" for wing in WINGS))
+]
+for wing in WINGS:
+    packages += [f"lnauto.{wing}", *(f"lnauto.{wing}.{name}" for name in find_packages(wing))]
+
+COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "make_phantom", "demo", "doctor")
+
+setup(
+    name="lnauto",
+    version=version,
+    description="Self-configuring segmentation of lymph nodes, on nnU-Net v2",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=packages,
+    package_dir={"lnauto": "lnauto", **{f"lnauto.{wing}": wing for wing in WINGS}},
+    package_data={"lnauto": ["py.typed"]},
+    install_requires=[
+        "torch>=2.4,!=2.9.*",  # nnU-Net excludes 2.9, whose 3D convolutions under autocast are slow
+        "nnunetv2>=2.8.1,<2.9",  # what lnauto relies on inside it is checked by tests/test_compat.py
+        "batchgenerators>=0.25.5",
+        "batchgeneratorsv2>=0.3.6",
+        "acvl-utils>=0.2.3,<0.3",
+        "SimpleITK>=2.3",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pandas>=2.1",
+        "scikit-learn>=1.3",
+        "connected-components-3d>=3.12",
+        "matplotlib>=3.8",
+        "psutil>=5.9",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13"],
+    },
+    entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},
+)

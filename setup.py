@@ -32,7 +32,7 @@ setup(
     python_requires=">=3.10",
     packages=packages,
     package_dir={"lnauto": "lnauto", **{f"lnauto.{wing}": wing for wing in WINGS}},
-    package_data={"lnauto": ["py.typed"]},
+    package_data={"lnauto": ["py.typed", "ext_trainer/*.py"]},  # ext_trainer is a folder for nnU-Net to search, no package
     install_requires=[
         "torch>=2.4,!=2.9.*",  # nnU-Net excludes 2.9, whose 3D convolutions under autocast are slow
         "nnunetv2>=2.8.1,<2.9",  # what lnauto relies on inside it is checked by tests/test_compat.py

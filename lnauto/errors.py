@@ -36,7 +36,7 @@ class InputError(LnautoError):
         return cls([Problem(what, str(where), remedy)])
 
 
-class CasesFailed(LnautoError):
+class CasesFailedError(LnautoError):
     """Some cases failed, the others are done."""
 
     exit_code = 3

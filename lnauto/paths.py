@@ -57,9 +57,13 @@ def find_dataset(identifier: str | int, *folders: Path) -> str:
     where = " or ".join(str(folder) for folder in folders)
     if hits:
         raise InputError.of(
-            f"number {wanted} belongs to several data sets ({', '.join(hits)})", where, "name the one you mean in full, or rename the others"
+            f"number {wanted} belongs to several data sets ({', '.join(hits)})",
+            where,
+            "name the one you mean in full, or rename the others",
         )
     known = ", ".join(names) if names else "none"
     raise InputError.of(
-        f"there is no data set {wanted} (there: {known})", where, "put it there as DatasetNNN_Name, or set nnUNet_raw to where your data sets are"
+        f"there is no data set {wanted} (there: {known})",
+        where,
+        "put it there as DatasetNNN_Name, or set nnUNet_raw to where your data sets are",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,29 @@ def make_parser(description: str, **options: object) -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="say only what went wrong")
     parser.add_argument("--version", action="version", version=f"lnauto {__version__}")
     return parser
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="where to compute (default: the best there is)")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A whole number from `least` on; for argparse."""
+
+    def whole(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        return int(text)
+
+    return whole
+
+
+def minutes(text: str) -> float:
+    """A time such as `30min`, `2h` or `90s`, in minutes; for argparse."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|min|m|h)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 30min, 2h or 90s")
+    return float(match[1]) * {"s": 1 / 60, "sec": 1 / 60, "h": 60}.get(match[2], 1)
 
 
 def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], None], argv: Sequence[str] | None) -> int:

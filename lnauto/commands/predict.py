@@ -1,0 +1,63 @@
+"""`lnauto_predict -i scans -o out`"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from lnauto.commands.common import add_device, make_parser, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser("Segment lymph nodes in scans with a trained model.")
+    parser.add_argument("-i", "--input", required=True, type=Path, help="folder of scans (CASE_0000.nii.gz ...), or one scan")
+    parser.add_argument("-o", "--output", required=True, type=Path, help="folder for the masks and the node table")
+    parser.add_argument(
+        "-d", "--dataset", help="number or name of the data set whose model to use (default: the only model there is)"
+    )
+    parser.add_argument("-m", "--model", type=Path, help="model folder, such as .../LNTrainer__lnautoPlans__3d_fullres")
+    parser.add_argument("-c", "--configuration", help="configuration of the model, where there are several")
+    parser.add_argument("-tr", "--trainer", help="trainer of the model, where there are several")
+    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all that are trained)")
+    parser.add_argument(
+        "--tta", choices=("none", "fast", "full"), help="mirrored copies to average: none, left-right, all (default: the plan's)"
+    )
+    parser.add_argument(
+        "--overlap", type=_share, metavar="SHARE", help="how far tiles overlap, from 0 to below 1 (default: the plan's)"
+    )
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="make masks anew that are there already")
+    add_device(parser)
+    return run(parser, _act, argv)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to below 1")
+    return value
+
+
+def _act(arguments: argparse.Namespace) -> None:
+    from lnauto.workflow.predict import Request, predict
+
+    request = Request(
+        dataset=arguments.dataset,
+        model=arguments.model,
+        configuration=arguments.configuration,
+        trainer=arguments.trainer,
+        folds=arguments.folds,
+        device=arguments.device,
+        precision=arguments.precision,
+        tta=arguments.tta,
+        overlap=arguments.overlap,
+        overwrite=arguments.overwrite,
+        quiet=arguments.quiet,
+    )
+    predict(arguments.input, arguments.output, request)

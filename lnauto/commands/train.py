@@ -1,0 +1,63 @@
+"""`lnauto_train 501 0`"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from lnauto.commands.common import add_device, at_least, make_parser, minutes, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser("Train what the plan chose.")
+    parser.add_argument("dataset", metavar="DATASET", help="number or full name of the data set, such as 501")
+    parser.add_argument(
+        "folds",
+        metavar="FOLD",
+        nargs="+",
+        help="fold number or numbers; `cv` for every fold and the pooled table; `all` for one model on every case",
+    )
+    parser.add_argument("-c", "--configuration", default="3d_fullres", help="configuration of the plan (default: %(default)s)")
+    parser.add_argument("-tr", "--trainer", help="train with this trainer instead of the plan's")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--budget", type=minutes, metavar="TIME", help="time for the whole command, validation included, such as 10min"
+    )
+    length.add_argument("--epochs", type=at_least(1), metavar="N", help="train for so many epochs")
+    length.add_argument("--iterations", type=at_least(1), metavar="N", help="train for so many iterations")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of weights and batches (default: %(default)s)")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=at_least(0),
+        metavar="N",
+        help="processes that make batches (default: one on a CPU, most cores for a GPU)",
+    )
+    parser.add_argument("--continue", dest="proceed", action="store_true", help="go on with a training that was stopped")
+    parser.add_argument("--overwrite", action="store_true", help="start anew even if there is a training already")
+    add_device(parser)
+    return run(parser, _act, argv)
+
+
+def _act(arguments: argparse.Namespace) -> None:
+    from lnauto.workflow.train import Request, train
+
+    request = Request(
+        configuration=arguments.configuration,
+        minutes=arguments.budget,
+        epochs=arguments.epochs,
+        iterations=arguments.iterations,
+        seed=arguments.seed,
+        device=arguments.device,
+        precision=arguments.precision,
+        trainer=arguments.trainer,
+        workers=arguments.workers,
+        proceed=arguments.proceed,
+        overwrite=arguments.overwrite,
+        quiet=arguments.quiet,
+    )
+    model = train(arguments.dataset, arguments.folds, request)
+    if not arguments.quiet:
+        print(f"The model is in {model}")

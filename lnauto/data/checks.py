@@ -1,0 +1,399 @@
+"""Is the data set fit to work with? Every file is opened once, and all that is wrong with it is told together."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import math
+import re
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import SimpleITK
+from tqdm import tqdm
+
+from lnauto.data.raw import Case, RawDataset, shown, survey
+from lnauto.errors import InputError, Problem
+from lnauto.files import write_json, write_text
+
+log = logging.getLogger(__name__)
+
+SPACING_RELATIVE = 1e-3  # 500 voxels along an axis then end within half a voxel of each other
+DIRECTION_COSINE = 1e-3  # the same half voxel, 500 voxels away from the origin
+ORIGIN_VOXELS = 0.1  # headers round to 1e-4 mm, DICOM-SEG frames lie up to 0.05 mm off their slices: neither moves a mask
+MOST_LINES = 50  # more go to a file
+MOST_VALUES = 1000  # of a label's values; only what is no label image at all has more
+SAVE_EVERY_SECONDS = 10.0
+CACHE_VERSION = 1  # to be raised when `FileFacts` or what is measured for it changes
+CHUNK = 1 << 20
+NIFTI_FLOATS = {16: 4, 64: 8}  # NIfTI's codes for types that can be NaN, and their bytes
+
+
+class _UnreadableError(Exception):
+    """The file is no intact image; the text says why."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the checks need to know of one file; axes in SimpleITK's order, x first."""
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+    components: int
+    not_finite: int = 0
+    lowest: float | None = None
+    highest: float | None = None
+    values: tuple[int, ...] = ()  # of a label: its whole numbers, ascending
+    fractions: tuple[float, ...] = ()  # of a label: a few of the values that are no whole numbers
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> FileFacts:
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        return cls(**values)
+
+    @property
+    def is_volume(self) -> bool:
+        return len(self.size) == 3 and min(self.size) > 1 and self.components == 1
+
+    @property
+    def has_spacing(self) -> bool:
+        return all(math.isfinite(side) and side > 0 for side in self.spacing)
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the checks came to know of a sound data set."""
+
+    cases: int
+    annotated: int
+    label_values: dict[str, tuple[int, ...]]  # per annotated case: the values in its label file
+    empty_labels: tuple[str, ...]  # annotated cases without foreground
+    files_read: int
+    files_remembered: int  # not read again, because nothing changed since an earlier check
+
+
+def read_and_check(folder: Path, **options: Any) -> tuple[RawDataset, DatasetFacts]:
+    """Read a data set and `check` it with these options; faults of its layout and of its files are told together."""
+    dataset, problems = survey(folder)
+    if dataset is None:
+        raise InputError(problems)
+    return dataset, check(dataset, known_problems=problems, **options)
+
+
+def check(
+    dataset: RawDataset,
+    *,
+    progress: bool = True,
+    workers: int = 1,
+    cache: Path | None = None,
+    known_problems: Sequence[Problem] = (),
+) -> DatasetFacts:
+    """Open every training file once; raise `InputError` with everything that is wrong, `known_problems` first.
+
+    `workers` are threads (SimpleITK lets go of Python's lock); each holds one file at a time. `cache` is a file that
+    remembers what was found, so that only new and changed files are read again, and beside which `problems.txt` is
+    written where there are too many to show.
+    """
+    problems = list(known_problems)
+    values: dict[str, tuple[int, ...] | None] = {}
+    memory = _Memory(cache)
+    with _quiet_itk(), memory.saved():
+        for case, found, label_values in _look_at_cases(dataset, memory, progress, workers):
+            problems += found
+            if case.label is not None:
+                values[case.name] = label_values
+    background = {0, dataset.ignore_label}
+    empty = tuple(name for name, found in values.items() if found is not None and not set(found) - background)
+    if values and len(empty) == len(values) and dataset.labels and dataset.annotation != "patient":
+        what = f"no label holds any foreground ({len(empty)} of {len(values)} are empty)"
+        problems.append(Problem(what, dataset.name, 'draw nodes in at least one case, or declare "annotation": "patient"'))
+    if problems:
+        raise InputError(_at_most(problems, dataset.name, cache))
+    sound = {name: found for name, found in values.items() if found is not None}
+    return DatasetFacts(len(dataset.cases), len(sound), sound, empty, len(memory.read), len(memory.remembered))
+
+
+def _at_most(problems: list[Problem], where: str, cache: Path | None) -> list[Problem]:
+    """As many as one can take in; all of them where there is no place for the full list."""
+    if len(problems) <= MOST_LINES or cache is None:
+        return problems
+    full = cache.with_name("problems.txt")
+    write_text(full, "".join(f"{problem}\n" for problem in problems))
+    rest = f"there are more problems than these ({len(problems)} in all)"
+    return [*problems[:MOST_LINES], Problem(rest, where, f"see {full} for all of them")]
+
+
+Look = tuple[Case, list[Problem], tuple[int, ...] | None]
+
+
+def _look_at_cases(dataset: RawDataset, memory: _Memory, progress: bool, workers: int) -> Iterator[Look]:
+    def look(case: Case) -> Look:
+        return _look_at_case(dataset, case, memory)
+
+    bar = tqdm(total=len(dataset.cases), desc="Checking", unit="case", delay=2, disable=None if progress else True)
+    pool = ThreadPoolExecutor(max(workers, 1))
+    try:
+        for looked in pool.map(look, dataset.cases):
+            bar.update()
+            memory.save_now_and_then()
+            yield looked
+    finally:
+        bar.close()
+        pool.shutdown(cancel_futures=True)  # else an interrupted check would go on to its end
+
+
+def _look_at_case(dataset: RawDataset, case: Case, memory: _Memory) -> Look:
+    """A case's problems, and its label's values (None: no label, or it cannot be read)."""
+    problems: list[Problem] = []
+    opened: list[tuple[str, FileFacts]] = []
+    channels = [f"channel {number:04d} ({name})" for number, name in enumerate(dataset.channel_names.values())]
+    names = channels if len(channels) > 1 and len(case.images) == len(channels) else ["image"] * len(case.images)
+    files = [*zip(case.images, names, strict=True), *([(case.label, "label")] if case.label else [])]
+    values = None
+    for path, noun in files:
+        where = shown(path, dataset.folder)
+        try:
+            facts = memory.facts(path, is_label=noun == "label")
+        except _UnreadableError as error:
+            problems.append(Problem(f"the file cannot be read ({error})", where, "replace it with an intact copy"))
+            continue
+        opened.append((noun, facts))
+        faults = [*_shape_faults(facts, noun), *(_label_faults(facts, dataset) if noun == "label" else _image_faults(facts))]
+        problems += [Problem(what, where, remedy) for what, remedy in faults]
+        values = facts.values if noun == "label" else values
+    comparable = [(noun, facts) for noun, facts in opened if facts.is_volume and facts.has_spacing]
+    for noun, facts in comparable[1:] if comparable and comparable[0][0] != "label" else []:
+        problems += [Problem(what, f"case {case.name}", remedy) for what, remedy in _differences(*comparable[0], noun, facts)]
+    return case, problems, values
+
+
+Faults = Iterator[tuple[str, str]]  # what is wrong, what to do about it
+
+
+def _shape_faults(facts: FileFacts, noun: str) -> Faults:
+    one_per = "save one volume (3D, one value per voxel) per file"
+    if len(facts.size) != 3:
+        yield f"the {noun} has {len(facts.size)} dimensions ({_times(facts.size)})", one_per
+    elif min(facts.size) == 1:
+        yield f"the {noun} is a single slice ({_times(facts.size)} voxels)", one_per
+    if facts.components != 1:
+        yield f"the {noun} holds {facts.components} values per voxel", one_per
+    if not facts.has_spacing:
+        yield f"the {noun} has a spacing of {_times(facts.spacing)} mm", "write the true spacing into its header"
+
+
+def _image_faults(facts: FileFacts) -> Faults:
+    if facts.not_finite:
+        voxels = "1 voxel that is" if facts.not_finite == 1 else f"{facts.not_finite} voxels that are"
+        yield f"the image holds {voxels} NaN or infinite", "replace them, for example by the value of air"
+    elif facts.lowest is not None and facts.lowest == facts.highest:
+        yield f"the image is constant (every voxel is {facts.lowest:g})", "replace it, or leave the case out"
+
+
+def _label_faults(facts: FileFacts, dataset: RawDataset) -> Faults:
+    if facts.not_finite:
+        yield f"the label holds NaN or infinity ({facts.not_finite} voxels)", "give those voxels a label"
+    if facts.fractions:
+        some = ", ".join(f"{value:g}" for value in facts.fractions)
+        yield f"the label holds values that are no whole numbers ({some})", "save it as whole numbers, without interpolation"
+    ignore = dataset.ignore_label
+    allowed = {0, *dataset.foreground_labels, *([] if ignore is None else [ignore])}
+    numbers_nodes = dataset.instances and ignore is None  # any number is a node's
+    strange = [value for value in facts.values if value not in allowed and not (numbers_nodes and value > 0)]
+    if strange and dataset.labels:
+        some = ", ".join(map(str, strange[:5])) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
+        declared = ", ".join(map(str, sorted(allowed)))
+        yield f"the label holds {some}, but dataset.json declares only {declared}", 'add it to "labels", or correct the mask'
+
+
+def _differences(first: str, a: FileFacts, second: str, b: FileFacts) -> Faults:
+    if second == "label":
+        first, second, remedy = "the image", "its label", "draw or resample the label on the image's grid"
+    else:
+        remedy = "resample the channels to one grid"
+    if a.size != b.size:
+        yield f"{first} is {_times(a.size)} voxels but {second} is {_times(b.size)}", remedy
+    if not np.allclose(a.spacing, b.spacing, rtol=SPACING_RELATIVE, atol=0):
+        yield f"{first} has a spacing of {_times(a.spacing)} mm but {second} {_times(b.spacing)}", remedy
+    axes = np.reshape(a.direction, (3, 3))
+    shift = axes.T @ np.subtract(b.origin, a.origin) / a.spacing  # in voxels, along the image's own axes
+    if not np.all(np.abs(shift) <= ORIGIN_VOXELS):
+        yield f"{first} has its origin at ({_listed(a.origin)}) mm but {second} at ({_listed(b.origin)})", remedy
+    if not np.allclose(a.direction, b.direction, rtol=0, atol=DIRECTION_COSINE):
+        yield f"{first} has the direction ({_matrix(a.direction)}) but {second} ({_matrix(b.direction)})", remedy
+
+
+def _times(numbers: Sequence[float]) -> str:
+    return "x".join(f"{number:g}" for number in numbers)
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number + 0.0:g}" for number in numbers)  # adding zero takes the sign off -0
+
+
+def _matrix(numbers: Sequence[float]) -> str:
+    return "; ".join(" ".join(f"{round(number, 4) + 0.0:g}" for number in row) for row in np.reshape(numbers, (3, 3)))
+
+
+def read_facts(path: Path, is_label: bool) -> FileFacts:
+    """Read header and voxels."""
+    if not path.is_file():
+        raise _UnreadableError("it does not exist")
+    if path.stat().st_size == 0:
+        raise _UnreadableError("it is empty")
+    stated, not_finite = _look_at_nifti(path) if path.name.endswith((".nii", ".nii.gz")) else ((), 0)
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        header: dict[str, Any] = {
+            "size": tuple(reader.GetSize()),
+            "spacing": tuple(reader.GetSpacing()),
+            "origin": tuple(reader.GetOrigin()),
+            "direction": tuple(reader.GetDirection()),
+            "components": reader.GetNumberOfComponents(),
+        }
+        if any(not side > 0 for side in stated):
+            header["spacing"] = stated  # SimpleITK takes a zero for 1 mm
+        if not FileFacts(**header).is_volume or 0 in reader.GetSpacing():  # with a zero, SimpleITK refuses to read on
+            return FileFacts(**header)
+        voxels = SimpleITK.GetArrayViewFromImage(image := reader.Execute())
+        pixels = _label_facts(voxels) if is_label else {"lowest": float(voxels.min()), "highest": float(voxels.max())}
+        seen = _count_not_finite(voxels)
+        del voxels, image  # the view must go before the image it looks into
+    except RuntimeError as error:
+        raise _UnreadableError(_reason(error)) from error
+    return FileFacts(**header, **pixels, not_finite=max(not_finite, seen))
+
+
+def _look_at_nifti(path: Path) -> tuple[tuple[float, ...], int]:
+    """The spacing that a NIfTI header states (empty: no NIfTI-1) and the number of NaN and infinite voxels.
+
+    SimpleITK hides both, and what a file lacks: it takes a spacing of zero for 1 mm, and NaN, infinity and missing bytes for 0.
+    """
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            found = _read_nifti(file)
+            while file.read(CHUNK):  # on to the end, where the checksum stands
+                pass
+            return found
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _UnreadableError("its compressed data are cut off or damaged") from error
+    except (ValueError, ArithmeticError, MemoryError) as error:
+        raise _UnreadableError("its header is damaged") from error
+    except OSError as error:
+        raise _UnreadableError(error.strerror or str(error)) from error
+
+
+def _read_nifti(file: gzip.GzipFile | BufferedReader) -> tuple[tuple[float, ...], int]:
+    header = file.read(348)
+    order = next((order for order in "<>" if header[:4] == struct.pack(f"{order}i", 348)), "")
+    if not order or len(header) < 348:
+        return (), 0  # SimpleITK says what it is, if it knows
+    dimensions, *sides = struct.unpack(f"{order}8h", header[40:56])
+    code, bits = struct.unpack(f"{order}2h", header[70:74])
+    _, *spacing, offset = struct.unpack(f"{order}9f", header[76:112])
+    file.read(max(int(offset), 352) - 348)  # voxels never begin before 352, whatever the header says
+    needed = math.prod(sides[:dimensions]) * bits // 8
+    got, not_finite, width = 0, 0, NIFTI_FLOATS.get(code)
+    while chunk := file.read(max(min(CHUNK, needed - got), 0)):
+        got += len(chunk)
+        if width and not len(chunk) % width:  # only a file that is cut off ends within a voxel
+            not_finite += _count_not_finite(np.frombuffer(chunk, f"{order}f{width}")[None])
+    if got < needed:
+        raise _UnreadableError(f"it is cut off, with {got} of {needed} bytes of voxels")
+    return tuple(spacing[: min(dimensions, 3)]), not_finite
+
+
+def _label_facts(voxels: np.ndarray) -> dict[str, Any]:
+    values = pd.unique(voxels.ravel())  # by hashing: much faster than NumPy's sorting
+    finite = np.sort(values[np.isfinite(values)])
+    is_whole = finite == np.round(finite)
+    return {
+        "values": tuple(int(value) for value in finite[is_whole][:MOST_VALUES]),
+        "fractions": tuple(float(value) for value in finite[~is_whole][:3]),
+    }
+
+
+def _count_not_finite(voxels: np.ndarray) -> int:
+    """Slab by slab, for memory's sake."""
+    return sum(slab.size - int(np.count_nonzero(np.isfinite(slab))) for slab in voxels) if voxels.dtype.kind == "f" else 0
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of what SimpleITK says, without its own class names and addresses."""
+    line = str(error).strip().splitlines()[-1].strip()
+    line = re.sub(r"^(sitk::ERROR|ITK ERROR):\s*(\w+\(0x[0-9a-f]+\):\s*)?", "", line)
+    return "SimpleITK knows no such format" if line.startswith("Unable to determine ImageIO") else line.rstrip(".")
+
+
+@contextmanager
+def _quiet_itk() -> Iterator[None]:
+    """ITK's warnings about headers go to the console as they please; what matters in them is checked here."""
+    before = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+class _Memory:
+    """What was found in files earlier, valid as long as a file's size and time stay the same."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.known: dict[str, Any] = {}
+        self.read: dict[str, Any] = {}
+        self.remembered: dict[str, Any] = {}
+        self.last_save = time.monotonic()
+        try:
+            content = json.loads(path.read_text(encoding="utf-8")) if path else {}
+            self.known = content["files"] if content.get("version") == CACHE_VERSION else {}
+        except (OSError, ValueError, AttributeError, KeyError):
+            log.debug("There is no usable memory of an earlier check in %s.", path)
+
+    def facts(self, path: Path, is_label: bool) -> FileFacts:
+        key = f"{'label' if is_label else 'image'} {path}"
+        stamp = [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
+        entry = self.known.get(key)
+        if entry and entry["stamp"] == stamp:
+            self.remembered[key] = entry
+            return FileFacts.from_json(entry["facts"])
+        facts = read_facts(path, is_label)
+        self.read[key] = {"stamp": stamp, "facts": asdict(facts)}
+        return facts
+
+    def save(self, others: dict[str, Any]) -> None:
+        self.last_save = time.monotonic()
+        if self.path is not None and self.read:
+            write_json(self.path, {"version": CACHE_VERSION, "files": {**others, **self.remembered, **self.read}})
+
+    def save_now_and_then(self) -> None:
+        if time.monotonic() - self.last_save > SAVE_EVERY_SECONDS:
+            self.save(self.known)
+
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Whatever ends the check, what was read is kept; after a whole check, files that are gone are forgotten."""
+        try:
+            yield
+        except BaseException:
+            self.save(self.known)
+            raise
+        self.save({})

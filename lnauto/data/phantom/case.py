@@ -1,0 +1,149 @@
+"""One case, drawn from its own random numbers: the picture, the nodes in it, and the patient it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnauto.data.phantom import bones, lookalikes, lungs, mediastinum, thorax
+from lnauto.data.phantom.acquisition import FULL_FIELD, STYLES, Scan, scanned
+from lnauto.data.phantom.canvas import Canvas, Warp
+from lnauto.data.phantom.nodes import Form, cover, paint
+from lnauto.data.phantom.patients import Patient, Plan, describe
+from lnauto.data.phantom.placement import Room, mark, place
+from lnauto.data.phantom.shapes import ellipsoid
+from lnauto.data.phantom.stations import STATIONS
+from lnauto.nodes import label_components, measure_nodes
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class DrawnNode:
+    """A node as it came out on the grid; `number` is its value in the instances."""
+
+    number: int
+    metastatic: bool
+    station: str
+    volume_mm3: float
+    short_axis_mm: float
+    long_axis_mm: float
+    form: Form
+
+
+@dataclass(frozen=True, eq=False)
+class PhantomCase:
+    """Everything that is true of one case."""
+
+    name: str
+    image: NDArray[np.int16]
+    instances: NDArray[np.uint8]
+    scan: Scan
+    nodes: tuple[DrawnNode, ...]
+    patient: Patient
+    stations: dict[str, int]  # those in view, 1: metastatic
+
+
+def draw_case(name: str, seed: tuple[int, ...], size: int, style_name: str) -> PhantomCase:
+    """The case depends on its arguments alone, never on how many others there are."""
+    rng = np.random.default_rng(seed)
+    style = STYLES[style_name]
+    scan = Scan.draw(rng, style, size)
+    canvas = Canvas(scan.shape, scan.spacing, scan.start, Warp.draw(rng, scan.body_scale))
+    stations = in_view(canvas)
+    plan = Plan.draw(rng, stations, plenty=1.0 if size >= FULL_FIELD else min(1.0, (size / 64) ** 2))
+    _draw_anatomy(canvas, rng, scan, plan)
+    room = Room(canvas, np.zeros(canvas.shape, bool))
+    nodes, instances = _draw_nodes(room, rng, plan, scan)
+    lookalikes.draw_lookalikes(room, rng, scan.phase, plenty=1.0 if size >= FULL_FIELD else 0.5)
+    if scan.table:
+        thorax.draw_table(canvas)
+    image = scanned(rng, canvas.hu, scan)
+    involved = sorted({node.station for node in nodes if node.metastatic})
+    patient = describe(rng, name, plan, involved, style, scan.phase_name == "plain")
+    return PhantomCase(name, image, instances, scan, nodes, patient, {station: int(station in involved) for station in stations})
+
+
+def in_view(canvas: Canvas) -> list[str]:
+    """Stations whose middle lies well inside the volume."""
+    found = []
+    for name, station in STATIONS.items():
+        centre = np.array(station.centre, float)
+        lower, upper = canvas.warp.bounds(centre, centre)
+        middle = (lower + upper) / 2
+        inside = (middle - canvas.start) / canvas.spacing[::-1]
+        room = np.minimum(inside, np.array(canvas.shape[::-1]) - 1 - inside) * canvas.spacing[::-1]
+        if (room > 12).all():
+            found.append(name)
+    return found
+
+
+def _draw_anatomy(canvas: Canvas, rng: Rng, scan: Scan, plan: Plan) -> None:
+    build, middle = thorax.Build.draw(rng), mediastinum.plan_middle(rng)
+    thorax.draw_wall(canvas, rng, build, scan.phase)
+    thorax.draw_abdomen(canvas, rng, build, scan.phase)
+    lung = lungs.draw_lungs(canvas, rng, build, middle.envelope)
+    lookalikes.draw_tumour(canvas, rng, plan.tumour_side, plan.t_stage, scan.phase, lung)
+    mediastinum.draw_fat(canvas, rng, middle)
+    mediastinum.draw_thymus(canvas, rng)
+    bones.draw_bones(canvas, rng, build)
+    mediastinum.draw_organs(canvas, rng, middle, scan.phase)
+
+
+def _draw_nodes(room: Room, rng: Rng, plan: Plan, scan: Scan) -> tuple[tuple[DrawnNode, ...], NDArray[np.uint8]]:
+    canvas = room.canvas
+    instances = np.zeros(canvas.shape, np.uint8)
+    kept: list[tuple[str, Form]] = []
+    for station, wanted in plan.nodes:
+        settled = _settle(room, rng, wanted, station)
+        if settled is None:
+            continue
+        form, centre = settled
+        found = cover(canvas, form, centre, 1 - canvas.solid)
+        if found is None:
+            continue
+        box, taken = found
+        labels, count = label_components((taken > 0.5) & ~room.taken[box])
+        if not count:
+            continue
+        mask = labels == 1
+        paint(canvas, rng, form, centre, scan.phase, scan.node_texture_hu, box, np.where(mask | (taken <= 0.5), taken, 0))
+        kept.append((station, form))
+        instances[box][mask] = len(kept)
+        mark(room, mask, box)
+    return _measured(kept, instances, scan)
+
+
+def _settle(room: Room, rng: Rng, form: Form, station: str) -> tuple[Form, np.ndarray] | None:
+    """A place in or near the station; a node that finds none becomes smaller."""
+    where = STATIONS[station]
+    for attempt in range(8):
+        wide = 1.0 + 0.15 * attempt
+        region = ellipsoid(where.centre, tuple(wide * radius for radius in where.radii))
+        centre = place(room, rng, form, region)
+        if centre is not None:
+            return form, centre
+        if attempt >= 3:
+            form = form.smaller(0.75)
+    return None
+
+
+def _measured(
+    kept: list[tuple[str, Form]], instances: NDArray[np.uint8], scan: Scan
+) -> tuple[tuple[DrawnNode, ...], NDArray[np.uint8]]:
+    """Number the nodes by descending volume, and measure them as they came out."""
+    sizes = np.bincount(instances.ravel(), minlength=len(kept) + 1)[1:]
+    order = np.argsort(-sizes, kind="stable")
+    number = np.zeros(len(kept) + 1, np.uint8)
+    number[1 + order] = np.arange(1, len(kept) + 1)
+    instances = number[instances]
+    measures = measure_nodes(instances, scan.spacing)
+    nodes = tuple(
+        DrawnNode(
+            node.number, kept[at][1].metastatic, kept[at][0], node.volume_mm3, node.short_axis_mm, node.long_axis_mm, kept[at][1]
+        )
+        for node, at in zip(measures, order.tolist(), strict=True)
+    )
+    return nodes, instances

@@ -1,0 +1,154 @@
+"""A phantom data set on disk: nnU-Net's raw layout, the tables, and the whole truth apart from both."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from lnauto.data.phantom import annotation as annotate
+from lnauto.data.phantom.case import PhantomCase
+from lnauto.data.phantom.patients import COLUMNS, known_stations, with_gaps
+from lnauto.files import write_json, write_text
+
+ENDING = ".nii.gz"
+STATION_COLUMNS = ("patient", "station", "label")
+NODE_COLUMNS = ("case", "node", "label", "station", "volume_mm3", "short_axis_mm", "long_axis_mm", "annotated")
+ANSWERS = ("lnm", "n_stage")  # what a test patient's row does not tell
+
+Row = Mapping[str, object]
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` that takes its name when the block ends well, and vanishes when it does not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.parent / f".{os.getpid()}.{out.name}"
+    try:
+        temporary.mkdir()
+        yield temporary
+        if out.is_dir():
+            out.rmdir()  # empty, or make_phantom would have refused
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class Writer:
+    """Writes case after case, and keeps the rows of the tables until the end."""
+
+    def __init__(self, folder: Path, annotation: str, fraction: float) -> None:
+        self.folder = folder
+        self.annotation = annotation
+        self.fraction = fraction
+        self.patients: list[Row] = []
+        self.test_patients: list[Row] = []
+        self.true_patients: list[Row] = []
+        self.stations: list[Row] = []
+        self.true_stations: list[Row] = []
+        self.nodes: list[Row] = []
+
+    def training_case(self, case: PhantomCase, rng: np.random.Generator) -> None:
+        """`rng` is the annotator's: the picture is the same whatever the annotation."""
+        known = set(known_stations(rng, list(case.stations)))
+        self.patients.append(with_gaps(rng, case.patient).row)
+        self.stations += [row for row in self._stations(case) if row["station"] in known]
+        label, annotated = self._label(case, rng)
+        self._image("imagesTr", case)
+        if label is not None:
+            self._save(label, case, "labelsTr", case.name)
+        self._truth(case, "Tr", annotated)
+
+    def test_case(self, case: PhantomCase, rng: np.random.Generator) -> None:
+        self.test_patients.append({**with_gaps(rng, case.patient).row, **dict.fromkeys(ANSWERS, "")})
+        self._image("imagesTs", case)
+        self._save(mask_of(case), case, "labelsTs", case.name)
+        self._truth(case, "Ts", {node.number for node in case.nodes})
+
+    def _label(self, case: PhantomCase, rng: np.random.Generator) -> tuple[Any, set[int]]:
+        """The mask an annotator made, and the nodes that are in it."""
+        every = {node.number for node in case.nodes}
+        if self.annotation == "none":
+            return None, set()
+        if self.annotation == "full":
+            return mask_of(case), every
+        if self.annotation == "partial":
+            volumes = np.array([node.volume_mm3 for node in case.nodes])
+            chosen = set(annotate.partial(rng, volumes, self.fraction))
+            return np.isin(case.instances, sorted(chosen)).astype(np.uint8), chosen
+        return annotate.scribbles(rng, case.instances, case.image > -300), every
+
+    def _stations(self, case: PhantomCase) -> list[dict[str, object]]:
+        return [{"patient": case.name, "station": station, "label": label} for station, label in case.stations.items()]
+
+    def _truth(self, case: PhantomCase, part: str, annotated: set[int]) -> None:
+        self._save(mask_of(case), case, f"truth/labels{part}", case.name)
+        self._save(case.instances, case, "truth/nodes", case.name)
+        self.true_patients.append(case.patient.row)
+        self.true_stations += self._stations(case)
+        for node in case.nodes:
+            values = (
+                case.name, node.number, int(node.metastatic), node.station, round(node.volume_mm3, 1), round(node.short_axis_mm, 1),
+                round(node.long_axis_mm, 1), int(node.number in annotated),
+            )  # fmt: skip
+            self.nodes.append(dict(zip(NODE_COLUMNS, values, strict=True)))
+
+    def _image(self, folder: str, case: PhantomCase) -> None:
+        self._save(case.image, case, folder, f"{case.name}_0000")
+
+    def _save(self, array: np.ndarray, case: PhantomCase, folder: str, name: str) -> None:
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(case.scan.spacing[::-1])
+        image.SetOrigin(case.scan.origin)
+        path = self.folder / folder / f"{name}{ENDING}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image, str(path), useCompression=True)
+
+    def finish(self, declare: bool, made_by: Mapping[str, Any]) -> None:
+        """The tables, `dataset.json`, and a note of what made it all."""
+        write_json(self.folder / "dataset.json", self._description(declare, made_by))
+        tables: list[tuple[str, Sequence[str], list[Row]]] = [
+            ("patients.csv", COLUMNS, self.patients),
+            ("stations.csv", STATION_COLUMNS, self.stations),
+            ("truth/patients.csv", COLUMNS, self.true_patients),
+            ("truth/stations.csv", STATION_COLUMNS, self.true_stations),
+            ("truth/nodes.csv", NODE_COLUMNS, self.nodes),
+        ]
+        if self.test_patients:
+            tables.append(("patientsTs.csv", COLUMNS, self.test_patients))
+        for name, columns, rows in tables:
+            write_text(self.folder / name, as_csv(columns, rows))
+
+    def _description(self, declare: bool, made_by: Mapping[str, Any]) -> dict[str, Any]:
+        labels = {"background": annotate.BACKGROUND, "node": annotate.NODE}
+        if self.annotation == "scribble":
+            labels["ignore"] = annotate.IGNORE
+        description: dict[str, Any] = {
+            "channel_names": {"0": "CT"},
+            "labels": labels,
+            "numTraining": len(self.patients),
+            "file_ending": ENDING,
+        }
+        if self.annotation in ("scribble", "none") or declare:
+            description["annotation"] = "patient" if self.annotation == "none" else self.annotation
+        return {**description, "phantom": dict(made_by)}
+
+
+def mask_of(case: PhantomCase) -> np.ndarray:
+    return (case.instances > 0).astype(np.uint8)
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

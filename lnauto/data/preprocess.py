@@ -1,0 +1,215 @@
+"""Raw cases to preprocessed ones: case by case, resumable, a failure named and the others done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lnauto.data.provenance import Provenance
+from lnauto.data.raw import Case
+from lnauto.errors import CasesFailedError, InputError, Problem
+from lnauto.files import replacing
+
+log = logging.getLogger(__name__)
+
+WORKER_PAYS_FROM_VOXELS = 3e8  # a spawned worker imports torch and nnU-Net for 4 s: as long as this many voxels take
+
+
+@dataclass(frozen=True)
+class Job:
+    """One configuration of a plan to preprocess, and where to."""
+
+    plans: dict[str, Any]
+    configuration: str
+    dataset_json: dict[str, Any]
+    folder: Path
+    data_hash: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What preprocessing will take on disk, at most."""
+
+    cases: int
+    voxels: float
+    bytes: float
+
+
+def pending(cases: list[Case], job: Job) -> list[Case]:
+    """The cases that are not there yet, or were made from other files or under another plan."""
+    provenance = Provenance(provenance_path(job.folder))
+    return [case for case in cases if not (_files_there(job.folder, case) and provenance.is_current(case, job.data_hash))]
+
+
+def provenance_path(folder: Path) -> Path:
+    """Beside the folder, not in it: nnU-Net takes any file inside for a case."""
+    return folder.with_name(f"{folder.name}_cases.json")
+
+
+def expected_cost(cases: int, plans: dict[str, Any], configuration: str) -> Cost:
+    chosen = plans["configurations"][configuration]
+    channels = len(chosen["normalization_schemes"])
+    voxels = float(np.prod(chosen["median_image_size_in_voxels"])) * cases
+    return Cost(cases, voxels * channels, voxels * (4 * channels + 2))
+
+
+def check_disk(cost: Cost, folder: Path) -> None:
+    """Refuse before the work starts, not when the disk is full."""
+    existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < cost.bytes * 1.1:
+        raise InputError.of(
+            f"preprocessing {cost.cases} cases may take {cost.bytes / 1e9:.1f} GB and only {free / 1e9:.1f} GB are free",
+            existing,
+            "make room, or let nnUNet_preprocessed point to a larger disk",
+        )
+
+
+def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | None = None) -> None:
+    """Preprocess `cases`; those that fail are named together at the end."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    for leftover in job.folder.glob(".*"):  # of a run that was killed; nnU-Net would take it for a case
+        leftover.unlink()
+    provenance = Provenance(provenance_path(job.folder))
+    if workers is None:
+        workers = _workers_that_pay(len(cases), expected_cost(len(cases), job.plans, job.configuration))
+    done = _in_workers(cases, job, workers) if workers > 1 else _in_process(cases, job)
+    failed = []
+    with tqdm(total=len(cases), desc="Preprocessing", unit="case", disable=quiet, delay=2) as bar:
+        for case, problem in done:
+            bar.update()
+            if problem is None:
+                provenance.record(case, job.data_hash)
+            else:
+                failed.append(problem)
+    if failed:
+        raise CasesFailedError(failed)
+
+
+def _in_process(cases: list[Case], job: Job) -> Iterator[tuple[Case, Problem | None]]:
+    for case in cases:
+        yield case, preprocess_case(case, job)
+
+
+def _in_workers(cases: list[Case], job: Job, workers: int) -> Iterator[tuple[Case, Problem | None]]:
+    import multiprocessing
+
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(preprocess_case, case, job): case for case in cases}
+        for future in as_completed(waiting):
+            case = waiting[future]
+            try:
+                yield case, future.result()
+            except BrokenProcessPool:
+                yield (
+                    case,
+                    Problem(
+                        "a worker process died before this case was done, most likely for want of memory",
+                        case.name,
+                        "run again; what is finished stays",
+                    ),
+                )
+
+
+def preprocess_case(case: Case, job: Job) -> Problem | None:
+    """Preprocess and store one case; what goes wrong is told, so that one bad case does not stop the others."""
+    try:
+        _preprocess_and_store(case, job)
+    except MemoryError:
+        return Problem(
+            "the memory of this machine does not hold the case", case.name, "close other programs, or use a coarser spacing"
+        )
+    except OSError as error:
+        return Problem(
+            f"the preprocessed case could not be written ({error.strerror or error})", case.name, "check the disk, then run again"
+        )
+    except Exception as error:
+        log.debug("Preprocessing %s failed", case.name, exc_info=True)
+        return Problem(
+            f"preprocessing failed ({type(error).__name__}: {error})", case.name, "check its image and label, then run again"
+        )
+    return None
+
+
+def _preprocess_and_store(case: Case, job: Job) -> None:
+    from lnauto.compat.plans import PlansManager
+    from lnauto.compat.preprocessing import DefaultPreprocessor
+
+    plans = PlansManager(job.plans)
+    configuration = plans.get_configuration(job.configuration)
+    images, label = [str(path) for path in case.images], str(case.label) if case.label is not None else None
+    data, seg, properties = DefaultPreprocessor(verbose=False).run_case(images, label, plans, configuration, job.dataset_json)
+    _store(
+        job.folder / case.name,
+        data.astype(np.float32, copy=False),
+        seg.astype(np.int16, copy=False),
+        properties,
+        configuration.patch_size,
+    )
+
+
+def _store(target: Path, data: np.ndarray, seg: np.ndarray, properties: dict[str, Any], patch: list[int]) -> None:
+    """nnU-Net's three files for a case; the properties come last, and their presence says that the case is whole."""
+    from lnauto.compat.storage import comp_blosc2_params, nnUNetDatasetBlosc2
+
+    blocks, chunks = comp_blosc2_params(data.shape, tuple(patch), data.itemsize)
+    seg_blocks, seg_chunks = comp_blosc2_params(seg.shape, tuple(patch), seg.itemsize)
+    final = case_files(target)
+    final[-1].unlink(missing_ok=True)
+    # Renaming goes from the last name to the first. nnU-Net derives all three names from one stem, as `replacing` does.
+    with replacing(final[2]) as facts, replacing(final[1]), replacing(final[0]):
+        nnUNetDatasetBlosc2.save_case(
+            data,
+            seg,
+            properties,
+            str(facts.with_suffix("")),
+            chunks=chunks,
+            blocks=blocks,
+            chunks_seg=seg_chunks,
+            blocks_seg=seg_blocks,
+        )
+
+
+def case_files(target: Path) -> tuple[Path, Path, Path]:
+    """Image, label and properties of a preprocessed case."""
+    return tuple(target.with_name(target.name + ending) for ending in (".b2nd", "_seg.b2nd", ".pkl"))  # type: ignore[return-value]
+
+
+def _files_there(folder: Path, case: Case) -> bool:
+    return all(path.is_file() for path in case_files(folder / case.name))
+
+
+def _workers_that_pay(cases: int, cost: Cost) -> int:
+    """One process for small work; else as many as there are cores, up to the number of cases."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, cases) if cost.voxels > WORKER_PAYS_FROM_VOXELS else 1
+
+
+def prepare_image(images: list[Path], plans: Any, configuration: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    """An image as the network takes it, and what is needed to find back to its own geometry.
+
+    The steps are those of nnU-Net's preprocessor; only the label it makes up and resamples for an image without one is left out.
+    """
+    from lnauto.compat.planning import compute_new_shape
+    from lnauto.compat.preprocessing import DefaultPreprocessor, crop_to_nonzero
+
+    image, properties = plans.image_reader_writer_class().read_images([str(path) for path in images])
+    image = image.astype(np.float32, copy=False).transpose([0, *(axis + 1 for axis in plans.transpose_forward)])
+    spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
+    properties["shape_before_cropping"] = image.shape[1:]
+    image, inside, properties["bbox_used_for_cropping"] = crop_to_nonzero(image, None)
+    properties["shape_after_cropping_and_before_resampling"] = image.shape[1:]
+    intensities = plans.foreground_intensity_properties_per_channel
+    image = DefaultPreprocessor(verbose=False)._normalize(image, inside, configuration, intensities)
+    shape = compute_new_shape(image.shape[1:], spacing, configuration.spacing)
+    return configuration.resampling_fn_data(image, shape, spacing, configuration.spacing), properties

@@ -1,0 +1,70 @@
+"""What preprocessed cases were made of, so that a change of labels, images or plan is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lnauto.data.raw import Case
+from lnauto.files import read_json, write_json
+
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raw file as it was read: where it lay, its size and time, and its content's digest."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+class Provenance:
+    """The record beside a folder of preprocessed cases: per case, its sources and the hash of plan and labels."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cases: dict[str, dict[str, Any]] = {}
+        if path.is_file():
+            self.cases = read_json(path, "delete it; the cases are then preprocessed again")
+
+    def is_current(self, case: Case, data_hash: str) -> bool:
+        """Whether the case was made from these very files under this very plan."""
+        known = self.cases.get(case.name)
+        if known is None or known["hash"] != data_hash or len(known["sources"]) != len(_files(case)):
+            return False
+        return all(_unchanged(path, Source(**source)) for path, source in zip(_files(case), known["sources"], strict=True))
+
+    def record(self, case: Case, data_hash: str) -> None:
+        self.cases[case.name] = {"hash": data_hash, "sources": [asdict(_describe(path)) for path in _files(case)]}
+        write_json(self.path, self.cases)
+
+
+def _files(case: Case) -> list[Path]:
+    return [*case.images, *([case.label] if case.label is not None else [])]
+
+
+def _unchanged(path: Path, known: Source) -> bool:
+    if not path.is_file():
+        return False
+    state = path.stat()
+    if (state.st_size, state.st_mtime_ns) == (known.size, known.mtime_ns):
+        return True  # a file that was neither written nor exchanged need not be read
+    return state.st_size == known.size and _digest(path) == known.digest
+
+
+def _describe(path: Path) -> Source:
+    state = path.stat()
+    return Source(str(path), state.st_size, state.st_mtime_ns, _digest(path))
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

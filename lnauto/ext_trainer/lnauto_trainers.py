@@ -1,0 +1,9 @@
+"""What `nnUNet_extTrainer` points at: stock nnU-Net imports this module and finds lnauto's trainers in it.
+
+Only re-exports stand here. nnU-Net forgets modules it imported from that folder, so a class defined here could not be
+pickled; one that lives in `lnauto.trainers` can.
+"""
+
+from lnauto.trainers.lntrainer import LNTrainer
+
+__all__ = ["LNTrainer"]

@@ -1,0 +1,117 @@
+"""A trained model on disk: nnU-Net's result folder, read as data, never unpickled."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lnauto.errors import InputError
+from lnauto.files import read_json
+
+FINAL = "checkpoint_final.pth"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Networks of one or several folds, with the plan and labels they were trained under."""
+
+    folder: Path
+    plans: dict[str, Any]
+    dataset_json: dict[str, Any]
+    configuration: str
+    folds: list[str]
+    networks: list[nn.Module]
+    mirror_axes: list[int]
+    trainer: str
+
+
+def find_models(results: Path) -> list[Path]:
+    """Every folder under nnU-Net's results that holds a finished fold."""
+    return sorted({checkpoint.parent.parent for checkpoint in results.glob(f"Dataset*/*__*__*/fold_*/{FINAL}")})
+
+
+def trained_folds(folder: Path) -> list[str]:
+    return sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{FINAL}"))
+
+
+def load_model(folder: Path, folds: list[str] | None = None) -> Model:
+    """The model in `folder`: the folds asked for, or the one trained on everything, or all numbered folds."""
+    from lnauto.compat.plans import PlansManager
+
+    there = trained_folds(folder)
+    if folds is None:
+        folds = ["all"] if there == ["all"] else [fold for fold in there if fold != "all"]
+    missing = [fold for fold in folds if fold not in there]
+    if missing or not folds:
+        raise InputError.of(
+            f"fold {', '.join(missing) or 'any'} is not trained (there: {', '.join(there) or 'none'})",
+            folder,
+            "train it with lnauto_train, or give -f",
+        )
+    remedy = "train again, or give the whole result folder with -m"
+    plans = read_json(folder / "plans.json", remedy)
+    dataset_json = read_json(folder / "dataset.json", remedy)
+    checkpoints = [load_checkpoint(folder / f"fold_{fold}" / FINAL) for fold in folds]
+    configuration = checkpoints[0]["init_args"]["configuration"]
+    manager = PlansManager(plans)
+    networks = []
+    for fold, checkpoint in zip(folds, checkpoints, strict=True):
+        network = build_network(manager, configuration, dataset_json, deep_supervision=False)
+        try:
+            network.load_state_dict(checkpoint["network_weights"])
+        except RuntimeError as error:
+            raise InputError.of(
+                "the weights do not fit the network of plans.json",
+                folder / f"fold_{fold}" / FINAL,
+                "restore the plans.json it was trained with",
+            ) from error
+        networks.append(network.eval())
+    return Model(
+        folder=folder,
+        plans=plans,
+        dataset_json=dataset_json,
+        configuration=configuration,
+        folds=folds,
+        networks=networks,
+        mirror_axes=list(checkpoints[0].get("inference_allowed_mirroring_axes") or []),
+        trainer=str(checkpoints[0]["trainer_name"]),
+    )
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values; what would have to be unpickled is refused."""
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError as error:
+        raise InputError.of(
+            "this checkpoint was not written by lnauto and would have to be unpickled, which can run any code",
+            path,
+            "train with lnauto_train",
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError.of(
+            f"the checkpoint cannot be read ({type(error).__name__})", path, "it may be cut off: copy it again, or train again"
+        ) from error
+
+
+def build_network(manager: Any, configuration: str, dataset_json: dict[str, Any], deep_supervision: bool) -> nn.Module:
+    """The network a plan describes."""
+    from lnauto.compat.networks import get_network_from_plans
+    from lnauto.compat.plans import determine_num_input_channels
+
+    chosen = manager.get_configuration(configuration)
+    network: nn.Module = get_network_from_plans(
+        chosen.network_arch_class_name,
+        chosen.network_arch_init_kwargs,
+        chosen.network_arch_init_kwargs_req_import,
+        determine_num_input_channels(manager, chosen, dataset_json),
+        manager.get_label_manager(dataset_json).num_segmentation_heads,
+        allow_init=True,
+        deep_supervision=deep_supervision,
+    )
+    return network

@@ -1,0 +1,152 @@
+"""How a network is computed on this machine: precision and memory layout, chosen by a one-off check on a CPU."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lnauto.errors import InputError
+from lnauto.networks.channels_last import use_channels_last
+
+log = logging.getLogger(__name__)
+
+CACHE = Path.home() / ".cache" / "lnauto" / "compute.json"
+WORTH_IT = 1.2  # bf16 has to be that much faster: below, the noise of the measurement decides
+LARGEST_DISAGREEMENT = 0.05  # relative distance of the logits; bf16's eight bits give 0.5 to 2 % on U-Nets
+PROBE_VOXELS = 32**3
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Device, precision and layout of one network's arithmetic."""
+
+    device: torch.device
+    precision: str  # "fp32", "bf16" (autocast on a CPU) or "amp" (nnU-Net's own autocast on a GPU)
+    channels_last: bool = False
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        network = network.to(self.device)
+        return use_channels_last(network) if self.channels_last else network
+
+    def autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16 if self.precision == "bf16" else None)
+
+    def place(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.to(self.device, non_blocking=True)
+        return tensor.contiguous(memory_format=torch.channels_last_3d) if self.channels_last else tensor
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device asked for, or the best there is."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available.get(name, False):
+        raise InputError.of(
+            f"there is no device {name} on this machine",
+            "--device",
+            f"use one of {', '.join(k for k, there in available.items() if there)}",
+        )
+    return torch.device(name)
+
+
+def choose_compute(network: nn.Module, channels: int, patch: list[int], device: torch.device, precision: str = "auto") -> Compute:
+    """What was asked for, or what a check on this machine shows to be faster and in agreement."""
+    if device.type == "cuda":
+        return Compute(device, "fp32" if precision == "fp32" else "amp")
+    if device.type != "cpu" or precision == "fp32" or len(patch) != 3:
+        return Compute(device, "fp32")
+    fast = Compute(device, "bf16", channels_last=True)
+    if precision == "bf16":
+        return fast
+    key = _fingerprint_of(network, channels, patch)
+    known = _read_cache()
+    if key not in known:
+        known[key] = _bf16_pays(network, channels, patch, fast)
+        _write_cache(known)
+    return fast if known[key] else Compute(device, "fp32")
+
+
+def _bf16_pays(network: nn.Module, channels: int, patch: list[int], fast: Compute) -> bool:
+    shape = _probe_shape(network, patch)
+    with torch.random.fork_rng(devices=[]):  # the check must not move the training's own random numbers
+        torch.manual_seed(0)
+        image = torch.randn(2, channels, *shape)
+    slow_seconds, expected = _time_step(copy.deepcopy(network), image, Compute(fast.device, "fp32"))
+    fast_seconds, got = _time_step(copy.deepcopy(network), image, fast)
+    disagreement = float((got - expected).norm() / expected.norm().clamp_min(1e-12))
+    pays = slow_seconds / fast_seconds > WORTH_IT and disagreement < LARGEST_DISAGREEMENT
+    log.info(
+        "Checked this CPU once: bf16 takes %.2f of fp32's time, logits differ by %.1f %%; %s is used.",
+        fast_seconds / slow_seconds,
+        100 * disagreement,
+        "bf16" if pays else "fp32",
+    )
+    return pays
+
+
+def _probe_shape(network: nn.Module, patch: list[int]) -> list[int]:
+    """The patch, halved along its longest axis while it is larger than the check needs and the network can still pool it."""
+    shape = list(patch)
+    strides = [list(module.stride) for module in network.modules() if isinstance(module, nn.Conv3d)]
+    deepest = [max(2 ** sum(s[axis] > 1 for s in strides), 1) for axis in range(3)]
+    while torch.Size(shape).numel() > PROBE_VOXELS:
+        axis = max(
+            range(3), key=lambda a: shape[a] if shape[a] % (2 * deepest[a]) == 0 and shape[a] // 2 >= 2 * deepest[a] else 0
+        )
+        if shape[axis] % (2 * deepest[axis]) or shape[axis] // 2 < 2 * deepest[axis]:
+            break
+        shape[axis] //= 2
+    return shape
+
+
+def _time_step(network: nn.Module, image: Tensor, compute: Compute) -> tuple[float, Tensor]:
+    """Seconds of the best of three forward and backward passes, and the logits."""
+    network = compute.prepare(network).train()
+    image = compute.place(image)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        with compute.autocast():
+            output = network(image)
+            logits = output[0] if isinstance(output, list | tuple) else output
+        logits.float().square().mean().backward()
+        best = min(best, time.perf_counter() - start)
+    return best, logits.detach().float()
+
+
+def _fingerprint_of(network: nn.Module, channels: int, patch: list[int]) -> str:
+    shapes = [(name, list(value.shape)) for name, value in network.state_dict().items()]
+    machine = (platform.node(), platform.processor(), os.cpu_count(), torch.get_num_threads(), torch.__version__)
+    text = json.dumps([shapes, channels, [int(side) for side in patch], machine])
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _read_cache() -> dict[str, bool]:
+    try:
+        return dict(json.loads(CACHE.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_cache(known: dict[str, bool]) -> None:
+    try:
+        CACHE.parent.mkdir(parents=True, exist_ok=True)
+        temporary = CACHE.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(known))
+        temporary.replace(CACHE)
+    except OSError as error:  # a read-only home costs a second check, nothing else
+        log.debug("The check of this CPU could not be kept: %s", error)

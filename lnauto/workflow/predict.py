@@ -1,0 +1,249 @@
+"""`lnauto_predict`: find the model and the scans, write a mask for each, and a table of nodes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import re
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from lnauto import __version__
+from lnauto.data.raw import Case
+from lnauto.errors import CasesFailedError, InputError, Problem
+from lnauto.files import replacing, write_json, write_text
+from lnauto.nodes import Node, label_components, measure_nodes
+from lnauto.paths import Paths, activate, find_dataset
+
+if TYPE_CHECKING:
+    from lnauto.inference.model import Model
+    from lnauto.inference.predictor import Predictor
+
+log = logging.getLogger(__name__)
+
+ENDING = ".nii.gz"
+READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+CHANNEL = re.compile(r"_(\d{4})$")
+NODE_COLUMNS = ("case", "node", "centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "volume_mm3", "long_axis_mm", "short_axis_mm")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of a prediction; None: as the model's plan has it."""
+
+    dataset: str | None = None
+    model: Path | None = None
+    configuration: str | None = None
+    trainer: str | None = None
+    folds: list[str] | None = None
+    device: str | None = None
+    precision: str = "auto"
+    tta: str | None = None
+    overlap: float | None = None
+    overwrite: bool = False
+    quiet: bool = False
+
+
+def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
+    """Masks of all scans in `inputs` (or of one file), in their own geometry; returns the nodes found."""
+    from lnauto.inference.model import load_model
+    from lnauto.inference.predictor import Predictor
+    from lnauto.networks.compute import find_device
+
+    if output.resolve() == inputs.resolve():
+        raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
+    model = load_model(_model_folder(request), request.folds)
+    cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
+    predictor = Predictor.of_model(model, find_device(request.device), request.precision, request.tta, request.overlap)
+    log.info(
+        "Model: %s, fold %s, on %s (%s).",
+        model.folder.name,
+        ", ".join(model.folds),
+        predictor.compute.device,
+        predictor.compute.precision,
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    waiting = [case for case in cases if request.overwrite or not (output / f"{case.name}{ENDING}").is_file()]
+    if len(waiting) < len(cases):
+        log.info(
+            "%d of %d masks are there already and are kept (--overwrite makes them anew).", len(cases) - len(waiting), len(cases)
+        )
+    started = time.monotonic()
+    seconds = {}
+    with tqdm(waiting, desc="Predicting", unit="case", disable=request.quiet) as bar:
+        for case in bar:
+            begun = time.monotonic()
+            problem = _predict_case(predictor, case, output, bar)
+            if problem is None:
+                seconds[case.name] = round(time.monotonic() - begun, 2)
+            else:
+                problems.append(problem)
+    nodes = _measure(cases, output, model)
+    _write_nodes(nodes, output / "nodes.csv")
+    write_json(output / "run.json", _made_by(model, predictor, seconds, time.monotonic() - started, problems))
+    log.info("%d masks and nodes.csv (%d nodes) are in %s.", len(cases) - len(problems), len(nodes), output)
+    if problems:
+        raise CasesFailedError(problems)
+    return nodes
+
+
+def _model_folder(request: Request) -> Path:
+    """The model named, or the only one there is."""
+    from lnauto.inference.model import find_models, trained_folds
+
+    if request.model is not None:
+        if not trained_folds(request.model):
+            raise InputError.of(
+                "there is no finished training in this folder", request.model, "give -m the folder that holds fold_0 and its like"
+            )
+        return request.model
+    paths: Paths = activate()
+    models = find_models(paths.results)
+    if request.dataset is not None:
+        name = find_dataset(request.dataset, paths.results)
+        models = [model for model in models if model.parent.name == name]
+    if request.trainer is not None:
+        models = [model for model in models if model.name.split("__")[0] == request.trainer]
+    if request.configuration is not None:
+        models = [model for model in models if model.name.split("__")[-1] == request.configuration]
+    if len(models) == 1:
+        return models[0]
+    if not models:
+        raise InputError.of(
+            "there is no such trained model", paths.results, "train one with lnauto_train, or give its folder with -m"
+        )
+    listed = ", ".join(f"{model.parent.name}/{model.name}" for model in models)
+    raise InputError.of(
+        f"there are {len(models)} trained models ({listed})", paths.results, "say which with -d, or -m and its folder"
+    )
+
+
+def find_scans(inputs: Path, channels: list[str]) -> tuple[list[Case], list[Problem]]:
+    """The cases in a folder (or one file): CASE_0000.nii.gz and so on, or, with one channel, any name."""
+    if not inputs.exists():
+        raise InputError.of("there is no such file or folder", inputs, "check the path given with -i")
+    files = [inputs] if inputs.is_file() else sorted(path for path in inputs.iterdir() if path.is_file())
+    files = [path for path in files if path.name.endswith(READABLE) and not path.name.startswith(".")]
+    if not files:
+        raise InputError.of(f"there is no image ({', '.join(READABLE)})", inputs, "give a folder of scans, or one scan, with -i")
+    found: dict[str, dict[int, Path]] = {}
+    for path in files:
+        stem = path.name[: -len(next(ending for ending in READABLE if path.name.endswith(ending)))]
+        match = CHANNEL.search(stem)
+        if match is None and len(channels) == 1:
+            found.setdefault(stem, {})[0] = path
+        elif match is not None:
+            found.setdefault(stem[: match.start()], {})[int(match[1])] = path
+        else:
+            raise InputError.of(
+                f"the name says no channel, and the model takes {len(channels)} ({', '.join(channels)})",
+                path,
+                "name the files CASE_0000.nii.gz, CASE_0001.nii.gz and so on",
+            )
+    cases, problems = [], []
+    for name, images in sorted(found.items()):
+        if sorted(images) == list(range(len(channels))):
+            cases.append(Case(name, tuple(images[channel] for channel in range(len(channels)))))
+        else:
+            there = ", ".join(f"{channel:04d}" for channel in sorted(images))
+            problems.append(
+                Problem(
+                    f"the model takes {len(channels)} channels ({', '.join(channels)}) and there is {there}",
+                    f"case {name}",
+                    "add or remove files",
+                )
+            )
+    if not cases:
+        raise InputError(problems)
+    return cases, problems
+
+
+def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any) -> Problem | None:
+    """One mask; what goes wrong is told, so that one bad scan does not stop the others."""
+    tiles = 0
+
+    def on_tile() -> None:
+        nonlocal tiles
+        tiles += 1
+        bar.set_postfix_str(f"{case.name}, tile {tiles}")
+
+    try:
+        mask, properties = predictor.predict_files(list(case.images), on_tile)
+        with replacing(output / f"{case.name}{ENDING}") as temporary:
+            predictor.plans.image_reader_writer_class().write_seg(mask, str(temporary), properties)
+    except MemoryError:
+        return Problem(
+            "the memory of this machine does not hold the case", case.name, "close other programs, or predict it elsewhere"
+        )
+    except OSError as error:
+        return Problem(f"the mask could not be written ({error.strerror or error})", case.name, "check the disk, then run again")
+    except RuntimeError as error:  # SimpleITK's and torch's own
+        log.debug("Predicting %s failed", case.name, exc_info=True)
+        return Problem(f"the scan cannot be predicted ({_first_line(error)})", case.name, "check that it opens as a 3D image")
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _measure(cases: list[Case], output: Path, model: Model) -> list[Node]:
+    """Every node of every mask that is there."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from lnauto.nodes import node_label_values
+
+    values = node_label_values(model.dataset_json)
+    nodes: list[Node] = []
+    for case in cases:
+        path = output / f"{case.name}{ENDING}"
+        if not path.is_file():
+            continue
+        image = sitk.ReadImage(str(path))
+        instances, _ = label_components(np.isin(sitk.GetArrayViewFromImage(image), values))
+        nodes += measure_nodes(
+            instances, image.GetSpacing()[::-1], case=case.name, origin=image.GetOrigin(), direction=image.GetDirection()
+        )
+    return nodes
+
+
+def _write_nodes(nodes: list[Node], path: Path) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(NODE_COLUMNS)
+    for node in nodes:
+        centre = node.centroid_mm or (float("nan"),) * 3
+        numbers = [*centre, node.volume_mm3, node.long_axis_mm, node.short_axis_mm]
+        writer.writerow([node.case, node.number, *(f"{number:.2f}" for number in numbers)])
+    write_text(path, text.getvalue())
+
+
+def _made_by(
+    model: Model, predictor: Predictor, seconds: dict[str, float], total: float, problems: list[Problem]
+) -> dict[str, Any]:
+    from lnauto.planners.plan import Plan
+
+    return {
+        "versions": {
+            "lnauto": __version__,
+            **{package: version(package) for package in ("nnunetv2", "torch", "SimpleITK", "numpy")},
+        },
+        "model": str(model.folder),
+        "folds": model.folds,
+        "trainer": model.trainer,
+        "plan_hash": Plan(model.plans).hash(),
+        "device": str(predictor.compute.device),
+        "precision": predictor.compute.precision,
+        "tta": predictor.tta,
+        "overlap": predictor.overlap,
+        "seconds": {"total": round(total, 2), **seconds},
+        "failed": [str(problem) for problem in problems],
+    }

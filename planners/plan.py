@@ -1,0 +1,79 @@
+"""The plan file: nnU-Net's plans with one key of our own, `"lnauto"`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lnauto.errors import InputError
+from lnauto.files import read_json, write_json
+
+PLANS_NAME = "lnautoPlans"
+CONFIGURATION = "3d_fullres"
+
+# What preprocessing depends on; anything else in the plan may be edited without making the data anew.
+_GLOBAL_KEYS = ("transpose_forward", "foreground_intensity_properties_per_channel", "image_reader_writer")
+_CONFIGURATION_KEYS = (
+    "spacing",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "resampling_fn_data",
+    "resampling_fn_data_kwargs",
+    "resampling_fn_seg",
+    "resampling_fn_seg_kwargs",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan as it stands in the file."""
+
+    content: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path, remedy: str) -> Plan:
+        content = read_json(path, remedy)
+        if not isinstance(content, dict) or "lnauto" not in content:
+            raise InputError.of('this plan has no "lnauto" block, so lnauto did not make it', path, remedy)
+        return cls(content)
+
+    def save(self, path: Path) -> None:
+        write_json(path, self.content)
+
+    @property
+    def lnauto(self) -> dict[str, Any]:
+        return self.content["lnauto"]
+
+    def configuration(self, name: str) -> dict[str, Any]:
+        configurations = self.content["configurations"]
+        if name not in configurations:
+            raise InputError.of(
+                f"the plan has no configuration {name} (it has {', '.join(configurations)})",
+                f"{self.content['plans_name']}.json of {self.content['dataset_name']}",
+                f"leave -c out, or give -c {next(iter(configurations))}",
+            )
+        return configurations[name]
+
+    def data_hash(self, configuration: str, labels: dict[str, Any]) -> str:
+        """What preprocessed data depend on, as a short hash."""
+        chosen = self.configuration(configuration)
+        made_of = {
+            "plan": {key: self.content[key] for key in _GLOBAL_KEYS},
+            "configuration": {key: chosen[key] for key in _CONFIGURATION_KEYS},
+            "labels": labels,
+        }
+        return hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+    def hash(self) -> str:
+        return hashlib.blake2b(json.dumps(self.content, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+    def explain(self) -> str:
+        """The decisions and their reasons, for a person."""
+        block = self.lnauto
+        lines = [f"Plan for {self.content['dataset_name']} (lnauto {block['version']})"]
+        for name, reason in block["reasons"].items():
+            lines.append(f"  {name + ':':14s}{reason}")
+        return "\n".join(lines)

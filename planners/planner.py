@@ -1,0 +1,209 @@
+"""Puts a plan together: spacing, normalisation, network and patch, strategy, budget, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lnauto import __version__
+from lnauto.data.raw import RawDataset
+from lnauto.errors import InputError
+from lnauto.planners.fingerprint import Fingerprint
+from lnauto.planners.machine import Machine
+from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
+from lnauto.planners.strategy import Strategy, choose_strategy
+from lnauto.planners.topology import RESENC, SMALL, Topology, choose_preset, fit
+
+STOCK_EPOCHS, STOCK_ITERATIONS, STOCK_VALIDATION_ITERATIONS = 1000, 250, 50
+CPU_MINUTES = 30.0
+CPU_ITERATIONS, CPU_VALIDATION_ITERATIONS = 50, 4
+TORCH_RESAMPLING = "resample_torch_fornnunet"
+MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if cropping removed more than a quarter
+
+
+def make_plan(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine, minutes: float | None = None) -> Plan:
+    """The plan for `dataset` on `machine`; `minutes` is the time one fold may take (the whole command, validation included)."""
+    spacing, spacing_reason = target_spacing(fingerprint)
+    forward = [int(np.argmax(spacing)), *(axis for axis in range(3) if axis != int(np.argmax(spacing)))]
+    shapes = np.array(fingerprint.shapes_after_crop) * np.array(fingerprint.spacings) / spacing
+    median_shape = np.median(np.maximum(np.round(shapes), 1), axis=0)[forward]
+    preset = choose_preset(machine)
+    topology = fit(preset, spacing[forward], median_shape, len(dataset.channel_names), len(dataset.labels))
+    strategy = choose_strategy(dataset)
+    budget = _budget(machine, minutes)
+    optimizer, optimizer_reason = _optimizer(budget)
+    schemes, masks, normalisation_reason = _normalisation(dataset, fingerprint)
+    return Plan(
+        {
+            "dataset_name": dataset.name,
+            "plans_name": PLANS_NAME,
+            "original_median_spacing_after_transp": _floats(np.median(fingerprint.spacings, axis=0)[forward]),
+            "original_median_shape_after_transp": _whole(np.median(fingerprint.shapes_after_crop, axis=0)[forward]),
+            "image_reader_writer": "SimpleITKIO",
+            "transpose_forward": forward,
+            "transpose_backward": [forward.index(axis) for axis in range(3)],
+            "configurations": {
+                CONFIGURATION: _configuration(topology, spacing[forward], median_shape, schemes, masks),
+            },
+            "experiment_planner_used": "lnauto.planners.planner.make_plan",
+            "label_manager": "LabelManager",
+            "foreground_intensity_properties_per_channel": fingerprint.foreground_intensity_properties_per_channel,
+            "lnauto": {
+                "version": __version__,
+                "strategy": strategy.name,
+                "trainer": strategy.trainer,
+                "patient_head": None,
+                "completeness": None,
+                "region": "none",
+                "budget": budget,
+                "optimizer": optimizer,
+                "inference": {"tta": "full" if machine.device == "cuda" else "none", "overlap": 0.5},
+                "evidence": _evidence(dataset, fingerprint, machine),
+                "alternatives": {"network": [other.name for other in (*RESENC, SMALL) if other is not preset]},
+                "reasons": _reasons(strategy, spacing_reason, normalisation_reason, topology, spacing, forward, machine, budget)
+                | {"optimizer": optimizer_reason},
+            },
+        }
+    )
+
+
+def target_spacing(fingerprint: Fingerprint) -> tuple[np.ndarray, str]:
+    """nnU-Net's rule: the median, or the 10th percentile along an axis far coarser than the others."""
+    from lnauto.compat.planning import ANISO_THRESHOLD
+
+    spacings = np.array(fingerprint.spacings)
+    target = np.median(spacings, axis=0)
+    shape = np.median(fingerprint.shapes_after_crop, axis=0)
+    worst = int(np.argmax(target))
+    others = [axis for axis in range(3) if axis != worst]
+    coarse = target[worst] > ANISO_THRESHOLD * max(target[others])
+    few_slices = shape[worst] * ANISO_THRESHOLD < min(shape[others])
+    if not (coarse and few_slices):
+        return target, "the median of the images"
+    target[worst] = max(np.percentile(spacings[:, worst], 10), max(target[others]) + 1e-5)
+    return target, "the median of the images; across the thick slices the 10th percentile, so that thinner ones are not blurred"
+
+
+def _configuration(
+    topology: Topology, spacing: np.ndarray, median_shape: np.ndarray, schemes: list[str], masks: list[bool]
+) -> dict[str, Any]:
+    # Linear resampling in torch: 95 times faster than nnU-Net's default splines on a chest CT, and the same function by name
+    # for stock nnU-Net, which has to be able to run the model.
+    resampling = {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False}
+    return {
+        "data_identifier": f"{PLANS_NAME}_{CONFIGURATION}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": topology.batch,
+        "patch_size": topology.patch,
+        "median_image_size_in_voxels": _floats(median_shape),
+        "spacing": _floats(spacing),
+        "normalization_schemes": schemes,
+        "use_mask_for_norm": masks,
+        "resampling_fn_data": TORCH_RESAMPLING,
+        "resampling_fn_data_kwargs": resampling,
+        "resampling_fn_seg": TORCH_RESAMPLING,
+        "resampling_fn_seg_kwargs": {**resampling, "is_seg": True},
+        "resampling_fn_probabilities": TORCH_RESAMPLING,
+        "resampling_fn_probabilities_kwargs": resampling,
+        "architecture": topology.architecture,
+        "batch_dice": True,  # a patch often holds no node: Dice of a whole batch is defined more often than of one patch
+    }
+
+
+def _normalisation(dataset: RawDataset, fingerprint: Fingerprint) -> tuple[list[str], list[bool], str]:
+    from lnauto.compat.planning import get_normalization_scheme
+
+    schemes = [get_normalization_scheme(name) for name in dataset.channel_names]
+    cropped = fingerprint.median_relative_size_after_cropping < MASK_NORMALISATION_BELOW
+    masks = [bool(cropped and scheme.leaves_pixels_outside_mask_at_zero_if_use_mask_for_norm_is_true) for scheme in schemes]
+    names = [scheme.__name__ for scheme in schemes]
+    if "CTNormalization" in names and not fingerprint.foreground_intensity_properties_per_channel:
+        raise InputError.of(
+            "a CT channel is normalised by the intensities of drawn nodes, and none is drawn",
+            f"{dataset.name}/labelsTr",
+            "draw nodes in at least one case",
+        )
+    pairs = ", ".join(f"{channel} by {name}" for channel, name in zip(dataset.channel_names, names, strict=True))
+    return names, masks, f"{pairs}, as nnU-Net chooses by the channel's name"
+
+
+def _budget(machine: Machine, minutes: float | None) -> dict[str, Any]:
+    """What one fold's training may cost, as `lnauto_train` reads it."""
+    if minutes is None and machine.device == "cuda":
+        return {
+            "device": machine.device,
+            "minutes": None,
+            "epochs": STOCK_EPOCHS,
+            "iterations_per_epoch": STOCK_ITERATIONS,
+            "validation_iterations": STOCK_VALIDATION_ITERATIONS,
+        }
+    gpu = machine.device == "cuda"
+    return {
+        "device": machine.device,
+        "minutes": CPU_MINUTES if minutes is None else minutes,
+        "epochs": None,
+        "iterations_per_epoch": STOCK_ITERATIONS if gpu else CPU_ITERATIONS,
+        "validation_iterations": STOCK_VALIDATION_ITERATIONS if gpu else CPU_VALIDATION_ITERATIONS,
+    }
+
+
+def _optimizer(budget: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """nnU-Net's own for a training of nnU-Net's own length, else one that is quick at the start."""
+    if budget["minutes"] is None:
+        settings = {"name": "SGD", "learning_rate": 1e-2, "weight_decay": 3e-5, "warm_up_iterations": 0}
+        return settings, "SGD with momentum 0.99, as stock nnU-Net, whose length this training has"
+    settings = {"name": "AdamW", "learning_rate": 3e-3, "weight_decay": 1e-2, "warm_up_iterations": 20}
+    return settings, "AdamW: in a training of minutes nnU-Net's SGD is still at its start (documentation/benchmarks.md)"
+
+
+def _evidence(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine) -> dict[str, Any]:
+    return {
+        "cases": len(dataset.cases),
+        "annotated_cases": len(dataset.annotated_cases),
+        "median_spacing_mm": _floats(np.median(fingerprint.spacings, axis=0)),
+        "median_shape": _whole(np.median(fingerprint.shapes_after_crop, axis=0)),
+        "nodes_per_case_median": float(np.median(fingerprint.nodes_per_case)) if fingerprint.nodes_per_case else None,
+        "node_volume_mm3_5_50_95": fingerprint.node_volume_mm3,
+        "node_short_axis_mm_5_50_95": fingerprint.node_short_axis_mm,
+        "machine": {
+            "device": machine.device,
+            "name": machine.name,
+            "memory_gb": round(machine.memory_gb, 1),
+            "cores": machine.cores,
+        },
+    }
+
+
+def _reasons(
+    strategy: Strategy,
+    spacing_reason: str,
+    normalisation_reason: str,
+    topology: Topology,
+    spacing: np.ndarray,
+    forward: list[int],
+    machine: Machine,
+    budget: dict[str, Any],
+) -> dict[str, str]:
+    extent = [round(side * mm) for side, mm in zip(topology.patch, spacing[forward], strict=True)]
+    length = f"{budget['minutes']:g} minutes a fold" if budget["minutes"] else f"{budget['epochs']} epochs, as stock nnU-Net"
+    return {
+        "strategy": f"{strategy.name}, trained by {strategy.trainer or 'nothing yet'}: {strategy.reason}",
+        "spacing": f"{_times(f'{mm:.3g}' for mm in spacing[forward])} mm: {spacing_reason}",
+        "intensities": normalisation_reason,
+        "network": f"{topology.preset.name}: the largest that fits {machine.name} ({machine.memory_gb:.0f} GB, {machine.device})",
+        "patch": f"{_times(topology.patch)} voxels, {_times(extent)} mm, {topology.batch} at a time: the largest in the image's shape",
+        "training": length,
+    }
+
+
+def _times(values: Any) -> str:
+    return " x ".join(str(value) for value in values)
+
+
+def _floats(values: Any) -> list[float]:
+    return [float(value) for value in values]
+
+
+def _whole(values: Any) -> list[int]:
+    return [round(float(value)) for value in values]

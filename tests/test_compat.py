@@ -1,0 +1,174 @@
+"""What lnauto relies on inside nnU-Net. When a new release breaks lnauto, it breaks here first."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lnauto.compat import images, inference, launch, networks, planning, plans, preprocessing, storage, training
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+def test_the_version_is_one_that_was_read() -> None:
+    major, minor, *_ = version("nnunetv2").split(".")
+    assert (int(major), int(minor)) == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (training.nnUNetTrainer.__init__, ["self", "plans", "configuration", "fold", "dataset_json", "device"]),
+        (
+            training.nnUNetTrainer.build_network_architecture,
+            ["plans_manager", "configuration_manager", "num_input_channels", "num_output_channels", "enable_deep_supervision"],
+        ),
+        (training.nnUNetTrainer.initialize, ["self"]),
+        (training.nnUNetTrainer.validation_step, ["self", "batch"]),
+        (training.nnUNetTrainer.perform_actual_validation, ["self", "save_probabilities"]),
+        (training.nnUNetTrainer.set_deep_supervision_enabled, ["self", "enabled"]),
+        (training.nnUNetTrainer._get_deep_supervision_scales, ["self"]),
+        (training.nnUNetTrainer.get_tr_and_val_datasets, ["self"]),
+        (training.nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size, ["self"]),
+        (
+            training.nnUNetTrainer.get_training_transforms,
+            [
+                "patch_size",
+                "rotation_for_DA",
+                "deep_supervision_scales",
+                "mirror_axes",
+                "do_dummy_2d_data_aug",
+                "use_mask_for_norm",
+                "is_cascaded",
+                "foreground_labels",
+                "regions",
+                "ignore_label",
+            ],
+        ),
+        (
+            training.nnUNetTrainer.get_validation_transforms,
+            ["deep_supervision_scales", "is_cascaded", "foreground_labels", "regions", "ignore_label"],
+        ),
+        (
+            training.nnUNetDataLoader.__init__,
+            [
+                "self",
+                "data",
+                "batch_size",
+                "patch_size",
+                "final_patch_size",
+                "label_manager",
+                "oversample_foreground_percent",
+                "sampling_probabilities",
+                "pad_sides",
+                "probabilistic_oversampling",
+                "transforms",
+            ],
+        ),
+        (training.nnUNetDataLoader.generate_train_batch, ["self"]),
+        (
+            networks.get_network_from_plans,
+            ["arch_class_name", "arch_kwargs", "arch_kwargs_req_import", "input_channels", "output_channels", "allow_init", "deep_supervision"],
+        ),
+        (planning.get_pool_and_conv_props, ["spacing", "patch_size", "min_feature_map_size", "max_numpool"]),
+        (planning.compute_new_shape, ["old_shape", "old_spacing", "new_spacing"]),
+        (planning.get_normalization_scheme, ["channel_name"]),
+        (
+            preprocessing.DefaultPreprocessor.run_case,
+            ["self", "image_files", "seg_file", "plans_manager", "configuration_manager", "dataset_json"],
+        ),
+        (
+            preprocessing.DefaultPreprocessor._normalize,
+            ["self", "data", "seg", "configuration_manager", "foreground_intensity_properties_per_channel"],
+        ),
+        (preprocessing.crop_to_nonzero, ["data", "seg", "nonzero_label"]),
+        (inference.compute_gaussian, ["tile_size", "sigma_scale", "value_scaling_factor", "dtype", "device"]),
+        (inference.compute_steps_for_sliding_window, ["image_size", "tile_size", "tile_step_size"]),
+        (
+            inference.convert_predicted_logits_to_segmentation_with_correct_shape,
+            [
+                "predicted_logits",
+                "plans_manager",
+                "configuration_manager",
+                "label_manager",
+                "properties_dict",
+                "return_probabilities",
+                "num_threads_torch",
+            ],
+        ),
+        (images.SimpleITKIO.read_images, ["self", "image_fnames"]),
+        (images.SimpleITKIO.write_seg, ["self", "seg", "output_fname", "properties"]),
+        (launch.setup_ddp, ["rank", "world_size"]),
+        (launch.cleanup_ddp, []),
+        (plans.PlansManager.get_configuration, ["self", "configuration_name"]),
+        (plans.PlansManager.get_label_manager, ["self", "dataset_json", "kwargs"]),
+        (plans.determine_num_input_channels, ["plans_manager", "configuration_or_config_manager", "dataset_json"]),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_signature(function: object, expected: list[str]) -> None:
+    assert parameters(function) == expected
+
+
+def test_storage_takes_the_keywords_lnauto_gives() -> None:
+    assert {"chunks", "blocks", "chunks_seg", "blocks_seg"} <= set(parameters(storage.nnUNetDatasetBlosc2.save_case))
+    assert parameters(storage.comp_blosc2_params)[:3] == ["image_size", "patch_size", "bytes_per_pixel"]
+
+
+def test_a_preprocessed_case_carries_the_properties_the_exporter_needs(prepared: Path) -> None:
+    folder = prepared / "preprocessed" / "Dataset901_Balls" / "lnautoPlans_3d_fullres"
+    properties = pickle.loads((folder / "ball_00.pkl").read_bytes())
+    needed = {
+        "spacing",
+        "sitk_stuff",
+        "shape_before_cropping",
+        "bbox_used_for_cropping",
+        "shape_after_cropping_and_before_resampling",
+        "class_locations",
+    }
+    assert needed <= set(properties)
+    assert set(properties["sitk_stuff"]) == {"spacing", "origin", "direction"}
+    assert set(properties["class_locations"]) == {1}
+    assert properties["class_locations"][1].shape[1] == 4
+
+
+def test_stock_finds_the_case_files(prepared: Path) -> None:
+    folder = str(prepared / "preprocessed" / "Dataset901_Balls" / "lnautoPlans_3d_fullres")
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+    assert infer_dataset_class(folder) is storage.nnUNetDatasetBlosc2
+    assert sorted(storage.nnUNetDatasetBlosc2.get_identifiers(folder)) == [f"ball_{number:02d}" for number in range(6)]
+
+
+def test_stock_training_constructor_pops_continue_training_and_writes_init_args(balls: Path) -> None:
+    from lnauto.files import read_json
+    from lnauto.trainers.lntrainer import LNTrainer
+
+    base = balls / "preprocessed" / "Dataset901_Balls"
+    plan, description = read_json(base / "lnautoPlans.json", ""), read_json(base / "dataset.json", "")
+    trainer = LNTrainer(plan, "3d_fullres", 0, description, torch.device("cpu"))
+    assert "continue_training" not in plan
+    assert set(trainer.my_init_kwargs) == {"plans", "configuration", "fold", "dataset_json", "device"}
+    for name in ("num_input_channels", "is_cascaded", "label_manager", "output_folder", "output_folder_base", "log_file", "is_ddp"):
+        assert hasattr(trainer, name)
+
+
+def test_the_tile_weights_are_positive_and_highest_in_the_middle() -> None:
+    weights = inference.compute_gaussian((8, 8, 8), 1.0 / 8, 10, torch.float32, torch.device("cpu")).numpy()
+    assert weights.min() > 0
+    assert np.unravel_index(weights.argmax(), weights.shape) == (4, 4, 4)
+
+
+def test_nnunet_reads_its_paths_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nnunetv2.paths import nnUNet_results
+
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    assert str(nnUNet_results) == str(tmp_path)

@@ -1,0 +1,265 @@
+"""Training: repeatable, killed and continued, within its budget, and readable as data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lnauto.files import read_json
+from lnauto.trainers.batches import TRAINING, seeded
+from lnauto.trainers.lntrainer import LNTrainer
+from lnauto.trainers.options import Options
+from lnauto.trainers.schedule import Clock, Length, learning_rate
+
+Command = Callable[..., tuple[int, str, str]]
+MODEL = "results/Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres"
+
+
+def make_trainer(balls: Path, iterations: int = 6, seed: int = 0, workers: int = 0, **options: Any) -> LNTrainer:
+    base = balls / "preprocessed" / "Dataset901_Balls"
+    plan, description = read_json(base / "lnautoPlans.json", ""), read_json(base / "dataset.json", "")
+    trainer = LNTrainer(plan, "3d_fullres", 0, description, torch.device("cpu"))
+    trainer.configure(Options(Length(iterations, None, 3, 1), seed, workers=workers, quiet=True, **options))
+    return trainer
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return dict(torch.load(checkpoint, weights_only=True)["network_weights"])
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(balls: Path, command: Command) -> None:
+    results = []
+    for seed in (3, 3, 4):
+        code, _, complaint = command("train", 901, 0, "--iterations", 20, "--seed", seed, "--overwrite", "--quiet", "--device", "cpu")
+        assert code == 0, complaint
+        results.append(weights(Path(MODEL) / "fold_0/checkpoint_final.pth"))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+def test_background_workers_change_nothing(balls: Path) -> None:
+    batches = []
+    for workers in (0, 1):
+        trainer = make_trainer(balls, workers=workers)
+        trainer.on_train_start()
+        assert trainer.dataloader_train is not None
+        batches.append([next(trainer.dataloader_train)["data"] for _ in range(3)])
+        trainer.dataloader_train = None
+    assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+
+
+def test_batch_i_depends_on_the_seed_and_i_alone(balls: Path) -> None:
+    trainer = make_trainer(balls)
+    trainer.on_train_start()
+    late = make_trainer(balls)
+    late.clock = Clock(late.options.length, iteration=2)
+    late.on_train_start()
+    assert trainer.dataloader_train is not None
+    assert late.dataloader_train is not None
+    third = [next(trainer.dataloader_train) for _ in range(3)][2]
+    assert torch.equal(third["data"], next(late.dataloader_train)["data"])
+
+
+def test_seeding_a_batch_leaves_the_generators_outside_alone() -> None:
+    np.random.seed(1)
+    torch.manual_seed(1)
+    expected = np.random.random(), torch.rand(1).item()
+    np.random.seed(1)
+    torch.manual_seed(1)
+    with seeded(7, TRAINING, 0, 5):
+        inside = np.random.random(), torch.rand(1).item()
+    assert (np.random.random(), torch.rand(1).item()) == expected
+    assert inside != expected
+
+
+KILLED = """
+import os, signal, sys
+from lnauto.trainers import lntrainer
+from lnauto.commands.train import main
+
+save = lntrainer.LNTrainer.save_checkpoint
+def save_and_die(self, filename):
+    save(self, filename)
+    if filename.endswith("latest.pth") and self.clock.iteration == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+lntrainer.LNTrainer.save_checkpoint = save_and_die
+configure = lntrainer.LNTrainer.configure
+def save_always(self, options):
+    configure(self, lntrainer.replace(options, save_every_seconds=0))
+lntrainer.LNTrainer.configure = save_always
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_killed_training_ends_at_the_same_weights_as_one_left_alone(balls: Path, command: Command) -> None:
+    arguments = ["901", "0", "--iterations", "12", "--seed", "5", "--quiet", "--device", "cpu"]
+    checkpoint = Path(MODEL) / "fold_0/checkpoint_final.pth"
+    assert command("train", *arguments)[0] == 0
+    undisturbed = weights(checkpoint)
+    checkpoint.unlink()
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=os.environ.copy(), capture_output=True, text=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert not checkpoint.exists()
+    code, _, complaint = command("train", "901", "0", "--continue", "--quiet", "--device", "cpu")
+    assert code == 0, complaint
+    assert same(undisturbed, weights(checkpoint))
+    history = json.loads((Path(MODEL) / "fold_0/history.json").read_text())
+    assert [record["iteration"] for record in history] == [12]
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(balls)
+    trainer.initialize()
+    target = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(target))
+    before = target.read_bytes()
+
+    def torn(content: object, path: Path) -> None:
+        path.write_bytes(before[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.save_checkpoint(str(target))
+    assert target.read_bytes() == before
+    assert list(target.parent.glob(".*")) == []
+
+
+def test_a_checkpoint_is_plain_data_with_the_keys_stock_reads(balls: Path) -> None:
+    trainer = make_trainer(balls)
+    trainer.run_training()
+    content = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=True)
+    stock = {"network_weights", "optimizer_state", "grad_scaler_state", "logging", "_best_ema", "current_epoch", "init_args", "trainer_name"}
+    assert stock | {"inference_allowed_mirroring_axes", "lnauto"} == set(content)
+    assert content["trainer_name"] == "LNTrainer"
+    assert content["init_args"]["configuration"] == "3d_fullres"
+    assert content["lnauto"]["iteration"] == 6
+    assert set(content["lnauto"]["random_state"]) == {"python", "numpy", "torch", "cuda"}
+
+
+def test_random_numbers_go_on_where_the_checkpoint_left_them(balls: Path) -> None:
+    trainer = make_trainer(balls)
+    trainer.initialize()
+    path = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(path))
+    expected = np.random.random(), torch.rand(1).item()
+    again = make_trainer(balls)
+    again.load_checkpoint(torch.load(path, weights_only=True))
+    assert (np.random.random(), torch.rand(1).item()) == expected
+
+
+def test_a_budget_is_kept_and_the_learning_rate_ends_low(balls: Path, command: Command) -> None:
+    started = time.monotonic()
+    code, out, complaint = command("train", 901, 0, "--budget", "25s", "--device", "cpu", "--workers", 0)
+    took = time.monotonic() - started
+    assert code == 0, complaint
+    assert "Budget of 0.4 min: training" in out
+    assert took < 35  # a bound that only a budget that is ignored would break
+    history = json.loads((Path(MODEL) / "fold_0/history.json").read_text())
+    plan = read_json(balls / "preprocessed/Dataset901_Balls/lnautoPlans.json", "")
+    assert history[-1]["learning_rate"] < 0.1 * plan["lnauto"]["optimizer"]["learning_rate"]
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    rates = [learning_rate(1.0, iteration / 100, iteration, 10) for iteration in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9]
+    assert rates[50] == pytest.approx(0.5**0.9)
+    assert rates[-1] == pytest.approx(0.01**0.9)
+
+
+def test_training_learns_and_tells_nodes_beside_dice(balls: Path, command: Command) -> None:
+    code, out, complaint = command("train", 901, 0, "--iterations", 60, "--device", "cpu", "--workers", 0)
+    assert code == 0, complaint
+    assert "Validation of fold 0" in out
+    fold = Path(MODEL) / "fold_0"
+    evaluation = json.loads((fold / "validation/evaluation.json").read_text())
+    assert evaluation["summary"]["labels"]["node"]["scores"]["dice"]["mean"] > 0.5
+    history = json.loads((fold / "history.json").read_text())
+    assert 0 <= history[-1]["nodes"]["recall"] <= 1
+    assert history[-1]["nodes"]["false_per_case"] >= 0
+    assert (fold / "progress.png").read_bytes().startswith(b"\x89PNG")
+    validated = {path.name for path in (fold / "validation").glob("*.nii.gz")}
+    splits = read_json(balls / "preprocessed/Dataset901_Balls/splits_final.json", "")
+    assert validated == {f"{name}.nii.gz" for name in splits[0]["val"]}
+
+
+def test_a_training_is_neither_overwritten_nor_continued_unasked(balls: Path, command: Command) -> None:
+    assert command("train", 901, 0, "--iterations", 2, "--quiet", "--device", "cpu")[0] == 0
+    before = (Path(MODEL) / "fold_0/checkpoint_final.pth").read_bytes()
+    code, _, complaint = command("train", 901, 0, "--iterations", 2, "--quiet", "--device", "cpu")
+    assert code == 2
+    folder = Path.cwd() / MODEL / "fold_0"
+    assert complaint == (
+        f"lnauto: a training of fold 0 is finished there already, in {folder}; add --continue to go on, or --overwrite to start anew\n"
+    )
+    assert (Path(MODEL) / "fold_0/checkpoint_final.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["901", "9"], "there is no fold 9 (there: 0, 1, 2, 3, 4)"),
+        (["902", "0"], "there is no data set 902 (there: Dataset901_Balls)"),
+        (["901", "0", "-c", "2d"], "the plan has no configuration 2d (it has 3d_fullres)"),
+        (["901", "0", "-tr", "LNTrainerMagic"], "there is no trainer LNTrainerMagic (there: LNTrainer)"),
+        (["901", "0", "--budget", "1s"], "leaves no time to train"),
+        (["901", "0", "--device", "cuda"], "there is no device cuda on this machine"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line(balls: Path, command: Command, arguments: list[str], line: str) -> None:
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    code, _, complaint = command("train", *arguments)
+    assert code == 2
+    assert line in complaint
+    assert complaint.startswith("lnauto: ")
+    assert complaint.count("\n") == 1
+
+
+def test_labels_changed_since_preprocessing_are_noticed(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    import shutil
+
+    import SimpleITK as sitk
+
+    for name in ("raw", "preprocessed"):
+        shutil.copytree(balls / name, tmp_path / "own" / name)
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / "own" / name))
+    label = tmp_path / "own/raw/Dataset901_Balls/labelsTr/ball_03.nii.gz"
+    image = sitk.ReadImage(str(label))
+    image[1, 1, 1] = 1
+    sitk.WriteImage(image, str(label))
+    code, out, complaint = command("train", 901, 0, "--iterations", 2, "--device", "cpu")
+    assert code == 0, complaint
+    assert "1 preprocessed cases were made from other labels or under another plan; they are made again." in out
+
+
+def test_fold_all_trains_on_everything_and_does_not_claim_a_validation(balls: Path, command: Command) -> None:
+    code, out, complaint = command("train", 901, "all", "--iterations", 2, "--device", "cpu")
+    assert code == 0, complaint
+    assert "not validated" in out
+    assert (Path(MODEL) / "fold_all/checkpoint_final.pth").is_file()
+    assert not (Path(MODEL) / "fold_all/validation").exists()
+
+
+def test_cross_validation_trains_every_fold_and_pools_them(balls: Path, command: Command) -> None:
+    code, out, complaint = command("train", 901, "cv", "--iterations", 2, "--device", "cpu")
+    assert code == 0, complaint
+    assert "Pooled over all folds" in out
+    pooled = json.loads((Path(MODEL) / "crossvalidation/evaluation.json").read_text())
+    assert pooled["summary"]["cases"] == 6

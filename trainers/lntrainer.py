@@ -1,0 +1,348 @@
+"""`LNTrainer`: nnU-Net's trainer, seeded and repeatable, killed and continued, as fast as the machine allows.
+
+Everything trainers of lnauto share lives here and in the files it calls: options, batches, schedule, checkpoints,
+validation. A method overrides nnU-Net's own hooks (`_build_loss`, `train_step`, ...) and nothing of this.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lnauto.compat.training import nnUNetDataLoader, nnUNetTrainer, without_timing
+from lnauto.evaluation.cases import CaseResult
+from lnauto.files import read_json, write_json
+from lnauto.networks.compute import Compute, choose_compute
+from lnauto.trainers import checkpoint as checkpoints
+from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
+from lnauto.trainers.learning_curve import draw_learning_curve
+from lnauto.trainers.options import Options
+from lnauto.trainers.progress import ProgressBar
+from lnauto.trainers.schedule import Clock, Length, learning_rate
+from lnauto.trainers.validation import NodeCheck, validate_fold
+
+log = logging.getLogger(__name__)
+
+GRADIENT_NORM = 12.0  # nnU-Net's
+NODE_CHECKS = 10  # times in a training that whole validation cases are looked at
+
+
+class LNTrainer(nnUNetTrainer):
+    """Plain nnU-Net training of whatever the plan describes."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    initial_lr: float
+    weight_decay: float
+    warm_up: int
+    dataloader_train: Iterator[dict[str, Any]] | None
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own signature)
+    ) -> None:
+        # nnU-Net reads the names of these parameters, so there can be no others: options come with `configure`.
+        plans = {"continue_training": False, **plans}
+        with redirect_stdout(io.StringIO()):  # nnU-Net's constructor prints
+            super().__init__(plans, configuration, fold, dataset_json, device)
+        budget = plans.get("lnauto", {}).get("budget", {})
+        per_epoch = budget.get("iterations_per_epoch", self.num_iterations_per_epoch)
+        self.configure(Options(Length(self.num_epochs * per_epoch, None, per_epoch, budget.get("validation_iterations", 50))))
+
+    def configure(self, options: Options) -> None:
+        """Take over what the command line says; before `run_training`."""
+        self.options = options
+        self.clock = Clock(options.length)
+        self.history: list[dict[str, Any]] = []
+        self.epoch_losses: list[float] = []
+        self._seconds_before = 0.0  # of training, in earlier runs
+        self.compute: Compute | None = None
+        self.num_iterations_per_epoch = options.length.iterations_per_epoch
+        self.num_val_iterations_per_epoch = options.length.validation_iterations
+
+    # ---- set-up
+
+    def allow_seconds(self, seconds: float) -> None:
+        """So much longer, counted from now."""
+        total = self._seconds_before + seconds
+        self.options = replace(self.options, length=replace(self.options.length, seconds=total))
+
+    def initialize(self) -> None:
+        checkpoints.seed_everything(self.options.seed)
+        super().initialize()
+        channels, patch = self.num_input_channels, list(self.configuration_manager.patch_size)
+        if self.compute is None:
+            self.compute = choose_compute(self.network, channels, patch, self.device, self.options.precision)
+        self.network = self.compute.prepare(self.network)
+        if self.compute.precision == "fp32":
+            self.grad_scaler = None
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, None]:
+        """The plan's optimiser; the learning rate is set before every step, so there is no scheduler."""
+        settings = self.plans_manager.plans.get("lnauto", {}).get("optimizer", {"name": "SGD"})
+        self.initial_lr = settings.get("learning_rate", self.initial_lr)
+        self.weight_decay = settings.get("weight_decay", self.weight_decay)
+        self.warm_up = settings.get("warm_up_iterations", 0)
+        parameters = self.network.parameters()
+        if settings["name"] == "AdamW":
+            return torch.optim.AdamW(parameters, self.initial_lr, betas=(0.9, 0.99), weight_decay=self.weight_decay), None
+        return torch.optim.SGD(parameters, self.initial_lr, momentum=0.99, nesterov=True, weight_decay=self.weight_decay), None
+
+    def _do_i_compile(self) -> bool:
+        """Compiling costs a minute or two, and a compiler: not worth it for trainings this short, nor on a CPU."""
+        return False
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """The cases of this fold, as planning wrote them; fold `all` trains on everything and validates on nothing new."""
+        folds = read_json(
+            Path(self.preprocessed_dataset_folder_base) / "splits_final.json", "plan again with lnauto_plan_and_preprocess"
+        )
+        if self.fold == "all":
+            everything = sorted({case for fold in folds for side in ("train", "val") for case in fold[side]})
+            return everything, everything
+        return folds[self.fold]["train"], folds[self.fold]["val"]
+
+    def get_dataloaders(self) -> tuple[Iterator[dict[str, Any]], Iterator[dict[str, Any]]]:
+        """nnU-Net's patches and augmentation, from the batch this training has got to."""
+        rotation, dummy_2d, larger_patch, mirror_axes = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        scales = self._get_deep_supervision_scales()
+        patch = self.configuration_manager.patch_size
+        labels = {
+            "is_cascaded": self.is_cascaded,
+            "foreground_labels": self.label_manager.foreground_labels,
+            "regions": self.label_manager.foreground_regions if self.label_manager.has_regions else None,
+            "ignore_label": self.label_manager.ignore_label,
+        }
+        augment = self.get_training_transforms(
+            patch,
+            rotation,
+            scales,
+            mirror_axes,
+            dummy_2d,
+            use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
+            **labels,
+        )
+        training, validation = self.get_tr_and_val_datasets()
+        batches = self._batches(training, larger_patch, without_timing(augment), TRAINING)
+        validation_batches = self._batches(validation, patch, self.get_validation_transforms(scales, **labels), VALIDATION)
+        pinned = self.device.type == "cuda"
+        self.validation_batches = validation_batches
+        return endless(batches, self.clock.iteration, self.options.workers, pinned), endless(validation_batches, 0, 0)
+
+    def _batches(self, dataset: Any, patch: Any, transforms: Any, stream: int) -> Batches:
+        loader = nnUNetDataLoader(
+            dataset,
+            self.batch_size,
+            patch,
+            self.configuration_manager.patch_size,
+            self.label_manager,
+            oversample_foreground_percent=self.oversample_foreground_percent,
+            probabilistic_oversampling=self.probabilistic_oversampling,
+            transforms=transforms,
+        )
+        return Batches(loader, self.options.seed, stream, self.local_rank)
+
+    # ---- training
+
+    def run_training(self) -> None:
+        self.on_train_start()
+        batches = self.dataloader_train
+        assert batches is not None
+        with ProgressBar(self.clock, self.options.quiet) as bar:
+            while not self.clock.done:
+                self._set_learning_rate()
+                loss = float(self.train_step(next(batches))["loss"])
+                self.clock.iteration += 1
+                self.epoch_losses.append(loss)
+                bar.step(loss)
+                if self.clock.epoch_is_full or self.clock.done:
+                    bar.dice = self._end_epoch()["dice"]
+                self._save_now_and_then()
+        self.on_train_end()
+
+    def on_train_start(self) -> None:
+        if not self.was_initialized:
+            self.initialize()
+        self.dataloader_train, self.dataloader_val = self.get_dataloaders()
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        self.network.train()
+        self.node_check = NodeCheck(self)
+        self._saved_at = time.monotonic()
+        self.clock = Clock(self.options.length, self.clock.iteration, self._seconds_before)
+        if self.local_rank == 0:
+            base = Path(self.output_folder_base)
+            write_json(base / "plans.json", self.plans_manager.plans)
+            write_json(base / "dataset.json", self.dataset_json)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """nnU-Net's step, with the precision and layout that were chosen for this machine."""
+        assert self.compute is not None
+        data = self.compute.place(batch["data"])
+        target = self._to_device(batch["target"])
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.compute.autocast():
+            loss = self.loss(self.network(data), target)
+        self.take_step(loss)
+        return {"loss": loss.detach().cpu().numpy()}
+
+    def take_step(self, loss: torch.Tensor) -> None:
+        """Backward pass, clipping and update, with or without a gradient scaler."""
+        scaler = self.grad_scaler
+        if scaler is None:
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+            self.optimizer.step()
+            return
+        scaler.scale(loss).backward()
+        scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        scaler.step(self.optimizer)
+        scaler.update()
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        assert self.compute is not None
+        batch = {**batch, "data": self.compute.place(batch["data"]), "target": self._to_device(batch["target"])}
+        with self.compute.autocast():
+            return dict(super().validation_step(batch))
+
+    def _to_device(self, target: Any) -> Any:
+        if isinstance(target, list):
+            return [one.to(self.device, non_blocking=True) for one in target]
+        return target.to(self.device, non_blocking=True)
+
+    def _set_learning_rate(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.initial_lr, self.clock.progress, self.clock.iteration, self.warm_up)
+
+    def _end_epoch(self) -> dict[str, Any]:
+        """Validate on fixed patches, now and then on whole cases, and write down how it goes."""
+        self.network.eval()
+        with torch.no_grad():
+            steps = [self.validation_step(self.validation_batches[number]) for number in range(self.num_val_iterations_per_epoch)]
+        found, invented, missed = (np.sum([step[key] for step in steps], axis=0) for key in ("tp_hard", "fp_hard", "fn_hard"))
+        with np.errstate(invalid="ignore"):
+            dice = 2 * found / (2 * found + invented + missed)
+        record = {
+            "iteration": self.clock.iteration,
+            "seconds": round(self.clock.seconds, 1),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_loss": float(np.mean(self.epoch_losses)),
+            "val_loss": float(np.mean([step["loss"] for step in steps])),
+            "dice": None if np.isnan(dice).all() else float(np.nanmean(dice)),
+            "dice_per_label": [None if np.isnan(value) else float(value) for value in dice],
+            "nodes": None,
+        }
+        milestones = sum(1 for earlier in self.history if earlier["nodes"])
+        if self.clock.progress * NODE_CHECKS >= milestones + 1:
+            record["nodes"] = self.node_check.run()
+        self.network.train()
+        self.history.append(record)
+        self.epoch_losses = []
+        if self.local_rank == 0:
+            folder = Path(self.output_folder)
+            draw_learning_curve(self.history, folder / "progress.png")
+            write_json(folder / "history.json", self.history)
+            self.print_to_log_file(record)
+        return record
+
+    def on_train_end(self) -> None:
+        folder = Path(self.output_folder)
+        self.save_checkpoint(str(folder / checkpoints.FINAL))
+        (folder / checkpoints.LATEST).unlink(missing_ok=True)
+        self.dataloader_train = None  # ends the background workers
+
+    def validate(self) -> list[CaseResult]:
+        """Predict the fold's validation cases and evaluate them, in their own geometry."""
+        return validate_fold(self)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """nnU-Net's name for it, for its launcher."""
+        self.validate()
+
+    @property
+    def bare_network(self) -> nn.Module:
+        """The network without what wraps it on several GPUs."""
+        return getattr(self.network, "module", self.network) if self.is_ddp else self.network
+
+    # ---- checkpoints
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved_at >= self.options.save_every_seconds and not self.clock.done:
+            self.save_checkpoint(str(Path(self.output_folder) / checkpoints.LATEST))
+            self._saved_at = time.monotonic()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint, in types that load as data, with what it takes to go on as if nothing had happened."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        assert self.compute is not None
+        content = {
+            "network_weights": self.bare_network.state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": None,
+            "current_epoch": self.clock.epoch,
+            "init_args": {
+                "plans": self.plans_manager.plans,
+                "configuration": self.configuration_name,
+                "fold": self.fold,
+                "dataset_json": self.dataset_json,
+                "device": str(self.device),
+            },
+            "trainer_name": type(self).__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            "lnauto": {
+                "iteration": self.clock.iteration,
+                "seconds": self.clock.seconds,
+                "length": asdict(self.options.length),
+                "seed": self.options.seed,
+                "precision": self.compute.precision,
+                "channels_last": self.compute.channels_last,
+                "history": self.history,
+                "epoch_losses": self.epoch_losses,
+                "random_state": checkpoints.random_state(),
+            },
+        }
+        checkpoints.save(Path(filename), content)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Go on from a checkpoint of lnauto's."""
+        from lnauto.inference.model import load_checkpoint
+
+        content = (
+            filename_or_checkpoint if isinstance(filename_or_checkpoint, dict) else load_checkpoint(Path(filename_or_checkpoint))
+        )
+        state = content["lnauto"]
+        self.compute = Compute(self.device, state["precision"], state["channels_last"])
+        if not self.was_initialized:
+            self.initialize()
+        self.bare_network.load_state_dict(content["network_weights"])
+        self.optimizer.load_state_dict(content["optimizer_state"])
+        if self.grad_scaler is not None and content["grad_scaler_state"] is not None:
+            self.grad_scaler.load_state_dict(content["grad_scaler_state"])
+        self.history, self.epoch_losses = state["history"], state["epoch_losses"]
+        self.inference_allowed_mirroring_axes = content["inference_allowed_mirroring_axes"]
+        self._seconds_before = state["seconds"]
+        self.clock = Clock(self.options.length, state["iteration"], state["seconds"])
+        checkpoints.restore_random_state(state["random_state"])
+
+    def print_to_log_file(self, *parts: object, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
+        """Into the fold's log file only: the console belongs to the progress bar."""
+        if self.local_rank == 0:
+            with open(self.log_file, "a") as file:
+                file.write(" ".join(str(part) for part in parts) + "\n")

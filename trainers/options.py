@@ -1,0 +1,19 @@
+"""What the command line decides about a training, beyond the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lnauto.trainers.schedule import Length
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything `lnauto_train` may set; the plan holds the rest."""
+
+    length: Length
+    seed: int = 0
+    precision: str = "auto"
+    workers: int = 0  # processes that make batches in the background
+    save_every_seconds: float = 180.0
+    quiet: bool = False

@@ -1,0 +1,119 @@
+"""Validation on whole cases: a quick look while training, and the fold's figures at its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lnauto.data.preprocess import provenance_path
+from lnauto.data.provenance import Provenance
+from lnauto.evaluation.cases import CaseResult, evaluate_case
+from lnauto.evaluation.labels import LabelScheme
+from lnauto.evaluation.matching import total
+from lnauto.files import replacing
+from lnauto.inference.predictor import Predictor
+
+if TYPE_CHECKING:
+    from lnauto.trainers.lntrainer import LNTrainer
+
+log = logging.getLogger(__name__)
+
+QUICK_CASES = 4
+EXPORT_SECONDS = 0.5  # a case, besides its tiles; only for the estimate of what validation will take
+ALL_NODES = "all nodes"
+
+
+class NodeCheck:
+    """Nodes found and invented in a few whole validation cases, in the plan's spacing, without overlap or mirroring."""
+
+    def __init__(self, trainer: LNTrainer) -> None:
+        self.trainer = trainer
+        _, validation = trainer.do_split()
+        self.cases = sorted(validation)[:QUICK_CASES]
+
+    def run(self) -> dict[str, Any] | None:
+        trainer = self.trainer
+        predictor = predictor_of(trainer, overlap=0.0)
+        dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(self.cases))
+        scheme = LabelScheme.of(trainer.dataset_json["labels"], trainer.dataset_json.get("node_labels"))
+        spacing = trainer.configuration_manager.spacing
+        trainer.set_deep_supervision_enabled(False)
+        matchings = []
+        for name in self.cases:
+            data, seg, _, _ = dataset.load_case(name)
+            predicted = predictor.predict_grid(data[:])
+            truth = np.maximum(np.asarray(seg[0]), 0)
+            result = evaluate_case(truth, predicted, spacing, scheme, case=name)
+            matchings.append(result.nodes[ALL_NODES].counts)
+        trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+        counts = total(matchings)
+        if counts.true == 0:
+            return None
+        return {"cases": len(self.cases), "recall": counts.recall, "false_per_case": counts.false / len(self.cases)}
+
+
+def predictor_of(trainer: LNTrainer, overlap: float | None = None) -> Predictor:
+    """The network as it stands, ready to predict."""
+    assert trainer.compute is not None
+    settings = trainer.plans_manager.plans.get("lnauto", {}).get("inference", {})
+    return Predictor(
+        networks=[trainer.bare_network],
+        plans=trainer.plans_manager,
+        configuration=trainer.configuration_manager,
+        dataset_json=trainer.dataset_json,
+        compute=trainer.compute,
+        mirror_axes=trainer.inference_allowed_mirroring_axes or (),
+        tta="none" if overlap is not None else settings.get("tta", "full"),
+        overlap=settings.get("overlap", 0.5) if overlap is None else overlap,
+    )
+
+
+def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
+    """Masks of the fold's validation cases in `validation/`, and how they compare with the truth."""
+    _, names = trainer.do_split()
+    folder = Path(trainer.output_folder) / "validation"
+    sources = Provenance(provenance_path(Path(trainer.preprocessed_dataset_folder)))
+    predictor = predictor_of(trainer)
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(names))
+    scheme = LabelScheme.of(trainer.dataset_json["labels"], trainer.dataset_json.get("node_labels"))
+    writer = trainer.plans_manager.image_reader_writer_class()
+    trainer.network.eval()
+    trainer.set_deep_supervision_enabled(False)
+    results = []
+    for name in tqdm(sorted(names), desc="Validation", unit="case", disable=trainer.options.quiet, delay=2):
+        data, _, _, properties = dataset.load_case(name)
+        mask = predictor.predict_prepared(data[:], properties)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / f"{name}{trainer.dataset_json['file_ending']}") as temporary:
+            writer.write_seg(mask, str(temporary), properties)
+        truth, _ = writer.read_seg(sources.cases[name]["sources"][-1]["path"])
+        results.append(evaluate_case(truth[0].astype(np.int32), mask, properties["spacing"], scheme, case=name))
+    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+    return results
+
+
+def seconds_to_validate(trainer: LNTrainer, names: Sequence[str]) -> float:
+    """What `validate_fold` will take, from the time of one tile and the number of tiles."""
+    if not names:
+        return 0.0
+    import torch
+
+    predictor = predictor_of(trainer)
+    patch = trainer.configuration_manager.patch_size
+    image = torch.zeros((trainer.num_input_channels, *patch))
+    trainer.network.eval()
+    trainer.set_deep_supervision_enabled(False)
+    predictor.predict_grid(image.numpy())  # the first pass sets things up
+    start = time.perf_counter()
+    predictor.predict_grid(image.numpy())
+    tile = time.perf_counter() - start
+    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(names))
+    tiles = sum(predictor.count_tiles(dataset.load_case(name)[0].shape[1:]) for name in names)
+    return tiles * tile + len(names) * EXPORT_SECONDS

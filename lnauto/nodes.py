@@ -92,8 +92,7 @@ def measure_nodes(
     voxel = float(np.prod(spacing))
     pixel = np.delete(np.asarray(spacing, float), axial)
     nodes = []
-    for number, box, centroid, count in _instances_of(instances):
-        mask = instances[box] == number
+    for number, mask, box, centroid, count in _instances_of(instances):
         long, short = _longest_slice(np.moveaxis(mask, axial, 0), pixel)
         nodes.append(
             Node(
@@ -111,7 +110,7 @@ def measure_nodes(
 
 
 def world_point(
-    index: Sequence[float] | Array, spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float] | None = None
+    index: Sequence[float], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float] | None = None
 ) -> Point:
     """Where the voxel at (z, y, x) lies in the world, LPS (x, y, z) in mm."""
     steps = np.asarray(index, float)[::-1] * np.asarray(spacing, float)[::-1]
@@ -128,8 +127,8 @@ def _axial_axis(direction: Sequence[float] | None) -> int:
     return 2 - int(np.abs(_matrix(direction)[2]).argmax())
 
 
-def _instances_of(instances: Array) -> Iterator[tuple[int, Box, Array, int]]:
-    """Number, box, centroid (z, y, x) and voxel count of each instance."""
+def _instances_of(instances: Array) -> Iterator[tuple[int, Array, Box, list[float], int]]:
+    """Number, mask in its box, box, centroid (z, y, x) and voxel count of each instance."""
     whole = bounding_box(instances)
     if whole is None:
         return
@@ -138,8 +137,12 @@ def _instances_of(instances: Array) -> Iterator[tuple[int, Box, Array, int]]:
         if inner is None:
             continue
         box = tuple(slice(side.start + at.start, side.stop + at.start) for side, at in zip(inner, whole, strict=True))
-        voxels = np.argwhere(instances[box] == number)
-        yield number, box, voxels.mean(axis=0) + [side.start for side in box], len(voxels)
+        mask = instances[box] == number
+        # by counts along each axis: a list of a huge component's voxels would not fit into memory
+        along = [np.count_nonzero(mask, axis=others) for others in ((1, 2), (0, 2), (0, 1))]
+        count = int(along[0].sum())
+        centroid = [float(np.arange(side.start, side.stop) @ counts) / count for side, counts in zip(box, along, strict=True)]
+        yield number, mask, box, centroid, count
 
 
 def _longest_slice(planes: Array, pixel: Array) -> tuple[float, float]:

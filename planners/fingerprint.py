@@ -86,7 +86,7 @@ def _look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
         foreground = label > 0
         if dataset.ignore_label is not None:
             foreground &= label != dataset.ignore_label
-        instances, _ = label_components(np.isin(label, dataset.node_labels))
+        instances = label if dataset.instances else label_components(np.isin(label, dataset.node_labels))[0]
         nodes = measure_nodes(instances, tuple(spacing))
         volumes, axes = [node.volume_mm3 for node in nodes], [node.short_axis_mm for node in nodes]
     return CaseFacts(

@@ -114,7 +114,7 @@ def _configuration(
 def _normalisation(dataset: RawDataset, fingerprint: Fingerprint) -> tuple[list[str], list[bool], str]:
     from lnauto.compat.planning import get_normalization_scheme
 
-    schemes = [get_normalization_scheme(name) for name in dataset.channel_names]
+    schemes = [get_normalization_scheme(name) for name in dataset.channel_names.values()]
     cropped = fingerprint.median_relative_size_after_cropping < MASK_NORMALISATION_BELOW
     masks = [bool(cropped and scheme.leaves_pixels_outside_mask_at_zero_if_use_mask_for_norm_is_true) for scheme in schemes]
     names = [scheme.__name__ for scheme in schemes]
@@ -124,7 +124,7 @@ def _normalisation(dataset: RawDataset, fingerprint: Fingerprint) -> tuple[list[
             f"{dataset.name}/labelsTr",
             "draw nodes in at least one case",
         )
-    pairs = ", ".join(f"{channel} by {name}" for channel, name in zip(dataset.channel_names, names, strict=True))
+    pairs = ", ".join(f"{channel} by {name}" for channel, name in zip(dataset.channel_names.values(), names, strict=True))
     return names, masks, f"{pairs}, as nnU-Net chooses by the channel's name"
 
 
@@ -192,7 +192,7 @@ def _reasons(
         "spacing": f"{_times(f'{mm:.3g}' for mm in spacing[forward])} mm: {spacing_reason}",
         "intensities": normalisation_reason,
         "network": f"{topology.preset.name}: the largest that fits {machine.name} ({machine.memory_gb:.0f} GB, {machine.device})",
-        "patch": f"{_times(topology.patch)} voxels, {_times(extent)} mm, {topology.batch} at a time: the largest in the image's shape",
+        "patch": f"{_times(topology.patch)} voxels, {_times(extent)} mm, {topology.batch} at a time: the largest that fits",
         "training": length,
     }
 

@@ -46,7 +46,7 @@ RULES = (
         "partial_instance",
         "LNTrainer",
         lambda data: data.annotation == "partial",
-        "only some nodes are drawn, as dataset.json declares; without a trainer for that yet, the others are learned as background",
+        "only some nodes are drawn, says dataset.json; there is no trainer for that yet, the others are learned as background",
     ),
     Rule(
         "ignore_label",

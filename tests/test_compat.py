@@ -76,7 +76,15 @@ def test_the_version_is_one_that_was_read() -> None:
         (training.nnUNetDataLoader.generate_train_batch, ["self"]),
         (
             networks.get_network_from_plans,
-            ["arch_class_name", "arch_kwargs", "arch_kwargs_req_import", "input_channels", "output_channels", "allow_init", "deep_supervision"],
+            [
+                "arch_class_name",
+                "arch_kwargs",
+                "arch_kwargs_req_import",
+                "input_channels",
+                "output_channels",
+                "allow_init",
+                "deep_supervision",
+            ],
         ),
         (planning.get_pool_and_conv_props, ["spacing", "patch_size", "min_feature_map_size", "max_numpool"]),
         (planning.compute_new_shape, ["old_shape", "old_spacing", "new_spacing"]),
@@ -157,7 +165,15 @@ def test_stock_training_constructor_pops_continue_training_and_writes_init_args(
     trainer = LNTrainer(plan, "3d_fullres", 0, description, torch.device("cpu"))
     assert "continue_training" not in plan
     assert set(trainer.my_init_kwargs) == {"plans", "configuration", "fold", "dataset_json", "device"}
-    for name in ("num_input_channels", "is_cascaded", "label_manager", "output_folder", "output_folder_base", "log_file", "is_ddp"):
+    for name in (
+        "num_input_channels",
+        "is_cascaded",
+        "label_manager",
+        "output_folder",
+        "output_folder_base",
+        "log_file",
+        "is_ddp",
+    ):
         assert hasattr(trainer, name)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from lnauto import paths
 from lnauto.commands import doctor as command
@@ -47,7 +48,7 @@ def slow_parts_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the printing tests do not need to measure again."""
     monkeypatch.setattr(doctor, "examine_packages", lambda: (Package("torch", ">=2.4", "2.8.0"),))
     monkeypatch.setattr(doctor, "examine_hardware", lambda torch_works: GOOD_HARDWARE)
-    monkeypatch.setattr(doctor, "measure_speed", lambda: doctor.Speed(200.0, 500.0, threads=2))
+    monkeypatch.setattr(doctor, "measure_speed", lambda: doctor.Speed(200.0, 500.0))
 
 
 def with_package(monkeypatch: pytest.MonkeyPatch, *requirements: str) -> tuple[Package, ...]:
@@ -116,9 +117,11 @@ class TestHardware:
         assert doctor.cpu_flags(tmp_path / "not Linux") is None
 
     def test_speed_is_a_throughput(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doctor, "MATRIX", 256)
+        monkeypatch.setattr(doctor, "MATRIX", 128)
         monkeypatch.setattr(doctor, "SECONDS_PER_PRECISION", 0.02)
+        threads = torch.get_num_threads()
         speed = doctor.measure_speed()
+        assert torch.get_num_threads() == threads
         assert 0.01 < speed.bf16_gflops < 1e5
         assert 0.1 < speed.fp32_gflops < 1e5  # nothing that computes is slower, no CPU is faster
 

@@ -147,6 +147,18 @@ class TestASSD:
         assert np.array_equal(distances.true_to_predicted, nearest_distances(*uncut, SPACING))
         assert np.array_equal(distances.predicted_to_true, nearest_distances(*uncut[::-1], SPACING))
 
+    @pytest.mark.parametrize("seed", range(4))
+    def test_both_ways_to_the_distances_agree(self, seed, monkeypatch):
+        points, others = (np.argwhere(contour(mask)) for mask in blobs(seed))
+        ways = []
+        for limit in (0, 10**9):  # always the tree, always the transform
+            monkeypatch.setattr("lnauto.evaluation.surface.VOXELS_A_POINT", limit)
+            ways.append(nearest_distances(points, others, SPACING))
+        assert np.allclose(*ways, rtol=1e-15)
+        near = nearest_distances(points, others, SPACING, at_most=1.2)
+        assert np.array_equal(np.isfinite(near), ways[0] <= 1.2)
+        assert np.array_equal(near[np.isfinite(near)], ways[0][ways[0] <= 1.2])
+
     def test_margin_tells_a_masks_own_edge_from_the_images(self):
         """A block inside the image has surfaces all round, though it fills its own box."""
         true = np.zeros((9, 9, 9), bool)

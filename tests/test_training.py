@@ -45,7 +45,9 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(balls: Path, command: Command) -> None:
     results = []
     for seed in (3, 3, 4):
-        code, _, complaint = command("train", 901, 0, "--iterations", 20, "--seed", seed, "--overwrite", "--quiet", "--device", "cpu")
+        code, _, complaint = command(
+            "train", 901, 0, "--iterations", 20, "--seed", seed, "--overwrite", "--quiet", "--device", "cpu"
+        )
         assert code == 0, complaint
         results.append(weights(Path(MODEL) / "fold_0/checkpoint_final.pth"))
     assert same(results[0], results[1])
@@ -112,7 +114,9 @@ def test_a_killed_training_ends_at_the_same_weights_as_one_left_alone(balls: Pat
     assert command("train", *arguments)[0] == 0
     undisturbed = weights(checkpoint)
     checkpoint.unlink()
-    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=os.environ.copy(), capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments], env=os.environ.copy(), capture_output=True, text=True, check=False
+    )
     assert process.returncode == -signal.SIGKILL, process.stderr
     assert not checkpoint.exists()
     code, _, complaint = command("train", "901", "0", "--continue", "--quiet", "--device", "cpu")
@@ -144,7 +148,16 @@ def test_a_checkpoint_is_plain_data_with_the_keys_stock_reads(balls: Path) -> No
     trainer = make_trainer(balls)
     trainer.run_training()
     content = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=True)
-    stock = {"network_weights", "optimizer_state", "grad_scaler_state", "logging", "_best_ema", "current_epoch", "init_args", "trainer_name"}
+    stock = {
+        "network_weights",
+        "optimizer_state",
+        "grad_scaler_state",
+        "logging",
+        "_best_ema",
+        "current_epoch",
+        "init_args",
+        "trainer_name",
+    }
     assert stock | {"inference_allowed_mirroring_axes", "lnauto"} == set(content)
     assert content["trainer_name"] == "LNTrainer"
     assert content["init_args"]["configuration"] == "3d_fullres"
@@ -232,7 +245,9 @@ def test_what_cannot_be_is_told_in_a_line(balls: Path, command: Command, argumen
     assert complaint.count("\n") == 1
 
 
-def test_labels_changed_since_preprocessing_are_noticed(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+def test_labels_changed_since_preprocessing_are_noticed(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
     import shutil
 
     import SimpleITK as sitk

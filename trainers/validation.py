@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lnauto.data.preprocess import provenance_path
 from lnauto.data.provenance import Provenance
-from lnauto.evaluation.cases import CaseResult, evaluate_case
+from lnauto.evaluation.cases import ALL_NODES, CaseResult, evaluate_case
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.evaluation.matching import total
 from lnauto.files import replacing
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 QUICK_CASES = 4
 EXPORT_SECONDS = 0.5  # a case, besides its tiles; only for the estimate of what validation will take
-ALL_NODES = "all nodes"
 
 
 class NodeCheck:
@@ -41,7 +40,7 @@ class NodeCheck:
         trainer = self.trainer
         predictor = predictor_of(trainer, overlap=0.0)
         dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(self.cases))
-        scheme = LabelScheme.of(trainer.dataset_json["labels"], trainer.dataset_json.get("node_labels"))
+        scheme = LabelScheme.of_description(trainer.dataset_json)
         spacing = trainer.configuration_manager.spacing
         trainer.set_deep_supervision_enabled(False)
         matchings = []
@@ -50,7 +49,7 @@ class NodeCheck:
             predicted = predictor.predict_grid(data[:])
             truth = np.maximum(np.asarray(seg[0]), 0)
             result = evaluate_case(truth, predicted, spacing, scheme, case=name)
-            matchings.append(result.nodes[ALL_NODES].counts)
+            matchings += [result.nodes[ALL_NODES].counts] if ALL_NODES in result.nodes else []
         trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
         counts = total(matchings)
         if counts.true == 0:
@@ -81,7 +80,7 @@ def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
     sources = Provenance(provenance_path(Path(trainer.preprocessed_dataset_folder)))
     predictor = predictor_of(trainer)
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(names))
-    scheme = LabelScheme.of(trainer.dataset_json["labels"], trainer.dataset_json.get("node_labels"))
+    scheme = LabelScheme.of_description(trainer.dataset_json)
     writer = trainer.plans_manager.image_reader_writer_class()
     trainer.network.eval()
     trainer.set_deep_supervision_enabled(False)

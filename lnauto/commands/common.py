@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -48,6 +49,7 @@ def minutes(text: str) -> float:
 def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], None], argv: Sequence[str] | None) -> int:
     """Parse, act, and return the exit code."""
     arguments = parser.parse_args(argv)
+    share_cores()
     talk_to_console(quiet=arguments.quiet)
     try:
         action(arguments)
@@ -58,6 +60,15 @@ def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], 
         sys.stderr.write("lnauto: stopped from the keyboard; what is finished stays, the same command goes on from there\n")
         return STOPPED_BY_KEYBOARD
     return 0
+
+
+def share_cores() -> None:
+    """Let threads that wait for each other sleep instead of spinning; it counts only before torch is imported.
+
+    When something else runs on the machine, spinning threads keep the one they wait for from its core: a training step on two
+    cores took 4.6 s instead of 0.6 s beside one other busy process (documentation/benchmarks.md).
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def talk_to_console(quiet: bool = False) -> None:

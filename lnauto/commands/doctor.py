@@ -74,9 +74,9 @@ def _machine(hardware: Hardware, speed: Speed | None) -> Iterator[str]:
     yield from _row("CPU arithmetic", f"AVX512-bf16: {_known(hardware.avx512_bf16)}, AMX-bf16: {_known(hardware.amx_bf16)}")
     if speed is not None:
         yield from _row(
-            "CPU speed",
+            "CPU speed, one core",
             f"{speed.fp32_gflops:.0f} GFLOP/s in fp32, {speed.bf16_gflops:.0f} in bf16 "
-            f"({speed.bf16_gflops / speed.fp32_gflops:.1f} times), {_count(speed.threads, 'thread')}",
+            f"({speed.bf16_gflops / speed.fp32_gflops:.1f} times)",
         )
     if hardware.memory_gb is not None:
         yield from _row("memory", f"{hardware.memory_gb:.1f} GB, {hardware.available_gb:.1f} GB available")

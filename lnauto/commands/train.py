@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--workers",
         type=at_least(0),
         metavar="N",
-        help="processes that make batches (default: one on a CPU, most cores for a GPU)",
+        help="processes that make batches (default: most cores for a GPU, at most one on a CPU)",
     )
     parser.add_argument("--continue", dest="proceed", action="store_true", help="go on with a training that was stopped")
     parser.add_argument("--overwrite", action="store_true", help="start anew even if there is a training already")

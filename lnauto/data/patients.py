@@ -119,7 +119,7 @@ def _read_cells(path: Path) -> tuple[pd.DataFrame, bool]:
     delimiter = _delimiter(lines[0] if lines else "")
     as_text = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False, "skipinitialspace": True}
     table = pd.read_csv(io.StringIO(text), sep=delimiter, **as_text)
-    table = table.fillna("").map(str.strip)  # rows shorter than the header
+    table = table.map(str.strip)
     table.columns = pd.Index([_column_name(name) for name in table.iloc[0]])
     table = table.iloc[1:]
     table.index = pd.RangeIndex(2, 2 + len(table))

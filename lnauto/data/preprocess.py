@@ -145,10 +145,16 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
     from lnauto.compat.plans import PlansManager
     from lnauto.compat.preprocessing import DefaultPreprocessor
 
+    class Preprocessor(DefaultPreprocessor):
+        def run_case_npy(self, data: Any, seg: Any, *rest: Any) -> Any:
+            if seg is not None and job.dataset_json.get("instances"):
+                seg = (seg > 0).astype(seg.dtype)  # the network learns where nodes are, not their numbers
+            return super().run_case_npy(data, seg, *rest)
+
     plans = PlansManager(job.plans)
     configuration = plans.get_configuration(job.configuration)
     images, label = [str(path) for path in case.images], str(case.label) if case.label is not None else None
-    data, seg, properties = DefaultPreprocessor(verbose=False).run_case(images, label, plans, configuration, job.dataset_json)
+    data, seg, properties = Preprocessor(verbose=False).run_case(images, label, plans, configuration, job.dataset_json)
     _store(
         job.folder / case.name,
         data.astype(np.float32, copy=False),

@@ -61,6 +61,11 @@ class LabelScheme:
         return cls(scored, _nodes(scored, node_labels, where), ignore, instances)
 
     @classmethod
+    def of_description(cls, description: Mapping[str, Any]) -> LabelScheme:
+        """From a `dataset.json` that was read and checked already."""
+        return cls.of(description["labels"], description.get("node_labels"), instances=bool(description.get("instances", False)))
+
+    @classmethod
     def from_dataset_json(cls, path: Path, node_labels: Iterable[int] | None = None) -> LabelScheme:
         """From a data set's own description; `node_labels` takes the place of what it says of nodes."""
         content = read_json(path, _REMEDY)

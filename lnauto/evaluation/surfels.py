@@ -52,7 +52,7 @@ def surface_dice(true: Array, predicted: Array, spacing: Sequence[float], tolera
     within = 0.0
     if all(len(points) for points, _ in surfaces):
         for (points, weights), (others, _) in (surfaces, surfaces[::-1]):
-            within += float(weights[nearest_distances(points, others, spacing) <= tolerance_mm].sum())
+            within += float(weights[nearest_distances(points, others, spacing, tolerance_mm) <= tolerance_mm].sum())
     return within / float(sum(weights.sum() for _, weights in surfaces))
 
 

@@ -25,6 +25,7 @@ CACHE = Path.home() / ".cache" / "lnauto" / "compute.json"
 WORTH_IT = 1.2  # bf16 has to be that much faster: below, the noise of the measurement decides
 LARGEST_DISAGREEMENT = 0.05  # relative distance of the logits; bf16's eight bits give 0.5 to 2 % on U-Nets
 PROBE_VOXELS = 32**3
+REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,11 @@ def _bf16_pays(network: nn.Module, channels: int, patch: list[int], fast: Comput
     with torch.random.fork_rng(devices=[]):  # the check must not move the training's own random numbers
         torch.manual_seed(0)
         image = torch.randn(2, channels, *shape)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several threads wait for each other, and on a busy machine that is all the check would time
     slow_seconds, expected = _time_step(copy.deepcopy(network), image, Compute(fast.device, "fp32"))
     fast_seconds, got = _time_step(copy.deepcopy(network), image, fast)
+    torch.set_num_threads(threads)
     disagreement = float((got - expected).norm() / expected.norm().clamp_min(1e-12))
     pays = slow_seconds / fast_seconds > WORTH_IT and disagreement < LARGEST_DISAGREEMENT
     log.info(
@@ -114,11 +118,11 @@ def _probe_shape(network: nn.Module, patch: list[int]) -> list[int]:
 
 
 def _time_step(network: nn.Module, image: Tensor, compute: Compute) -> tuple[float, Tensor]:
-    """Seconds of the best of three forward and backward passes, and the logits."""
+    """Seconds of the best of several forward and backward passes, and the logits."""
     network = compute.prepare(network).train()
     image = compute.place(image)
     best = float("inf")
-    for _ in range(3):
+    for _ in range(REPEATS):
         start = time.perf_counter()
         with compute.autocast():
             output = network(image)

@@ -26,7 +26,7 @@ LEAST_DISK_GB = 10.0
 MODULES = {"scikit-learn": "sklearn", "connected-components-3d": "cc3d"}  # those whose module is named otherwise
 CPUINFO = Path("/proc/cpuinfo")
 AUGMENTERS = "nnUNet_n_proc_DA"
-MATRIX = 1024
+MATRIX = 512
 SECONDS_PER_PRECISION = 0.2
 
 MISSING, WARNING, HARMLESS = "missing", "warning", "harmless"
@@ -74,11 +74,10 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Speed:
-    """This CPU's throughput in large matrix products; a convolution gains less from bf16 than they do."""
+    """What one core does in matrix products; a whole network gains less from bf16, which lnauto checks when it first runs one."""
 
     fp32_gflops: float
     bf16_gflops: float
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -216,19 +215,28 @@ def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str] | None:
 
 
 def measure_speed() -> Speed:
+    """The fastest product of each precision on one core.
+
+    On all cores a product waits for the slowest, and on a busy machine that made fp32 look twenty times slower than it is.
+    """
     import torch
 
     def gflops(dtype: torch.dtype) -> float:
         matrix = torch.ones(MATRIX, MATRIX, dtype=dtype)
-        fastest = float("inf")  # not the mean: other programs on this machine only ever slow a product down
+        fastest = float("inf")
         end = time.perf_counter() + SECONDS_PER_PRECISION
         while (start := time.perf_counter()) < end:
             torch.matmul(matrix, matrix)
             fastest = min(fastest, time.perf_counter() - start)
         return 2 * MATRIX**3 / fastest / 1e9
 
-    with torch.inference_mode():
-        return Speed(gflops(torch.float32), gflops(torch.bfloat16), torch.get_num_threads())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            return Speed(gflops(torch.float32), gflops(torch.bfloat16))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def examine_folders() -> tuple[Folder, ...]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from lnauto import __version__
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
+from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import replacing, write_json, write_text
 from lnauto.nodes import Node, label_components, measure_nodes
 from lnauto.paths import Paths, activate, find_dataset
@@ -199,9 +200,8 @@ def _measure(cases: list[Case], output: Path, model: Model) -> list[Node]:
     import numpy as np
     import SimpleITK as sitk
 
-    from lnauto.nodes import node_label_values
-
-    values = node_label_values(model.dataset_json)
+    scheme = LabelScheme.of_description(model.dataset_json)
+    values = [value for label in scheme.nodes for value in label.values]
     nodes: list[Node] = []
     for case in cases:
         path = output / f"{case.name}{ENDING}"

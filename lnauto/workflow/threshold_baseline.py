@@ -43,12 +43,9 @@ def fit(cases: Sequence[TrainingCase]) -> Threshold:
     if not cases:
         raise InputError.of("there is no case to choose a threshold on", "the training cases", "give at least one")
     true = [label_components(mask)[0] for _, _, mask in cases]
-    best, best_f1 = None, -1.0
-    for candidate, counts in _tried(cases, true):
-        if counts.f1 > best_f1:  # NaN, where there is nothing to find and nothing was found, is never better
-            best, best_f1 = candidate, counts.f1
-    if best is None:
+    if not any(nodes.any() for nodes in true):
         raise InputError.of("no case holds a node", "the training cases", "give some that do")
+    best, _ = max(_tried(cases, true), key=lambda tried: tried[1].f1)
     return best
 
 
@@ -62,7 +59,9 @@ def _tried(cases: Sequence[TrainingCase], true: Sequence[Array]) -> Iterator[tup
         for low, high in product(LOWS, HIGHS):
             if low >= high:
                 continue
-            found = [_Found.of(picture, case[1], nodes, low, high) for picture, case, nodes in zip(pictures, cases, true, strict=True)]
+            found = [
+                _Found.of(picture, case[1], nodes, low, high) for picture, case, nodes in zip(pictures, cases, true, strict=True)
+            ]
             for least, most in product(SMALLEST_MM3, LARGEST_MM3):
                 yield Threshold(low, high, least, most, smoothing), total(case.counts(least, most) for case in found)
 

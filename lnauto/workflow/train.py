@@ -188,11 +188,11 @@ def _length(plan: Plan, request: Request) -> Length:
 
 
 def _workers(device: str, length: Length) -> int:
-    """Processes that make batches: one beside a CPU's training, as many as there are cores to feed a GPU."""
+    """Processes that make batches: as many as feed a GPU; beside a CPU's training one, if that leaves it two cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if length.iterations is not None and length.iterations < WORKER_PAYS_FROM_ITERATIONS:
         return 0
-    return min(12, max(cores - 2, 1)) if device == "cuda" else min(1, cores - 1)
+    return min(12, max(cores - 2, 1)) if device == "cuda" else int(cores > 2)
 
 
 def _divide_time(trainer: LNTrainer, started: float, seconds: float) -> None:

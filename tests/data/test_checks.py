@@ -123,10 +123,7 @@ FAULTS = {
     ),
     "fractions": (
         with_label_values(0.5, 1.0),
-        [
-            f"the label holds values that are no whole numbers (0.5), in {LABEL}; "
-            "save it as whole numbers, without interpolation"
-        ],
+        [f"the label holds values that are no whole numbers (0.5), in {LABEL}; save it as whole numbers, without interpolation"],
     ),
     "NaN in the label": (
         with_label_values(float("nan"), float("nan")),
@@ -205,6 +202,18 @@ def test_an_uncompressed_file_that_is_cut_off(length, tiny, voxels, lines):
     path = data.write("imagesTr/a_0000.nii", voxels.noise())
     path.write_bytes(path.read_bytes()[:length])
     assert f"it is cut off, with {max(length - 352, 0)} of 2048 bytes" in lines(check, RawDataset.read(data.folder))[0]
+
+
+@pytest.mark.parametrize("offset", [1e17, float("nan")])
+def test_a_header_that_makes_no_sense(offset, tiny, voxels, lines):
+    data = tiny(file_ending=".nii", cases=(), masks=(), unannotated=["a"])
+    path = data.write("imagesTr/a_0000.nii", voxels.noise())
+    content = bytearray(path.read_bytes())
+    content[108:112] = struct.pack("<f", offset)
+    path.write_bytes(content)
+    assert lines(check, RawDataset.read(data.folder)) == [
+        f"lnauto: the file cannot be read (its header is damaged), in {IMAGE.removesuffix('.gz')}; {INTACT}"
+    ]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -299,7 +308,7 @@ def test_everything_is_told_together_layout_and_files(tiny, voxels, lines):
     data.write("labelsTr/b.nii.gz", voxels.cube(4, shape=(7, 8, 8)), spacing=[1.0, 1.0, 2.0])
     data.patients("patient,cases\nP1,a;b\nP1,c\nP2,y\n")
     with_values(np.nan)(data, voxels)
-    cases_column = "all cases in the column \"cases\" separated by semicolons"
+    cases_column = 'all cases in the column "cases" separated by semicolons'
     assert lines(read_and_check, data.folder) == [
         'lnauto: "annotation" is "most", in Dataset501_Tiny/dataset.json; '
         "write one of full, partial, scribble, patient, table, or leave it out",

@@ -70,7 +70,8 @@ def test_missing_strata_are_one_stratum_whatever_they_are_written_as():
     known = dict.fromkeys(cases[:10], 1)
     as_none = make_folds(cases, {}, {**known, **dict.fromkeys(cases[10:], None)})
     assert make_folds(cases, {}, {**known, **dict.fromkeys(cases[10:], float("nan"))}) == as_none
-    assert make_folds(cases, {}, known) == as_none
+    mixed = {**known, **dict.fromkeys(cases[10:15], None), **dict.fromkeys(cases[15:], float("nan"))}
+    assert make_folds(cases, {}, mixed) == make_folds(cases, {}, known) == as_none
     assert all(sum(case in known for case in fold["val"]) == 2 for fold in as_none)
 
 

@@ -131,7 +131,7 @@ def test_leading_zeros_stay(table):
     "content",
     [
         "\ufeffpatient,cases,age\nP1,a;b,61.5\nP2,c,\n",
-        "patient;cases;age\nP1;\"a;b\";61,5\nP2;c;\n",
+        'patient;cases;age\nP1;"a;b";61,5\nP2;c;\n',
         "patient\tcases\tage\nP1\ta;b\t61.5\nP2\tc\t\n",
         "Patient , CASES, age\r\n P1 , a ; b , 61.5\r\n\r\nP2, c\r\n,,\r\n",
         "patient,cases,age,,\nP1,a;b,61.5,,\nP2,c,,,\n",
@@ -143,6 +143,10 @@ def test_what_spreadsheets_make_of_a_table(content, table):
     assert read.cases_of == {"P1": ("a", "b"), "P2": ("c",)}
     assert read.clinical == ("age",)
     np.testing.assert_array_equal(read.frame["age"], [61.5, np.nan])
+
+
+def test_the_delimiter_is_the_one_that_makes_patient_a_column(table):
+    assert table('\ufeffpatient;"age, in years, at diagnosis"\na;3\n').clinical == ("age, in years, at diagnosis",)
 
 
 def test_a_table_in_windows_letters(table):

@@ -198,9 +198,7 @@ def test_a_fault_of_the_files_on_disk(fault, tiny, voxels, lines):
 def test_a_missing_channel(tiny, lines):
     data = tiny(channels=("CT", "PET"))
     (data.folder / "imagesTr/b_0001.nii.gz").unlink()
-    assert lines(RawDataset.read, data.folder) == [
-        "lnauto: channel 0001 (PET) is missing, in case b; add imagesTr/b_0001.nii.gz"
-    ]
+    assert lines(RawDataset.read, data.folder) == ["lnauto: channel 0001 (PET) is missing, in case b; add imagesTr/b_0001.nii.gz"]
 
 
 def test_no_case_at_all(tiny, lines):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from lnauto.data.phantom.canvas import Floats
@@ -91,7 +92,7 @@ class Scan:
 
     @property
     def start(self) -> tuple[float, float, float]:
-        """Where the first voxel lies, (x, y, z) in mm from the carina: the middle of the volume lies a little in front and below."""
+        """Where the first voxel lies, (x, y, z) in mm from the carina; the middle of the volume is that of what is to be seen."""
         ahead = 12.0 if self.shape[2] >= FULL_FIELD else -6.0
         below = -16.0 if self.shape[2] >= FULL_FIELD else -8.0
         middle = (0.0, ahead, below)
@@ -135,7 +136,7 @@ def _origin(rng: np.random.Generator) -> tuple[float, float, float]:
     return (x, y, z) if shifted else (0.0, 0.0, 0.0)
 
 
-def scanned(rng: np.random.Generator, hu: Floats, scan: Scan) -> Floats:
+def scanned(rng: np.random.Generator, hu: Floats, scan: Scan) -> NDArray[np.int16]:
     """The picture the scanner makes of the drawn HU: blurred, noisy, clipped to what CT stores."""
     sigma = [scan.blur_mm / spacing for spacing in scan.spacing]
     picture = gaussian_filter(hu, sigma, truncate=3)

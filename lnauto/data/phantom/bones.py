@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from lnauto.data.phantom.canvas import Array, Canvas, Coordinates, Floats, Shape
-from lnauto.data.phantom.shapes import ellipsoid, everywhere, inflated, tube, vessel
+from lnauto.data.phantom.shapes import ellipsoid, inflated, tube, vessel
 from lnauto.data.phantom.thorax import APEX, DEPTH, LEVELS, MIDDLE, WIDTH, Build, cavity, radial
 
 Rng = np.random.Generator
@@ -28,7 +26,7 @@ def draw_bones(canvas: Canvas, rng: Rng, build: Build) -> None:
             canvas,
             vessel([(side * 16, -42, 64), (side * 60, -42, 82), (side * 105, -18, 96), (side * 145, 10, 104)], [8, 6, 5.5, 6]),
         )
-        _bone(canvas, everywhere(_shoulder_blade(side, inside)), 1.8)
+        _bone(canvas, _shoulder_blade(side, inside), 1.8)
         _bone(canvas, ellipsoid((side * 158, 18, 94), (21, 21, 24)))
 
 
@@ -37,7 +35,7 @@ def _bone(canvas: Canvas, shape: Shape, rim: float = 2.0) -> None:
     canvas.paint(inflated(shape, -rim), MARROW)
 
 
-def _shoulder_blade(side: int, inside: Shape) -> Callable[[Coordinates], Floats]:
+def _shoulder_blade(side: int, inside: Shape) -> Shape:
     """A plate behind the ribs, narrow below, with a spine of its own above."""
 
     def distance(at: Coordinates) -> Floats:
@@ -49,7 +47,8 @@ def _shoulder_blade(side: int, inside: Shape) -> Callable[[Coordinates], Floats]
         ridge = np.maximum(np.abs(turn - 0.55) * 60 - 3, np.maximum(np.abs(away - 33) - 10, np.abs(z - 66) - 14))
         return np.maximum(np.minimum(plate, ridge), np.abs(z - 36) - 68).astype(np.float32)
 
-    return distance
+    near, far = side * 40, side * 165
+    return Shape(np.array([min(near, far), -15, -34]), np.array([max(near, far), 125, 106]), distance)
 
 
 def _draw_spine(canvas: Canvas, rng: Rng) -> None:

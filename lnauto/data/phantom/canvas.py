@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,10 +65,14 @@ class Warp:
 
     def bounds(self, lower: Array, upper: Array) -> tuple[Array, Array]:
         """Corners, in the scan, of a box that holds an atlas box."""
-        back = np.linalg.inv(self.matrix)
-        half = np.abs(back) @ ((upper - lower) / 2 + 2 * self.amplitude.sum(axis=1))
-        middle = back @ ((upper + lower) / 2)
+        half = self._backwards[1] @ ((upper - lower) / 2 + 2 * self.amplitude.sum(axis=1))
+        middle = self._backwards[0] @ ((upper + lower) / 2)
         return middle - half, middle + half
+
+    @cached_property
+    def _backwards(self) -> tuple[Array, Array]:
+        back = np.linalg.inv(self.matrix)
+        return back, np.abs(back)
 
 
 @dataclass(eq=False)
@@ -90,7 +95,7 @@ class Canvas:
         self._axes = [np.arange(n) * s + o for n, s, o in zip(self.shape[::-1], self.spacing[::-1], self.start, strict=True)]
         self._parts = [[self.warp.part(to, of, self._axes[of]) for of in range(3)] for to in range(3)]
 
-    @property
+    @cached_property
     def voxel_mm(self) -> float:
         """The side of a cube of a voxel's volume."""
         return float(np.prod(self.spacing)) ** (1 / 3)

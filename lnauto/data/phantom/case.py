@@ -38,7 +38,7 @@ class PhantomCase:
     """Everything that is true of one case."""
 
     name: str
-    image: NDArray[np.int16]
+    image: NDArray[np.int16]  # HU
     instances: NDArray[np.uint8]
     scan: Scan
     nodes: tuple[DrawnNode, ...]

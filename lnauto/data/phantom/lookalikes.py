@@ -12,7 +12,7 @@ from lnauto.data.phantom.acquisition import Phase
 from lnauto.data.phantom.canvas import Array, Canvas, Floats
 from lnauto.data.phantom.nodes import Form, cover
 from lnauto.data.phantom.placement import Room, mark, place
-from lnauto.data.phantom.shapes import ellipsoid, ellipsoid_distance, inflated, local, rotation, tube
+from lnauto.data.phantom.shapes import ellipsoid, ellipsoid_distance, inflated, local, rotation, tube, union
 
 Rng = np.random.Generator
 
@@ -22,6 +22,7 @@ TUMOUR_RADIUS_MM = {1: (7, 13), 2: (13, 22), 3: (22, 30), 4: (30, 40)}  # by T s
 def draw_lookalikes(room: Room, rng: Rng, phase: Phase, plenty: float) -> None:
     """All of them but the tumour; `plenty` scales their number."""
     canvas = room.canvas
+    free = (~room.taken).astype(np.float32)
     for _ in range(rng.poisson(6 * plenty)):
         _draw_vein(room, rng, phase)
     for _ in range(rng.poisson(1.0 * plenty)):
@@ -30,7 +31,7 @@ def draw_lookalikes(room: Room, rng: Rng, phase: Phase, plenty: float) -> None:
         for _ in range(int(rng.integers(2, 6))):
             _draw_bundle(canvas, rng, side, phase)
         for _ in range(rng.poisson(1.5)):
-            _draw_in_lung(canvas, rng, side, phase)
+            _draw_in_lung(canvas, rng, side, phase, free)
 
 
 def _draw_vein(room: Room, rng: Rng, phase: Phase) -> None:
@@ -94,15 +95,15 @@ def _draw_bundle(canvas: Canvas, rng: Rng, side: int, phase: Phase) -> None:
     canvas.paint(ellipsoid(centre, radii, axes), float(phase.muscle + rng.normal(0, 4)))
 
 
-def _draw_in_lung(canvas: Canvas, rng: Rng, side: int, phase: Phase) -> None:
+def _draw_in_lung(canvas: Canvas, rng: Rng, side: int, phase: Phase, free: Floats) -> None:
     """A vessel's stump, or a small nodule."""
     centre = np.array([side * rng.uniform(72, 105), rng.uniform(-40, 70), rng.uniform(-75, 65)])
     if rng.random() < 0.5:
         way = rng.normal(0, 1, 3)
         end = centre + way / np.linalg.norm(way) * rng.uniform(16, 34)
-        canvas.paint(tube([centre, end], [float(rng.uniform(5, 8)), 2.5]), float(phase.collateral))
+        canvas.paint(tube([centre, end], [float(rng.uniform(5, 8)), 2.5]), phase.collateral, within=free)
     else:
-        canvas.paint(ellipsoid(centre, rng.uniform(5, 11, 3)), float(phase.node + rng.normal(0, 8)))
+        canvas.paint(ellipsoid(centre, rng.uniform(5, 11, 3)), float(phase.node + rng.normal(0, 8)), within=free)
 
 
 def draw_tumour(canvas: Canvas, rng: Rng, side: str, t_stage: int, phase: Phase, lung: Floats) -> None:
@@ -111,8 +112,9 @@ def draw_tumour(canvas: Canvas, rng: Rng, side: str, t_stage: int, phase: Phase,
     sign = 1 if side == "L" else -1
     x = max(82, 62 + size)
     centre: Array = np.array([sign * x, rng.uniform(-25, 55), rng.uniform(-55, 55)])
-    mass = ellipsoid(centre, size * rng.uniform(0.85, 1.15, 3), rotation(*rng.normal(0, 0.5, 3)))
-    canvas.paint(mass, float(phase.node + rng.normal(0, 6)), within=lung)
+    lumps = [centre + rng.normal(0, 0.4 * size, 3) for _ in range(4)]
+    mass = union(*(ellipsoid(lump, size * rng.uniform(0.45, 0.85, 3)) for lump in [centre, *lumps]), blend=0.2 * size)
+    canvas.paint(mass, float(phase.node + rng.normal(0, 6)), solid=True, within=lung)
     if t_stage >= 3:
         canvas.paint(inflated(mass, -0.45 * size), 15.0, within=lung)
     for _ in range(int(rng.integers(5, 11))):

@@ -13,6 +13,7 @@ Rng = np.random.Generator
 LUNG, BLOOD = -865.0, 40.0
 ROOT = np.array([46.0, 2.0, -24.0])  # of the left lung; the right one's is mirrored
 FORKS = 4
+FAINTEST = 0.2  # part of a voxel a vessel must fill to be worth forking
 
 
 def draw_lungs(canvas: Canvas, rng: Rng, build: Build, mediastinum: Shape) -> Floats:
@@ -41,12 +42,12 @@ def _branch(canvas: Canvas, rng: Rng, start: Array, aim: Array, radius: float, f
     end = start + way
     filling = 1.2 * np.pi * radius**2 / canvas.voxel_mm**2  # one that is thinner than a voxel fills only part of it
     canvas.paint(
-        vessel([start, start + way / 2 + bend, end], [radius, radius * 0.9, radius * 0.72], step=14.0),
+        vessel([start, start + way / 2 + bend, end], [radius, radius * 0.9, radius * 0.72], step=20.0),
         BLOOD,
         opacity=float(min(1.0, filling)),
         within=within,
     )
-    if forks and filling > 0.12:
+    if forks and filling > FAINTEST:
         for _ in range(2):
             further = aim + rng.normal(0, 22, 3) + (aim - start) * 0.2
             _branch(canvas, rng, end, further, radius * 0.7, forks - 1, within)

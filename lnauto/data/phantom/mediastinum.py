@@ -10,15 +10,16 @@ from numpy.typing import ArrayLike
 from lnauto.data.phantom.acquisition import Phase
 from lnauto.data.phantom.canvas import Array, Canvas, Coordinates, Distance, Floats, Shape, waves
 from lnauto.data.phantom.shapes import ellipsoid, everywhere, inflated, rotation, tube, union, vessel
-from lnauto.data.phantom.thorax import radial
+from lnauto.data.phantom.thorax import at_level, radial
 
 Rng = np.random.Generator
 
 FAT = -100.0
 
-# Half width of the fat between the lungs, level by level.
-LEVELS = [-150, -80, -40, -10, 20, 50, 80, 105, 125]
-WIDTH = [24, 28, 32, 34, 34, 33, 36, 44, 60]
+# Half width and half depth of the fat between the lungs, level by level; above them it ends between the muscles of the neck.
+LEVELS = (-150, -80, -40, -10, 20, 50, 80, 105, 130)
+WIDTH = (24, 28, 32, 34, 34, 33, 34, 34, 30)
+DEPTH = (62, 62, 62, 62, 62, 60, 50, 38, 30)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +51,9 @@ def _column(rng: Rng) -> Distance:
 
     def distance(at: Coordinates) -> Floats:
         x, y, z = at
-        width = np.interp(z, LEVELS, WIDTH).astype(np.float32) + np.float32(wider)
+        width, depth = at_level(at, LEVELS, WIDTH) + np.float32(wider), at_level(at, LEVELS, DEPTH)
         front = np.clip((-y - 18) / 40, 0, 1) * np.clip((70 - z) / 40, 0, 1)
-        width = width * (1 - np.float32(0.55) * front)
-        return radial(x, y + 6, width, np.float32(62), 2.5)
+        return radial(x, y + 6 - np.float32(0.25) * (62 - depth), width * (1 - np.float32(0.55) * front), depth, 2.5)
 
     return distance
 
@@ -165,6 +165,7 @@ def draw_fat(canvas: Canvas, rng: Rng, middle: Middle) -> None:
     level = FAT + rng.uniform(-8, 10)
     streaks = rng.uniform(4, 14)
     canvas.paint(middle.envelope, level)
+    canvas.solid *= 1 - canvas.covered(middle.envelope, canvas.whole)  # nodes may lie here, also between the muscles of the neck
     for shapes in middle.vessels.values():
         for shape in shapes[:2]:
             canvas.paint(inflated(shape, 3.0), level)

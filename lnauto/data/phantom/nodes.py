@@ -18,10 +18,11 @@ from lnauto.data.phantom.shapes import ellipsoid_distance, local, rotation
 
 Rng = np.random.Generator
 
-MEDIAN_ML, METASTATIC_PART = 3.78, 0.33
-LOG_MEAN = {False: 1.08, True: 1.86}  # of the volume in ml
-LOG_SD = {False: 0.92, True: 0.86}
-SMALLEST_ML, LARGEST_ML = 0.55, 32.0
+MEDIAN_ML = 3.78
+METASTATIC_PART = 0.27  # of all nodes, as patients.py makes them
+LOG_MEAN = {False: 1.10, True: 2.0}  # of the volume in ml
+LOG_SD = {False: 1.0, True: 0.9}
+SMALLEST_ML, LARGEST_ML = 0.5, 40.0
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Form:
     @classmethod
     def draw(cls, rng: Rng, metastatic: bool) -> Form:
         volume = draw_volume_ml(rng, metastatic)
-        spread = np.exp(rng.normal(0, 0.14 if metastatic else 0.2))
-        long = max(1.02, (1.24 if metastatic else 1.58) * spread)
+        long = max(1.03, (1.28 if metastatic else 1.66) * np.exp(rng.normal(0, 0.14 if metastatic else 0.22)))
         height = (
             1.12 * (volume / MEDIAN_ML) ** (0.08 if metastatic else 0.14) * np.exp(rng.normal(0, 0.12 if metastatic else 0.22))
         )

@@ -1,14 +1,16 @@
 """The label model: who has metastases, where, and what a table knows of it.
 
-T stage raises the chance of metastasis; metastases lie first at the hilum of the tumour's side (N1), then in the mediastinum (N2),
-then across (N3). N stage and station labels follow from the nodes that were drawn, never the other way round. The marker and
-T stage carry part of the truth, age next to none. In the tables some values are missing; the truth has them all.
+T stage raises the chance of metastasis; metastases lie first at the hilum of the tumour's side (N1), then in the mediastinum
+(N2), then across (N3). N stage and station labels follow from the nodes that were drawn, never the other way round. The marker
+and T stage carry part of the truth, age none. What a metastatic node looks like is in `nodes.py`. In the tables some values are
+missing; the truth has them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -104,10 +106,11 @@ def describe(rng: Rng, name: str, plan: Plan, involved: Sequence[str], style: St
 
 def with_gaps(rng: Rng, patient: Patient) -> Patient:
     """The patient as the table knows him."""
-    lost = {name: None for name, chance in MISSING.items() if rng.random() < chance}
+    lost = {name for name, chance in MISSING.items() if rng.random() < chance}
     if "lnm" in lost:
-        lost["n_stage"] = None  # who knows the stage knows whether there are metastases
-    return replace(patient, **lost)
+        lost.add("n_stage")  # who knows the stage knows whether there are metastases
+    values: dict[str, Any] = {name: None if name in lost else value for name, value in asdict(patient).items()}
+    return Patient(**values)
 
 
 def known_stations(rng: Rng, stations: Sequence[str]) -> list[str]:

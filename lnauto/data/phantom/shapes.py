@@ -118,9 +118,9 @@ def inflated(shape: Shape, by: float) -> Shape:
     return Shape(shape.lower - margin, shape.upper + margin, lambda at: shape.distance(at) - np.float32(by), pieces)
 
 
-def everywhere(distance: Distance) -> Shape:
-    """A shape without bounds."""
-    return Shape(np.full(3, -FAR), np.full(3, FAR), distance)
+def everywhere(distance: Distance, above: float = -FAR, below: float = FAR) -> Shape:
+    """A shape without bounds, but that it may be known to lie above or below a level."""
+    return Shape(np.array([-FAR, -FAR, above]), np.array([FAR, FAR, below]), distance)
 
 
 def vessel(path: ArrayLike, radii: ArrayLike, step: float = 8.0) -> Shape:

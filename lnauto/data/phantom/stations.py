@@ -1,4 +1,4 @@
-"""The lymph-node stations of the chest (IASLC map): where they lie, and what N stage their involvement means (TNM, 8th edition)."""
+"""The lymph-node stations of the chest (IASLC map): where they lie, and what N stage their involvement means (TNM 8)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from lnauto.data.phantom.shapes import common, ellipsoid, everywhere, inflated, 
 
 Rng = np.random.Generator
 
-FAT, SKIN, AIR = -105.0, 20.0, -1000.0
+FAT, SKIN, AIR, TABLE = -105.0, 20.0, -1000.0, -80.0
 
 # The inside of the rib cage, level by level: half width, half depth and middle (y), in mm.
 LEVELS = (-170, -120, -80, -40, 0, 35, 60, 80, 98, 112)
@@ -107,12 +107,12 @@ def draw_wall(canvas: Canvas, rng: Rng, build: Build, phase: Phase) -> None:
     canvas.paint(inflated(outline, -2.0), FAT)
     soft = canvas.hu > -300
     canvas.hu += np.float32(7) * waves(rng, canvas, 22.0) * soft
-    seams = np.abs(waves(rng, canvas, 15.0))  # fat between muscles lies where this field crosses zero
-    between = np.clip((seams - 0.05) / 0.12, 0, 1)
-    for layer, split in _muscles(build, outline, cavity(build)):
-        canvas.paint(layer, phase.muscle, within=between if split else None)
+    seams = np.abs(waves(rng, canvas, 26.0))  # fat between muscles lies where this field crosses zero
+    between = np.clip((seams - np.float32(0.05)) * np.float32(8), 0, 1)
+    for layer, seamed in _muscles(build, outline, cavity(build)):
+        canvas.paint(layer, phase.muscle, solid=True, within=between if seamed else None)
     if build.breasts:
-        _draw_glands(canvas, rng, build)
+        _draw_glands(canvas, rng, build, inflated(outline, -6))
 
 
 def _muscles(build: Build, outline: Shape, inside: Shape) -> list[tuple[Shape, bool]]:
@@ -148,12 +148,13 @@ def _muscles(build: Build, outline: Shape, inside: Shape) -> list[tuple[Shape, b
     ]
 
 
-def _draw_glands(canvas: Canvas, rng: Rng, build: Build) -> None:
+def _draw_glands(canvas: Canvas, rng: Rng, build: Build, under_skin: Shape) -> None:
     for side in (-1, 1):
         for _ in range(int(rng.integers(3, 9))):
             centre = np.array([side * 72, -92 - build.fat - 8 * build.breasts, -45]) + rng.normal(0, [16, 5, 16])
             radii = rng.uniform([5, 3, 6], [13, 8, 16])
-            canvas.paint(ellipsoid(centre, radii, rotation(*rng.normal(0, 0.5, 3))), float(rng.uniform(10, 45)), opacity=0.9)
+            gland = ellipsoid(centre, radii, rotation(*rng.normal(0, 0.5, 3)))
+            canvas.paint(common(gland, under_skin.distance), float(rng.uniform(10, 45)), opacity=0.9)
 
 
 def draw_abdomen(canvas: Canvas, rng: Rng, build: Build, phase: Phase) -> None:
@@ -161,7 +162,8 @@ def draw_abdomen(canvas: Canvas, rng: Rng, build: Build, phase: Phase) -> None:
     inside, above = cavity(build), height_over_diaphragm(build)
 
     def under(depth: float) -> Shape:
-        return everywhere(lambda at: np.maximum(inside.distance(at) + 2, above(at) + np.float32(depth)))
+        top = max(build.right_dome, build.left_dome)
+        return everywhere(lambda at: np.maximum(inside.distance(at) + 2, above(at) + np.float32(depth)), below=top)
 
     canvas.paint(under(0), phase.muscle, solid=True)
     canvas.paint(under(3), FAT)
@@ -177,7 +179,7 @@ def draw_abdomen(canvas: Canvas, rng: Rng, build: Build, phase: Phase) -> None:
 
 
 def draw_table(canvas: Canvas) -> None:
-    canvas.paint(without(_disc(567.5), _disc(564.5)), 60.0)
+    canvas.paint(without(_disc(571.0), _disc(564.0)), TABLE)
 
 
 def _disc(radius: float) -> Shape:

@@ -95,10 +95,8 @@ class Writer:
         self.true_patients.append(case.patient.row)
         self.true_stations += self._stations(case)
         for node in case.nodes:
-            values = (
-                case.name, node.number, int(node.metastatic), node.station, round(node.volume_mm3, 1), round(node.short_axis_mm, 1),
-                round(node.long_axis_mm, 1), int(node.number in annotated),
-            )  # fmt: skip
+            measures = [round(value, 1) for value in (node.volume_mm3, node.short_axis_mm, node.long_axis_mm)]
+            values = (case.name, node.number, int(node.metastatic), node.station, *measures, int(node.number in annotated))
             self.nodes.append(dict(zip(NODE_COLUMNS, values, strict=True)))
 
     def _image(self, folder: str, case: PhantomCase) -> None:

@@ -1,0 +1,136 @@
+"""`lnauto_demo`: the whole way on a phantom, from nothing to a table and a picture for each test case."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import SimpleITK as sitk
+
+from lnauto.data.phantom import make_phantom
+from lnauto.data.raw import RawDataset
+from lnauto.evaluation.cases import ALL_NODES
+from lnauto.evaluation.summary import Summary
+from lnauto.files import read_json, write_json
+from lnauto.paths import VARIABLES
+from lnauto.report.overlay import draw_overlay
+from lnauto.workflow import threshold_baseline
+from lnauto.workflow.evaluate import evaluate
+from lnauto.workflow.plan import plan_and_preprocess
+from lnauto.workflow.predict import Request as PredictRequest
+from lnauto.workflow.predict import predict
+from lnauto.workflow.train import Request as TrainRequest
+from lnauto.workflow.train import train
+
+log = logging.getLogger(__name__)
+
+NAME = "Dataset501_Phantom"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How large the demo is; the defaults take less than ten minutes on two cores."""
+
+    cases: int = 12
+    test_cases: int = 4
+    size: int = 96
+    minutes: float = 5.0
+    seed: int = 0
+    device: str | None = None
+    quiet: bool = False
+
+
+def run_demo(output: Path, settings: Settings) -> str:
+    """Phantom, plan, train, predict, evaluate, in a folder of its own; what is finished there is not done again."""
+    started = time.monotonic()
+    output = output.resolve()
+    for folder, variable in VARIABLES.items():
+        os.environ[variable] = str(output / folder)
+    raw, predictions = output / "raw" / NAME, output / "predictions"
+    if raw.is_dir():
+        log.info("1. The phantom is there already, in %s.", raw)
+    else:
+        log.info("1. Making %d chest CT phantoms to train on and %d to test on, in %s", settings.cases, settings.test_cases, raw)
+        make_phantom(
+            raw,
+            cases=settings.cases,
+            test_cases=settings.test_cases,
+            annotation="full",
+            size=settings.size,
+            seed=settings.seed,
+            quiet=settings.quiet,
+        )
+    log.info("\n2. Planning (lnauto_plan_and_preprocess -d 501)")
+    plan_and_preprocess("501", minutes=settings.minutes, device=settings.device, quiet=settings.quiet)
+    log.info("\n3. Training one model on all cases (lnauto_train 501 all --budget %gmin)", settings.minutes)
+    train("501", ["all"], TrainRequest(minutes=settings.minutes, device=settings.device, proceed=True, quiet=settings.quiet))
+    log.info("\n4. Predicting the test cases (lnauto_predict -i %s -o %s)", raw / "imagesTs", predictions)
+    predict(raw / "imagesTs", predictions, PredictRequest(device=settings.device, quiet=settings.quiet, overwrite=True))
+    log.info("\n5. Comparing with the truth (lnauto_evaluate -r %s -p %s)", raw / "labelsTs", predictions)
+    network, _ = evaluate(raw / "labelsTs", predictions, quiet=settings.quiet)
+    threshold = _threshold_rival(RawDataset.read(raw), output / "threshold")
+    table = _table({"network": network.summary, "best HU threshold": threshold})
+    _draw_overlays(raw, predictions, output / "overlays")
+    write_json(output / "demo.json", {"network": network.summary.to_json(), "threshold": threshold.to_json()})
+    peak = psutil.Process().memory_info()
+    log.info("\n%s\n", table)
+    log.info("Pictures of the test cases: %s", output / "overlays")
+    log.info("Masks and node table:       %s", predictions)
+    log.info("Model and learning curve:   %s", output / "results" / NAME)
+    log.info("Done in %.1f minutes, with at most %.1f GB of memory.", (time.monotonic() - started) / 60, _peak_gb(peak.rss))
+    return table
+
+
+def _threshold_rival(dataset: RawDataset, folder: Path) -> Summary:
+    """What a HU window and a size filter make of the test cases: the phantom must not be that easy."""
+    cases = []
+    for case in dataset.annotated_cases:
+        assert case.label is not None
+        image = sitk.ReadImage(str(case.images[0]))
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(case.label)))
+        cases.append((sitk.GetArrayFromImage(image), image.GetSpacing()[::-1], mask))
+    threshold = threshold_baseline.fit(cases)
+    folder.mkdir(parents=True, exist_ok=True)
+    for case in dataset.test_cases:
+        image = sitk.ReadImage(str(case.images[0]))
+        predicted = sitk.GetImageFromArray(threshold.predict(sitk.GetArrayFromImage(image), image.GetSpacing()[::-1]))
+        predicted.CopyInformation(image)
+        sitk.WriteImage(predicted, str(folder / f"{case.name}.nii.gz"), True)
+    return evaluate(dataset.folder / "labelsTs", folder)[0].summary
+
+
+def _table(rows: dict[str, Summary]) -> str:
+    columns = ("Dice", "recall", "precision", "F1", "false/case")
+    lines = [f"{'on the test cases':20}" + "".join(f"{column:>12}" for column in columns)]
+    for name, summary in rows.items():
+        nodes = summary.nodes[ALL_NODES]
+        values = (summary.mean("dice"), nodes.counts.recall, nodes.counts.precision, nodes.counts.f1, nodes.false_per_case)
+        lines.append(f"{name:20}" + "".join(f"{value:12.3f}" for value in values))
+    return "\n".join(lines)
+
+
+def _draw_overlays(raw: Path, predictions: Path, folder: Path) -> None:
+    figures = {case["case"]: case for case in read_json(predictions / "evaluation.json", "run the demo again")["cases"]}
+    for path in sorted(predictions.glob("*.nii.gz")):
+        name = path.name.removesuffix(".nii.gz")
+        image = sitk.ReadImage(str(raw / "imagesTs" / f"{name}_0000.nii.gz"))
+        truth = sitk.GetArrayFromImage(sitk.ReadImage(str(raw / "labelsTs" / path.name)))
+        predicted = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        nodes = figures[name]["nodes"][ALL_NODES]
+        title = f"{name}: {nodes['found']} of {nodes['true']} nodes found, {nodes['false']} false"
+        spacing = image.GetSpacing()[::-1]
+        draw_overlay(sitk.GetArrayFromImage(image).astype(np.float32), predicted, spacing, folder / f"{name}.png", title, truth)
+
+
+def _peak_gb(now: int) -> float:
+    """The largest resident memory of this process so far, where the system tells; else what it holds now."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return now / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

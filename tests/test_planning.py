@@ -1,0 +1,331 @@
+"""Planning and preprocessing: the plan fits the machine, the data equal stock's, and nothing is done twice or half."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from building import write_balls, write_image
+
+from lnauto.data import preprocess as preprocessing
+from lnauto.data.raw import RawDataset
+from lnauto.files import read_json
+from lnauto.planners.fingerprint import take_fingerprint
+from lnauto.planners.machine import Machine
+from lnauto.planners.plan import Plan
+from lnauto.planners.planner import make_plan
+from lnauto.planners.topology import RESENC, SMALL, choose_preset, fit
+
+Command = Callable[..., tuple[int, str, str]]
+BASE = "preprocessed/Dataset901_Balls"
+CASES = f"{BASE}/lnautoPlans_3d_fullres"
+CPU = Machine("cpu", "2 cores", 24, 2)
+
+
+@pytest.fixture
+def own(folders: Path) -> Path:
+    """A raw data set the test may spoil."""
+    write_balls(folders / "raw/Dataset901_Balls", cases=4, side=24, test_cases=0)
+    return folders
+
+
+def stock_plan(
+    preset: str, memory: float, fingerprint: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """What stock nnU-Net's planner of that preset makes of a fingerprint."""
+    import nnunetv2.experiment_planning.experiment_planners.default_experiment_planner as stock
+    from nnunetv2.experiment_planning.experiment_planners.residual_unets import residual_encoder_unet_planners as presets
+
+    raw, preprocessed = folder / "raw/Dataset950_Parity", folder / "preprocessed/Dataset950_Parity"
+    raw.mkdir(parents=True)
+    preprocessed.mkdir(parents=True)
+    description = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "node": 1},
+        "numTraining": 100,
+        "file_ending": ".nii.gz",
+    }
+    description["dataset"] = {"a": {"images": ["a.nii.gz"], "label": "a.nii.gz"}}
+    (raw / "dataset.json").write_text(json.dumps(description))
+    (preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
+    monkeypatch.setattr(stock.ExperimentPlanner, "determine_reader_writer", lambda self: int)
+    planner = getattr(presets, f"nnUNetPlannerResEnc{preset}")("Dataset950_Parity", memory)
+    return dict(planner.plan_experiment()["configurations"]["3d_fullres"])
+
+
+@pytest.mark.parametrize(
+    ("preset", "spacing", "shape"),
+    [
+        (RESENC[0], [3.0, 0.93, 0.93], [64, 220, 280]),
+        (RESENC[0], [1.0, 1.0, 1.0], [40, 50, 36]),
+        (RESENC[1], [5.0, 0.8, 0.8], [60, 512, 512]),
+        (RESENC[2], [1.5, 1.5, 1.5], [220, 260, 300]),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_with_a_gpu_patch_batch_and_network_are_stocks(
+    preset: Any, spacing: list[float], shape: list[int], folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = {
+        "spacings": [spacing] * 3,
+        "shapes_after_crop": [shape] * 3,
+        "foreground_intensity_properties_per_channel": {"0": {}},
+        "median_relative_size_after_cropping": 1.0,
+    }
+    expected = stock_plan(preset.name.split()[-1], preset.memory_gb, fingerprint, folders, monkeypatch)
+    ours = fit(preset, np.array(spacing), np.array(shape, float), 1, 2)
+    assert ours.patch == [int(side) for side in expected["patch_size"]]
+    assert ours.batch == expected["batch_size"]
+    theirs = expected["architecture"]["arch_kwargs"]
+    for key in ("strides", "kernel_sizes", "features_per_stage", "n_blocks_per_stage", "n_conv_per_stage_decoder"):
+        assert [np.asarray(one).tolist() for one in ours.architecture["arch_kwargs"][key]] == [
+            np.asarray(one).tolist() for one in theirs[key]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"), [(6, "ResEnc M"), (11, "ResEnc M"), (23.7, "ResEnc L"), (39.4, "ResEnc XL"), (141, "ResEnc XL")]
+)
+def test_the_preset_is_the_largest_the_card_holds(memory: float, expected: str) -> None:
+    assert choose_preset(Machine("cuda", "card", memory, 16)).name == expected
+    assert choose_preset(CPU) is SMALL
+
+
+def test_ignore_voxels_are_not_foreground_and_nodes_are_measured(folders: Path) -> None:
+    folder = folders / "raw/Dataset905_Ignore"
+    image = np.full((24, 24, 24), -300, np.int16)
+    label = np.zeros((24, 24, 24), np.uint8)
+    label[:, :, 12:] = 2
+    label[4:10, 4:12, 2:10] = 1
+    image[4:10, 4:12, 2:10] = 40
+    write_image(folder / "imagesTr/a_0000.nii.gz", image)
+    write_image(folder / "labelsTr/a.nii.gz", label)
+    description = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "node": 1, "ignore": 2},
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    fingerprint = take_fingerprint(RawDataset.read(folder))
+    assert fingerprint.foreground_intensity_properties_per_channel["0"]["mean"] == pytest.approx(40)
+    assert fingerprint.nodes_per_case == [1]
+    assert fingerprint.node_volume_mm3[1] == pytest.approx(6 * 8 * 8 * 2.0 * 1.5 * 1.5)
+
+
+def test_the_plan_says_what_it_decided_and_why(prepared: Path) -> None:
+    plan = Plan.load(prepared / BASE / "lnautoPlans.json", "")
+    assert {
+        "strategy",
+        "trainer",
+        "patient_head",
+        "completeness",
+        "evidence",
+        "reasons",
+        "alternatives",
+        "budget",
+        "region",
+        "version",
+    } <= set(plan.lnauto)
+    assert plan.lnauto["strategy"] == "full"
+    assert plan.lnauto["budget"]["minutes"] == 30
+    for name in ("strategy", "spacing", "network", "patch", "training", "optimizer"):
+        assert plan.lnauto["reasons"][name] in plan.explain()
+
+
+def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(prepared: Path) -> None:
+    dataset = RawDataset.read(prepared / "raw/Dataset901_Balls")
+    plan = make_plan(dataset, take_fingerprint(dataset), CPU, minutes=7)
+    assert plan.lnauto["budget"]["minutes"] == 7
+    kwargs = plan.configuration("3d_fullres")["architecture"]["arch_kwargs"]
+    assert kwargs["features_per_stage"][0] == 16
+    with_gpu = make_plan(dataset, take_fingerprint(dataset), Machine("cuda", "card", 24, 8))
+    assert with_gpu.lnauto["budget"] == {
+        "device": "cuda",
+        "minutes": None,
+        "epochs": 1000,
+        "iterations_per_epoch": 250,
+        "validation_iterations": 50,
+    }
+    assert with_gpu.lnauto["optimizer"]["name"] == "SGD"
+
+
+def test_preprocessed_data_equal_what_stock_makes_of_the_plan(prepared: Path) -> None:
+    import blosc2
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(str(prepared / BASE / "lnautoPlans.json"))
+    raw = prepared / "raw/Dataset901_Balls"
+    data, seg, _ = DefaultPreprocessor(False).run_case(
+        [str(raw / "imagesTr/ball_02_0000.nii.gz")],
+        str(raw / "labelsTr/ball_02.nii.gz"),
+        manager,
+        manager.get_configuration("3d_fullres"),
+        str(raw / "dataset.json"),
+    )
+    stored = blosc2.open(str(prepared / CASES / "ball_02.b2nd"))[:]
+    assert np.array_equal(stored, data)
+    assert np.array_equal(blosc2.open(str(prepared / CASES / "ball_02_seg.b2nd"))[:], seg)
+    prepared_image, _ = preprocessing.prepare_image(
+        [raw / "imagesTr/ball_02_0000.nii.gz"], manager, manager.get_configuration("3d_fullres")
+    )
+    assert np.array_equal(prepared_image, data)
+
+
+def modified(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.pkl")}
+
+
+def test_a_second_run_makes_only_what_is_missing_or_stale(own: Path, command: Command) -> None:
+    assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")[0] == 0
+    before = modified(own / CASES)
+    assert len(before) == 4
+    (own / CASES / "ball_01.b2nd").unlink()
+    code, out, _ = command("plan_and_preprocess", "-d", 901, "--device", "cpu")
+    assert code == 0
+    assert "Preprocessing 1 of 4 cases" in out
+    after = modified(own / CASES)
+    assert [name for name in after if after[name] != before[name]] == ["ball_01.pkl"]
+
+    description = json.loads((own / "raw/Dataset901_Balls/dataset.json").read_text())
+    description["labels"]["vessel"] = 2
+    (own / "raw/Dataset901_Balls/dataset.json").write_text(json.dumps(description))
+    _, out, _ = command("plan_and_preprocess", "-d", 901, "--device", "cpu")
+    assert "4 preprocessed cases were made from other labels or under another plan; they are made again." in out
+
+
+def test_a_plan_edited_by_hand_is_kept_when_planning_again(own: Path, command: Command) -> None:
+    command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu", "--no-preprocess")
+    path = own / BASE / "lnautoPlans.json"
+    edited = json.loads(path.read_text())
+    edited["configurations"]["3d_fullres"]["batch_size"] = 3
+    path.write_text(json.dumps(edited))
+    _, out, _ = command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--no-preprocess")
+    assert "it is kept as lnautoPlans_earlier.json" in out
+    assert json.loads((own / BASE / "lnautoPlans_earlier.json").read_text())["configurations"]["3d_fullres"]["batch_size"] == 3
+
+
+def test_folds_that_are_there_are_respected_and_checked(own: Path, command: Command) -> None:
+    folds = [{"train": ["ball_00", "ball_01", "ball_02"], "val": ["ball_03"]}]
+    path = own / BASE / "splits_final.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(folds))
+    assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu", "--no-preprocess")[0] == 0
+    assert read_json(path, "") == folds
+    path.write_text(json.dumps([{"train": ["ball_00"], "val": ["gone"]}]))
+    code, _, complaint = command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu", "--no-preprocess")
+    assert code == 2
+    assert "the folds name 1 cases that have no image or label, such as gone" in complaint
+
+
+def test_a_case_that_fails_is_named_and_the_others_are_done(own: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    store = preprocessing._store
+
+    def fail_on_one(target: Path, *rest: Any) -> None:
+        if target.name == "ball_02":
+            raise OSError(28, "No space left on device")
+        store(target, *rest)
+
+    monkeypatch.setattr(preprocessing, "_store", fail_on_one)
+    code, _, complaint = command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
+    assert code == 3
+    assert complaint == (
+        "lnauto: the preprocessed case could not be written (No space left on device), in ball_02; check the disk, then run again\n"
+    )
+    assert sorted(modified(own / CASES)) == ["ball_00.pkl", "ball_01.pkl", "ball_03.pkl"]
+
+
+def test_a_kill_while_a_case_is_stored_leaves_nothing_that_looks_whole(
+    own: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    def torn(data: Any, seg: Any, properties: Any, stem: str, **_: Any) -> None:
+        Path(f"{stem}.b2nd").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nnUNetDatasetBlosc2, "save_case", staticmethod(torn))
+    code, _, _ = command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
+    assert code == 130
+    assert list((own / CASES).iterdir()) == []
+    monkeypatch.undo()
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(own / name))
+    (own / CASES / ".77.ball_00.b2nd").write_bytes(b"left by kill -9")
+    assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")[0] == 0
+    assert nnUNetDatasetBlosc2.get_identifiers(str(own / CASES)).__len__() == 4
+
+
+def test_too_small_a_disk_is_told_before_the_work_starts(own: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    code, _, complaint = command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
+    assert code == 2
+    assert "only 0.0 GB are free" in complaint
+    assert not (own / CASES).exists()
+
+
+def test_worker_processes_make_the_same_files(own: Path, command: Command) -> None:
+    assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")[0] == 0
+    alone = (own / CASES / "ball_00.pkl").read_bytes()
+    shutil.rmtree(own / CASES)
+    assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu", "--workers", 2)[0] == 0
+    assert len(modified(own / CASES)) == 4
+    assert pickle.loads((own / CASES / "ball_00.pkl").read_bytes()).keys() == pickle.loads(alone).keys()
+
+
+def test_a_worker_that_dies_is_a_named_error(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import Future
+    from concurrent.futures.process import BrokenProcessPool
+
+    class Dying:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def __enter__(self) -> Dying:
+            return self
+
+        def __exit__(self, *_: Any) -> None: ...
+
+        def submit(self, *_: Any) -> Future[None]:
+            future: Future[None] = Future()
+            future.set_exception(BrokenProcessPool("killed"))
+            return future
+
+    monkeypatch.setattr(preprocessing, "ProcessPoolExecutor", Dying)
+    dataset = RawDataset.read(own / "raw/Dataset901_Balls")
+    told: Iterator[Any] = preprocessing._in_workers(list(dataset.cases[:1]), preprocessing.Job({}, "", {}, own, ""), 2)
+    ((case, problem),) = told
+    assert str(problem) == (
+        f"lnauto: a worker process died before this case was done, most likely for want of memory, in {case.name}; "
+        "run again; what is finished stays"
+    )
+
+
+@pytest.mark.parametrize("cases", [1, 2, 3])
+def test_few_cases_still_plan_and_train(folders: Path, command: Command, cases: int) -> None:
+    write_balls(folders / "raw/Dataset901_Balls", cases=cases, side=24, test_cases=0)
+    assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")[0] == 0
+    code, _, complaint = command("train", 901, 0, "--iterations", 1, "--quiet", "--device", "cpu")
+    assert code == 0, complaint
+
+
+def test_faults_of_the_data_set_are_told_together_and_nothing_is_planned(own: Path, command: Command) -> None:
+    raw = own / "raw/Dataset901_Balls"
+    write_image(raw / "labelsTr/ball_00.nii.gz", np.zeros((24, 24, 23), np.uint8))
+    (raw / "labelsTr/ball_01.nii.gz").unlink()
+    (raw / "imagesTr/ball_02_0000.nii.gz").write_bytes(b"no image")
+    code, _, complaint = command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
+    assert code == 2
+    lines = complaint.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("lnauto: ") for line in lines)
+    for name in ("ball_00", "ball_01", "ball_02"):
+        assert any(name in line for line in lines)
+    assert not (own / BASE / "lnautoPlans.json").exists()

@@ -1,0 +1,288 @@
+"""Prediction: in the image's own geometry, found without flags, resumed, and in agreement with stock nnU-Net."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+import lnauto
+from lnauto.inference.model import load_checkpoint
+from lnauto.inference.sliding_window import mirrorings, predict_logits, tile_slices
+from lnauto.networks.channels_last import ChannelsLastInstanceNorm3d, use_channels_last
+from lnauto.networks.compute import Compute
+
+Command = Callable[..., tuple[int, str, str]]
+CPU = Compute(torch.device("cpu"), "fp32")
+
+
+@pytest.fixture(scope="session")
+def model(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folds trained on the balls for a few iterations."""
+    from lnauto.workflow.train import Request, train
+
+    results = tmp_path_factory.mktemp("model")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("raw", "preprocessed"):
+            patch.setenv(f"nnUNet_{name}", str(prepared / name))
+        patch.setenv("nnUNet_results", str(results))
+        return train("901", ["0", "1"], Request(iterations=60, device="cpu", workers=0, quiet=True))
+
+
+@pytest.fixture
+def scans(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
+    """A folder of scans, the model as the only one there is, and the test beside them."""
+    monkeypatch.setenv("nnUNet_results", str(model.parents[1]))
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(prepared / "raw/Dataset901_Balls/imagesTs", tmp_path / "scans"))
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return float(2 * (first & second).sum() / (first.sum() + second.sum()))
+
+
+def read(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def test_the_only_model_is_found_and_masks_lie_on_the_scans(scans: Path, prepared: Path, command: Command) -> None:
+    code, out, complaint = command("predict", "-i", "scans", "-o", "out", "--device", "cpu")
+    assert code == 0, complaint
+    assert "fold 0, 1" in out
+    truth = prepared / "raw/Dataset901_Balls/labelsTs"
+    for path in sorted(truth.iterdir()):
+        mask, scan = sitk.ReadImage(f"out/{path.name}"), sitk.ReadImage(str(scans / path.name.replace(".nii.gz", "_0000.nii.gz")))
+        assert mask.GetSize() == scan.GetSize()
+        assert np.allclose(mask.GetSpacing(), scan.GetSpacing())
+        assert np.allclose(mask.GetOrigin(), scan.GetOrigin())
+        assert dice(read(Path("out") / path.name) > 0, read(path) > 0) > 0.6
+    with open("out/nodes.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["case"] for row in rows} == {"ball_06", "ball_07"}
+    assert all(float(row["volume_mm3"]) > 0 and float(row["short_axis_mm"]) <= float(row["long_axis_mm"]) for row in rows)
+    run = json.loads(Path("out/run.json").read_text())
+    assert run["folds"] == ["0", "1"]
+    assert run["versions"]["lnauto"] == lnauto.__version__
+
+
+def test_what_is_there_is_kept_until_told_otherwise(scans: Path, command: Command) -> None:
+    assert command("predict", "-i", "scans", "-o", "out", "--quiet", "-f", 0)[0] == 0
+    kept = Path("out/ball_06.nii.gz").stat().st_mtime_ns
+    Path("out/ball_07.nii.gz").unlink()
+    code, out, _ = command("predict", "-i", "scans", "-o", "out", "-f", 0)
+    assert code == 0
+    assert "1 of 2 masks are there already and are kept" in out
+    assert Path("out/ball_06.nii.gz").stat().st_mtime_ns == kept
+    assert Path("out/ball_07.nii.gz").is_file()
+    assert command("predict", "-i", "scans", "-o", "out", "--quiet", "-f", 0, "--overwrite")[0] == 0
+    assert Path("out/ball_06.nii.gz").stat().st_mtime_ns != kept
+
+
+def test_one_scan_of_any_name_is_enough(scans: Path, command: Command) -> None:
+    (scans / "ball_06_0000.nii.gz").rename("patient_x.nii.gz")
+    code, _, complaint = command("predict", "-i", "patient_x.nii.gz", "-o", "out", "--quiet", "-f", 0)
+    assert code == 0, complaint
+    assert Path("out/patient_x.nii.gz").is_file()
+
+
+def test_stock_nnunet_runs_the_checkpoint_through_the_shim_and_agrees(scans: Path, model: Path, command: Command) -> None:
+    """Stock settings on both sides: half-overlapping tiles, all mirrorings, 32-bit arithmetic, two folds."""
+    code, _, complaint = command(
+        "predict",
+        "-i",
+        "scans",
+        "-o",
+        "ours",
+        "--quiet",
+        "--tta",
+        "full",
+        "--overlap",
+        0.5,
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+    )
+    assert code == 0, complaint
+    environment = {
+        **os.environ,
+        "nnUNet_extTrainer": lnauto.EXT_TRAINER_DIR,
+        "nnUNet_raw": str(scans),
+        "nnUNet_preprocessed": str(scans),
+    }
+    stock = Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder")
+    process = subprocess.run(
+        [stock, "-i", "scans", "-o", "stock", "-m", model, "-f", "0", "1", "-device", "cpu", "-npp", "1", "-nps", "1"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    for path in sorted(Path("ours").glob("*.nii.gz")):
+        ours, theirs = read(path) > 0, read(Path("stock") / path.name) > 0
+        assert ours.any()
+        assert dice(ours, theirs) >= 0.999
+
+
+def test_tiles_cover_the_image_and_their_mean_is_a_mean() -> None:
+    seen = np.zeros((20, 33, 16), int)
+    for tile in tile_slices(seen.shape, (16, 16, 16), 0.5):
+        seen[tile] += 1
+    assert seen.min() >= 1
+
+    class Position(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x, -x], dim=1)
+
+    image = torch.randn(1, 20, 33, 16)
+    logits = predict_logits([Position(), Position()], image, (16, 16, 16), CPU)
+    assert torch.allclose(logits[0], image[0], atol=1e-5)
+    assert torch.allclose(logits[1], -image[0], atol=1e-5)
+
+
+def test_mirrored_copies_are_mirrored_back() -> None:
+    class Identity(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * torch.linspace(1, 2, x.shape[-1])
+
+    image = torch.ones(1, 8, 8, 8)
+    plain = predict_logits([Identity()], image, (8, 8, 8), CPU)
+    mirrored = predict_logits([Identity()], image, (8, 8, 8), CPU, mirrored=mirrorings("full", [0, 1, 2], 2))
+    assert not torch.allclose(plain, plain.flip(3))
+    assert torch.allclose(mirrored, mirrored.flip(3))
+    assert mirrorings("full", [0, 1, 2], 2).__len__() == 8
+    assert mirrorings("fast", [0, 1, 2], 2) == [(), (2,)]
+    assert mirrorings("none", [0, 1, 2], 2) == [()]
+
+
+def test_an_image_smaller_than_the_patch_is_predicted() -> None:
+    class Sum(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.shape[2:] == (16, 16, 16)
+            return x
+
+    image = torch.randn(1, 5, 16, 9)
+    assert torch.allclose(predict_logits([Sum()], image, (16, 16, 16), CPU), image, atol=1e-5)
+
+
+def test_the_channels_last_norm_equals_the_stock_one() -> None:
+    torch.manual_seed(0)
+    stock = torch.nn.Sequential(
+        torch.nn.Conv3d(1, 8, 3, padding=1), torch.nn.InstanceNorm3d(8, affine=True), torch.nn.LeakyReLU()
+    )
+    torch.nn.init.normal_(stock[1].weight)
+    torch.nn.init.normal_(stock[1].bias)
+    fast = use_channels_last(copy.deepcopy(stock))
+    assert isinstance(fast[1], ChannelsLastInstanceNorm3d)
+    assert list(fast.state_dict()) == list(stock.state_dict())
+    image, direction = torch.randn(2, 1, 8, 9, 10), torch.randn(2, 8, 8, 9, 10)
+    outputs, gradients = [], []
+    for network in (stock, fast):
+        output = network(image)
+        (output * direction).sum().backward()
+        outputs.append(output)
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+    placed = Compute(torch.device("cpu"), "fp32", channels_last=True).place(image)
+    assert fast(placed).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.system, ("touch payload_ran",))
+
+
+def test_a_checkpoint_that_needs_unpickling_is_refused_and_does_not_run(
+    scans: Path, model: Path, tmp_path: Path, command: Command
+) -> None:
+    own = tmp_path / "Dataset901_Balls" / model.name
+    shutil.copytree(model, own)
+    torch.save({"network_weights": {}, "trick": Payload()}, own / "fold_0/checkpoint_final.pth")
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "-m", own, "-f", 0)
+    assert code == 2
+    assert "would have to be unpickled, which can run any code" in complaint
+    assert not Path("payload_ran").exists()
+    assert not Path("out").exists()
+
+
+def test_a_torn_checkpoint_is_told(scans: Path, model: Path, tmp_path: Path) -> None:
+    from lnauto.errors import InputError
+
+    torn = tmp_path / "checkpoint_final.pth"
+    torn.write_bytes((model / "fold_0/checkpoint_final.pth").read_bytes()[:5000])
+    with pytest.raises(InputError, match="the checkpoint cannot be read"):
+        load_checkpoint(torn)
+
+
+def test_one_bad_scan_does_not_stop_the_others(scans: Path, command: Command) -> None:
+    (scans / "broken_0000.nii.gz").write_bytes(b"this is no image")
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "--quiet", "-f", 0)
+    assert code == 3
+    assert complaint.startswith("lnauto: the scan cannot be predicted (")
+    assert "in broken; check that it opens as a 3D image\n" in complaint
+    assert {path.name for path in Path("out").glob("*.nii.gz")} == {"ball_06.nii.gz", "ball_07.nii.gz"}
+    assert list(Path("out").glob(".*")) == []
+
+
+def test_several_models_are_listed_with_the_flag_to_choose(
+    scans: Path, model: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    results = Path("several").resolve()
+    for name in ("Dataset901_Balls", "Dataset902_Other"):
+        shutil.copytree(model, results / name / model.name)
+    monkeypatch.setenv("nnUNet_results", str(results))
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out")
+    assert code == 2
+    assert "there are 2 trained models (Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres, Dataset902_Other/" in complaint
+    assert "say which with -d, or -m and its folder" in complaint
+    assert command("predict", "-i", "scans", "-o", "out", "-d", 902, "-f", 0, "--quiet")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["-i", "nowhere", "-o", "out"], "lnauto: there is no such file or folder, in nowhere; check the path given with -i\n"),
+        (
+            ["-i", "empty", "-o", "out"],
+            "lnauto: there is no image (.nii.gz, .nii, .nrrd, .mha, .mhd), in empty; give a folder of scans",
+        ),
+        (
+            ["-i", "scans", "-o", "scans"],
+            "lnauto: the scans and the results are in one folder, in scans; give another folder with -o\n",
+        ),
+        (
+            ["-i", "scans", "-o", "out", "-m", "empty"],
+            "lnauto: there is no finished training in this folder, in empty; give -m the folder",
+        ),
+        (["-i", "scans", "-o", "out", "-f", "4"], "lnauto: fold 4 is not trained (there: 0, 1), in "),
+        (["-i", "scans", "-o", "out", "-d", "77"], "lnauto: there is no data set 77 (there: Dataset901_Balls), in "),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line(scans: Path, command: Command, arguments: list[str], line: str) -> None:
+    Path("empty").mkdir()
+    code, _, complaint = command("predict", *arguments)
+    assert code == 2
+    assert complaint.startswith(line)
+    assert complaint.count("\n") == 1
+
+
+def test_surplus_and_missing_channels_are_told(scans: Path, command: Command) -> None:
+    shutil.copy(scans / "ball_06_0000.nii.gz", scans / "ball_06_0001.nii.gz")
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "--quiet", "-f", 0)
+    assert code == 3
+    assert complaint == "lnauto: the model takes 1 channels (CT) and there is 0000, 0001, in case ball_06; add or remove files\n"
+    assert Path("out/ball_07.nii.gz").is_file()

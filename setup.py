@@ -46,6 +46,7 @@ setup(
         "scikit-learn>=1.3",
         "connected-components-3d>=3.12",
         "matplotlib>=3.8",
+        "packaging>=23",
         "psutil>=5.9",
         "tqdm>=4.66",
     ],

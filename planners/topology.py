@@ -42,7 +42,7 @@ RESENC = (
     Preset("ResEnc L", True, 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 2100e6, 24),
     Preset("ResEnc XL", True, 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 3600e6, 40),
 )
-SMALL = Preset("small U-Net", False, 16, 128, (2,) * 9, (2,) * 8, 30e6, 0)
+SMALL = Preset("small U-Net", False, 16, 128, (2,) * 9, (2,) * 8, 12.5e6, 0)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def test_training_learns_and_tells_nodes_beside_dice(balls: Path, command: Comma
     assert "Validation of fold 0" in out
     fold = Path(MODEL) / "fold_0"
     evaluation = json.loads((fold / "validation/evaluation.json").read_text())
-    assert evaluation["summary"]["labels"]["node"]["scores"]["dice"]["mean"] > 0.5
+    assert evaluation["labels"]["node"]["dice"]["mean"] > 0.5
     history = json.loads((fold / "history.json").read_text())
     assert 0 <= history[-1]["nodes"]["recall"] <= 1
     assert history[-1]["nodes"]["false_per_case"] >= 0
@@ -277,4 +277,4 @@ def test_cross_validation_trains_every_fold_and_pools_them(balls: Path, command:
     assert code == 0, complaint
     assert "Pooled over all folds" in out
     pooled = json.loads((Path(MODEL) / "crossvalidation/evaluation.json").read_text())
-    assert pooled["summary"]["cases"] == 6
+    assert pooled["cases"] == 6

@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=at_least(2), default=12, help="training cases (default: %(default)s)")
     parser.add_argument("--test-cases", type=at_least(1), default=4, help="test cases (default: %(default)s)")
     parser.add_argument("--size", type=at_least(32), default=96, help="voxels a side (default: %(default)s)")
-    parser.add_argument("--budget", type=minutes, default=5.0, metavar="TIME", help="time to train (default: 5min)")
+    parser.add_argument("--budget", type=minutes, default=6.0, metavar="TIME", help="time to train (default: 6min)")
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the phantoms (default: %(default)s)")
     add_device(parser)
     return run(parser, _act, argv)

@@ -39,7 +39,7 @@ class Settings:
     cases: int = 12
     test_cases: int = 4
     size: int = 96
-    minutes: float = 5.0
+    minutes: float = 6.0
     seed: int = 0
     device: str | None = None
     quiet: bool = False
@@ -115,7 +115,7 @@ def _table(rows: dict[str, Summary]) -> str:
 
 
 def _draw_overlays(raw: Path, predictions: Path, folder: Path) -> None:
-    figures = {case["case"]: case for case in read_json(predictions / "evaluation.json", "run the demo again")["cases"]}
+    figures = {case["case"]: case for case in read_json(predictions / "evaluation.json", "run the demo again")["each_case"]}
     for path in sorted(predictions.glob("*.nii.gz")):
         name = path.name.removesuffix(".nii.gz")
         image = sitk.ReadImage(str(raw / "imagesTs" / f"{name}_0000.nii.gz"))

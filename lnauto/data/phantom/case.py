@@ -84,7 +84,7 @@ def _draw_anatomy(canvas: Canvas, rng: Rng, scan: Scan, plan: Plan) -> None:
     build, middle = thorax.Build.draw(rng), mediastinum.plan_middle(rng)
     thorax.draw_wall(canvas, rng, build, scan.phase)
     thorax.draw_abdomen(canvas, rng, build, scan.phase)
-    lung = lungs.draw_lungs(canvas, rng, build, middle.envelope)
+    lung = lungs.draw_lungs(canvas, rng, build, middle.envelope, scan.phase.pulmonary)
     lookalikes.draw_tumour(canvas, rng, plan.tumour_side, plan.t_stage, scan.phase, lung)
     mediastinum.draw_fat(canvas, rng, middle)
     mediastinum.draw_thymus(canvas, rng)

@@ -23,14 +23,14 @@ def draw_lookalikes(room: Room, rng: Rng, phase: Phase, plenty: float) -> None:
     """All of them but the tumour; `plenty` scales their number."""
     canvas = room.canvas
     free = (~room.taken).astype(np.float32)
-    for _ in range(rng.poisson(6 * plenty)):
+    for _ in range(rng.poisson(3 * plenty)):
         _draw_vein(room, rng, phase)
     for _ in range(rng.poisson(1.0 * plenty)):
         _draw_pouch(room, rng, phase, chalk=bool(rng.random() < 0.4))
     for side in (-1, 1):
-        for _ in range(int(rng.integers(2, 6))):
+        for _ in range(int(rng.integers(4, 9))):
             _draw_bundle(canvas, rng, side, phase)
-        for _ in range(rng.poisson(1.5)):
+        for _ in range(rng.poisson(2.5)):
             _draw_in_lung(canvas, rng, side, phase, free)
 
 

@@ -10,13 +10,13 @@ from lnauto.data.phantom.thorax import Build, cavity, height_over_diaphragm
 
 Rng = np.random.Generator
 
-LUNG, BLOOD = -865.0, 40.0
+LUNG = -865.0
 ROOT = np.array([46.0, 2.0, -24.0])  # of the left lung; the right one's is mirrored
 FORKS = 4
 FAINTEST = 0.2  # part of a voxel a vessel must fill to be worth forking
 
 
-def draw_lungs(canvas: Canvas, rng: Rng, build: Build, mediastinum: Shape) -> Floats:
+def draw_lungs(canvas: Canvas, rng: Rng, build: Build, mediastinum: Shape, blood: float) -> Floats:
     """Darker in front, mottled, with vessels; returns how much of each voxel is lung."""
     inside, above = cavity(build), height_over_diaphragm(build)
 
@@ -31,11 +31,11 @@ def draw_lungs(canvas: Canvas, rng: Rng, build: Build, mediastinum: Shape) -> Fl
         for _ in range(12):
             aim = np.array([side * rng.uniform(70, 118), rng.uniform(-55, 75), rng.uniform(-100, 80)])
             start = ROOT * [side, 1, 1] + rng.normal(0, 5, 3)
-            _branch(canvas, rng, start, aim, float(rng.uniform(3.2, 5.6)), FORKS, filled)
+            _branch(canvas, rng, start, aim, float(rng.uniform(3.2, 5.6)), FORKS, blood, filled)
     return filled
 
 
-def _branch(canvas: Canvas, rng: Rng, start: Array, aim: Array, radius: float, forks: int, within: Floats) -> None:
+def _branch(canvas: Canvas, rng: Rng, start: Array, aim: Array, radius: float, forks: int, blood: float, within: Floats) -> None:
     """A vessel that thins and forks towards `aim`, as far as the lung goes."""
     way = (aim - start) * rng.uniform(0.4, 0.5)
     bend = rng.normal(0, 0.12, 3) * np.linalg.norm(way)
@@ -43,11 +43,11 @@ def _branch(canvas: Canvas, rng: Rng, start: Array, aim: Array, radius: float, f
     filling = 1.2 * np.pi * radius**2 / canvas.voxel_mm**2  # one that is thinner than a voxel fills only part of it
     canvas.paint(
         vessel([start, start + way / 2 + bend, end], [radius, radius * 0.9, radius * 0.72], step=20.0),
-        BLOOD,
+        blood,
         opacity=float(min(1.0, filling)),
         within=within,
     )
     if forks and filling > FAINTEST:
         for _ in range(2):
             further = aim + rng.normal(0, 22, 3) + (aim - start) * 0.2
-            _branch(canvas, rng, end, further, radius * 0.7, forks - 1, within)
+            _branch(canvas, rng, end, further, radius * 0.7, forks - 1, blood, within)

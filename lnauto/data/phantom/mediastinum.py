@@ -208,7 +208,7 @@ def _draw_thyroid(canvas: Canvas, rng: Rng, phase: Phase) -> None:
 
 def draw_thymus(canvas: Canvas, rng: Rng) -> None:
     """What is left of it, between sternum and aorta: two flat lobes, more fat than gland with age."""
-    remnant = rng.uniform(0.25, 0.9)
+    remnant = rng.uniform(0.2, 0.7)
     for side in (-1, 1):
         centre = np.array([side * 8 + 4, -47, 8]) + rng.normal(0, 2.5, 3)
         lobe = ellipsoid(centre, rng.uniform([8, 3, 15], [14, 5.5, 30]), rotation(yaw=side * 0.5, pitch=-0.25))

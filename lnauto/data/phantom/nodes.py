@@ -61,7 +61,7 @@ class Form:
             hilum=float(rng.uniform(0.34, 0.52)) if fatty else 0.0,
             necrosis=float(rng.uniform(0.5, 0.74)) if dead else 0.0,
             chalk=bool(rng.random() < (0.02 if metastatic else 0.08)),
-            touches=bool(rng.random() < 0.35),
+            touches=bool(rng.random() < 0.25),
         )
 
     def smaller(self, factor: float) -> Form:
@@ -119,7 +119,7 @@ def paint(canvas: Canvas, rng: Rng, form: Form, centre: Array, phase: Phase, tex
     """Draw the node's inside where it lies."""
     radii = np.array(form.radii)
     at = local(canvas.scan(box), centre, form.axes)
-    level = phase.node + rng.normal(0, 5) + (4 if form.metastatic else 0)
+    level = phase.node + rng.normal(0, 3) + (3 if form.metastatic else 0)
     inside = np.full(taken.shape, level, np.float32)
     inside += np.float32(texture_hu) * waves(rng, canvas, 6.0, box)
     edge = canvas.voxel_mm

@@ -66,7 +66,7 @@ class Plan:
             involved = _involved(rng, stations, side, 1 + int(rng.choice(3, p=N_BY_T[t_stage - 1])))
         bad = [station for station in involved for _ in range(1 + int(rng.random() < 0.35))]
         weights = np.array([STATIONS[station].weight for station in stations])
-        number = max(1, round(plenty * int(rng.integers(3, 8)) * (0.75 if bad else 1.0)))
+        number = max(1, round(plenty * int(rng.integers(4, 10)) * (0.75 if bad else 1.0)))
         good = [stations[n] for n in rng.choice(len(stations), number, p=weights / weights.sum())]
         nodes = [(station, Form.draw(rng, True)) for station in bad] + [(station, Form.draw(rng, False)) for station in good]
         nodes.sort(key=lambda node: -node[1].volume_mm3)  # large ones find a place first

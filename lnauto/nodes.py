@@ -10,6 +10,7 @@ centre plus one pixel; "one pixel" is the pixel's size in that direction. So a n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,19 @@ from scipy.ndimage import find_objects
 
 from lnauto.errors import InputError
 
+# Words for lymph nodes in a label's name, as words of their own: "gland", "colon" and "GTVp" must not match.
+NODE_WORDS = re.compile(
+    r"(?<![a-z])(lymph(adenopathy)?|(lymph[\s_-]*)?nod(es?|al)|lns?|gtv[\s_-]*(n(d|odes?|odal)?|lns?))(?![a-z])"
+)
+
 Array = NDArray[Any]
 Box = tuple[slice, ...]
 Point = tuple[float, float, float]
+
+
+def names_nodes(name: str) -> bool:
+    """Whether a label's name speaks of lymph nodes."""
+    return NODE_WORDS.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
 
 
 @dataclass(frozen=True)

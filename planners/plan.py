@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ CONFIGURATION = "3d_fullres"
 
 # What preprocessing depends on; anything else in the plan may be edited without making the data anew.
 _GLOBAL_KEYS = ("transpose_forward", "foreground_intensity_properties_per_channel", "image_reader_writer")
+_BUDGET_KEYS = ("minutes", "epochs", "iterations_per_epoch", "validation_iterations")
 _CONFIGURATION_KEYS = (
     "spacing",
     "normalization_schemes",
@@ -56,6 +58,23 @@ class Plan:
                 f"leave -c out, or give -c {next(iter(configurations))}",
             )
         return configurations[name]
+
+    def check(self, configuration: str, path: Path) -> None:
+        """Whether a plan that was edited by hand can be trained; what is wrong is told."""
+        chosen = self.configuration(configuration)
+        missing = [key for key in ("strategy", "trainer", "budget") if key not in self.lnauto]
+        missing += [f"budget.{key}" for key in _BUDGET_KEYS if key not in self.lnauto.get("budget", {})]
+        missing += [key for key in ("patch_size", "batch_size", "spacing", "architecture") if key not in chosen]
+        if missing:
+            raise InputError.of(f"the plan lacks {', '.join(missing)}", path, "put it back, or plan again")
+        strides = chosen["architecture"]["arch_kwargs"]["strides"]
+        divisors = [math.prod(stride[axis] for stride in strides) for axis in range(len(chosen["patch_size"]))]
+        if any(side % divisor for side, divisor in zip(chosen["patch_size"], divisors, strict=True)):
+            raise InputError.of(
+                f"the network cannot pool a patch of {chosen['patch_size']}: its sides must be multiples of {divisors}",
+                path,
+                "change patch_size, or the network's strides",
+            )
 
     def data_hash(self, configuration: str, labels: dict[str, Any]) -> str:
         """What preprocessed data depend on, as a short hash."""

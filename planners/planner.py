@@ -18,6 +18,10 @@ from lnauto.planners.topology import RESENC, SMALL, Topology, choose_preset, fit
 STOCK_EPOCHS, STOCK_ITERATIONS, STOCK_VALIDATION_ITERATIONS = 1000, 250, 50
 CPU_MINUTES = 30.0
 CPU_ITERATIONS, CPU_VALIDATION_ITERATIONS = 50, 4
+_MIRRORING = {
+    True: "along all axes, as stock nnU-Net",
+    False: "left to right only: bodies lie the same way up in every scan, and a short training has no time to learn otherwise",
+}
 TORCH_RESAMPLING = "resample_torch_fornnunet"
 MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if cropping removed more than a quarter
 
@@ -58,11 +62,12 @@ def make_plan(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine, m
                 "region": "none",
                 "budget": budget,
                 "optimizer": optimizer,
+                "mirroring": "all" if budget["minutes"] is None else "left_right",
                 "inference": {"tta": "full" if machine.device == "cuda" else "none", "overlap": 0.5},
                 "evidence": _evidence(dataset, fingerprint, machine),
                 "alternatives": {"network": [other.name for other in (*RESENC, SMALL) if other is not preset]},
                 "reasons": _reasons(strategy, spacing_reason, normalisation_reason, topology, spacing, forward, machine, budget)
-                | {"optimizer": optimizer_reason},
+                | {"optimizer": optimizer_reason, "mirroring": _MIRRORING[budget["minutes"] is None]},
             },
         }
     )
@@ -185,14 +190,15 @@ def _reasons(
     machine: Machine,
     budget: dict[str, Any],
 ) -> dict[str, str]:
-    extent = [round(side * mm) for side, mm in zip(topology.patch, spacing[forward], strict=True)]
-    length = f"{budget['minutes']:g} minutes a fold" if budget["minutes"] else f"{budget['epochs']} epochs, as stock nnU-Net"
+    patch = [topology.patch[forward.index(axis)] for axis in range(3)]  # for people in the image's own order
+    extent = [round(side * mm) for side, mm in zip(patch, spacing, strict=True)]
+    length = f"{budget['minutes']:.3g} minutes a fold" if budget["minutes"] else f"{budget['epochs']} epochs, as stock nnU-Net"
     return {
         "strategy": f"{strategy.name}, trained by {strategy.trainer or 'nothing yet'}: {strategy.reason}",
-        "spacing": f"{_times(f'{mm:.3g}' for mm in spacing[forward])} mm: {spacing_reason}",
+        "spacing": f"{_times(f'{mm:.3g}' for mm in spacing)} mm (z, y, x): {spacing_reason}",
         "intensities": normalisation_reason,
         "network": f"{topology.preset.name}: the largest that fits {machine.name} ({machine.memory_gb:.0f} GB, {machine.device})",
-        "patch": f"{_times(topology.patch)} voxels, {_times(extent)} mm, {topology.batch} at a time: the largest that fits",
+        "patch": f"{_times(patch)} voxels, {_times(extent)} mm, {topology.batch} at a time: the largest that fits",
         "training": length,
     }
 

@@ -2,7 +2,7 @@
 
 The search is nnU-Net's: a patch with the image's proportions in millimetres, pooled as its spacing allows, shrunk along
 the axis that covers most of the median image until the network's feature maps fit. With a GPU the presets are nnU-Net's
-ResEnc M, L and XL, and the outcome equals stock's (tests/test_topology.py compares them). On a CPU a plain U-Net of 16
+ResEnc M, L and XL, and the outcome equals stock's (tests/test_planning.py compares them). On a CPU a plain U-Net of 16
 features is fitted to what two cores train in minutes.
 """
 

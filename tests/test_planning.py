@@ -155,6 +155,7 @@ def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(pre
         "validation_iterations": 50,
     }
     assert with_gpu.lnauto["optimizer"]["name"] == "SGD"
+    assert (plan.lnauto["mirroring"], with_gpu.lnauto["mirroring"]) == ("left_right", "all")
 
 
 def test_preprocessed_data_equal_what_stock_makes_of_the_plan(prepared: Path) -> None:
@@ -209,8 +210,63 @@ def test_a_plan_edited_by_hand_is_kept_when_planning_again(own: Path, command: C
     edited["configurations"]["3d_fullres"]["batch_size"] = 3
     path.write_text(json.dumps(edited))
     _, out, _ = command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--no-preprocess")
-    assert "it is kept as lnautoPlans_earlier.json" in out
-    assert json.loads((own / BASE / "lnautoPlans_earlier.json").read_text())["configurations"]["3d_fullres"]["batch_size"] == 3
+    assert "it is kept as lnautoPlans_earlier_1.json" in out
+    assert json.loads((own / BASE / "lnautoPlans_earlier_1.json").read_text())["configurations"]["3d_fullres"]["batch_size"] == 3
+
+
+def test_folds_made_by_lnauto_follow_the_cases(own: Path, command: Command) -> None:
+    assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu", "--no-preprocess")[0] == 0
+    raw = own / "raw/Dataset901_Balls"
+    shutil.copy(raw / "imagesTr/ball_00_0000.nii.gz", raw / "imagesTr/new_0000.nii.gz")
+    shutil.copy(raw / "labelsTr/ball_00.nii.gz", raw / "labelsTr/new.nii.gz")
+    _, out, _ = command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--no-preprocess")
+    assert "The cases changed, so the folds are made anew" in out
+    assert any("new" in fold["val"] for fold in read_json(own / BASE / "splits_final.json", ""))
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        ("patient", "dataset.json declares that only patient labels exist"),
+        ("table", "dataset.json declares that only patient labels"),
+    ],
+)
+def test_what_has_no_trainer_yet_is_told_before_anything_is_written(
+    own: Path, command: Command, declared: str, reason: str
+) -> None:
+    raw = own / "raw/Dataset901_Balls"
+    description = json.loads((raw / "dataset.json").read_text()) | {"annotation": declared}
+    (raw / "dataset.json").write_text(json.dumps(description))
+    shutil.rmtree(raw / "labelsTr")
+    (raw / "patients.csv").write_text("patient,lnm\n" + "".join(f"ball_{number:02d},{number % 2}\n" for number in range(4)))
+    code, _, complaint = command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
+    assert code == 2
+    assert complaint.startswith("lnauto: there is nothing lnauto")
+    assert reason in complaint
+    assert not (own / BASE / "lnautoPlans.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (
+            lambda plan: plan["configurations"]["3d_fullres"].update(patch_size=[15, 16, 16]),
+            "the network cannot pool a patch of [15, 16, 16]",
+        ),
+        (lambda plan: plan["lnauto"].pop("budget"), "the plan lacks budget, budget.minutes"),
+        (lambda plan: plan.pop("lnauto"), 'this plan has no "lnauto" block, so lnauto did not make it'),
+    ],
+)
+def test_a_plan_edited_wrongly_is_told(own: Path, command: Command, spoil: Callable[[Any], Any], line: str) -> None:
+    command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu", "--no-preprocess")
+    path = own / BASE / "lnautoPlans.json"
+    plan = json.loads(path.read_text())
+    spoil(plan)
+    path.write_text(json.dumps(plan))
+    code, _, complaint = command("train", 901, 0, "--quiet", "--device", "cpu")
+    assert code == 2
+    assert complaint.startswith(f"lnauto: {line}")
+    assert complaint.count("\n") == 1
 
 
 def test_folds_that_are_there_are_respected_and_checked(own: Path, command: Command) -> None:
@@ -237,9 +293,8 @@ def test_a_case_that_fails_is_named_and_the_others_are_done(own: Path, monkeypat
     monkeypatch.setattr(preprocessing, "_store", fail_on_one)
     code, _, complaint = command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
     assert code == 3
-    assert complaint == (
-        "lnauto: the preprocessed case could not be written (No space left on device), in ball_02; check the disk, then run again\n"
-    )
+    told = "lnauto: the preprocessed case could not be written (No space left on device), in ball_02; "
+    assert complaint == told + "check the disk, then run again\n"
     assert sorted(modified(own / CASES)) == ["ball_00.pkl", "ball_01.pkl", "ball_03.pkl"]
 
 

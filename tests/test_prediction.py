@@ -232,10 +232,29 @@ def test_one_bad_scan_does_not_stop_the_others(scans: Path, command: Command) ->
     (scans / "broken_0000.nii.gz").write_bytes(b"this is no image")
     code, _, complaint = command("predict", "-i", "scans", "-o", "out", "--quiet", "-f", 0)
     assert code == 3
-    assert complaint.startswith("lnauto: the scan cannot be predicted (")
-    assert "in broken; check that it opens as a 3D image\n" in complaint
+    assert complaint.startswith("lnauto: the scan cannot be read: ")
+    assert complaint.endswith(", in broken_0000.nii.gz; check that it is a whole 3D image\n")
     assert {path.name for path in Path("out").glob("*.nii.gz")} == {"ball_06.nii.gz", "ball_07.nii.gz"}
     assert list(Path("out").glob(".*")) == []
+
+
+def test_a_scan_that_was_cut_off_is_not_predicted_as_if_it_were_whole(scans: Path, command: Command) -> None:
+    path = scans / "ball_06_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:-2000])
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "--quiet", "-f", 0)
+    assert code == 3
+    assert "in ball_06_0000.nii.gz; check that it is a whole 3D image" in complaint
+    assert not Path("out/ball_06.nii.gz").exists()
+
+
+def test_masks_of_another_model_are_not_taken_for_this_ones(scans: Path, command: Command) -> None:
+    assert command("predict", "-i", "scans", "-o", "out", "--quiet", "-f", 0)[0] == 0
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "--quiet", "-f", 1)
+    assert code == 2
+    assert complaint == (
+        "lnauto: the masks that are there were made by another model (LNTrainer__lnautoPlans__3d_fullres, fold 0), in out; "
+        "give another folder with -o, or add --overwrite\n"
+    )
 
 
 def test_several_models_are_listed_with_the_flag_to_choose(

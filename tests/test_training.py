@@ -77,6 +77,15 @@ def test_batch_i_depends_on_the_seed_and_i_alone(balls: Path) -> None:
     assert torch.equal(third["data"], next(late.dataloader_train)["data"])
 
 
+def test_the_plan_says_which_way_batches_and_predictions_are_mirrored(balls: Path) -> None:
+    trainer = make_trainer(balls)
+    trainer.on_train_start()
+    left_right = trainer.plans_manager.transpose_forward.index(2)
+    assert trainer.inference_allowed_mirroring_axes == (left_right,)
+    trainer.plans_manager.plans["lnauto"]["mirroring"] = "all"
+    assert trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[3] == (0, 1, 2)
+
+
 def test_seeding_a_batch_leaves_the_generators_outside_alone() -> None:
     np.random.seed(1)
     torch.manual_seed(1)
@@ -218,9 +227,8 @@ def test_a_training_is_neither_overwritten_nor_continued_unasked(balls: Path, co
     code, _, complaint = command("train", 901, 0, "--iterations", 2, "--quiet", "--device", "cpu")
     assert code == 2
     folder = Path.cwd() / MODEL / "fold_0"
-    assert complaint == (
-        f"lnauto: a training of fold 0 is finished there already, in {folder}; add --continue to go on, or --overwrite to start anew\n"
-    )
+    told = f"lnauto: a training of fold 0 is finished there already, in {folder}; "
+    assert complaint == told + "add --continue to go on, or --overwrite to start anew\n"
     assert (Path(MODEL) / "fold_0/checkpoint_final.pth").read_bytes() == before
 
 
@@ -231,7 +239,7 @@ def test_a_training_is_neither_overwritten_nor_continued_unasked(balls: Path, co
         (["902", "0"], "there is no data set 902 (there: Dataset901_Balls)"),
         (["901", "0", "-c", "2d"], "the plan has no configuration 2d (it has 3d_fullres)"),
         (["901", "0", "-tr", "LNTrainerMagic"], "there is no trainer LNTrainerMagic (there: LNTrainer)"),
-        (["901", "0", "--budget", "1s"], "leaves no time to train"),
+        (["901", "0", "--budget", "1s"], "the budget leaves 1 s for fold 0"),
         (["901", "0", "--device", "cuda"], "there is no device cuda on this machine"),
     ],
 )
@@ -243,6 +251,65 @@ def test_what_cannot_be_is_told_in_a_line(balls: Path, command: Command, argumen
     assert line in complaint
     assert complaint.startswith("lnauto: ")
     assert complaint.count("\n") == 1
+
+
+def test_a_budget_too_small_leaves_a_finished_training_alone(balls: Path, command: Command) -> None:
+    assert command("train", 901, 0, "--iterations", 2, "--quiet", "--device", "cpu")[0] == 0
+    before = (Path(MODEL) / "fold_0/checkpoint_final.pth").read_bytes()
+    assert command("train", 901, 0, "--budget", "1s", "--overwrite", "--quiet", "--device", "cpu")[0] == 2
+    assert (Path(MODEL) / "fold_0/checkpoint_final.pth").read_bytes() == before
+
+
+def test_a_finished_training_is_extended_by_iterations_or_by_time(balls: Path, command: Command) -> None:
+    def iterations() -> int:
+        return int(torch.load(Path(MODEL) / "fold_0/checkpoint_final.pth", weights_only=True)["lnauto"]["iteration"])
+
+    assert command("train", 901, 0, "--iterations", 2, "--quiet", "--device", "cpu")[0] == 0
+    _, out, _ = command("train", 901, 0, "--continue", "--device", "cpu")
+    assert "Fold 0 is trained already (2 iterations)." in out
+    assert command("train", 901, 0, "--continue", "--iterations", 4, "--quiet", "--device", "cpu")[0] == 0
+    assert iterations() == 4
+    code, _, complaint = command("train", 901, 0, "--continue", "--budget", "20s", "--quiet", "--device", "cpu", "--workers", 0)
+    assert code == 0, complaint
+    assert iterations() > 4
+
+
+def test_stopping_from_the_keyboard_saves_where_it_is(balls: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    step, seen = LNTrainer.train_step, 0
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        nonlocal seen
+        seen += 1
+        if seen == 4:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(LNTrainer, "train_step", interrupted)
+    code, _, complaint = command("train", 901, 0, "--iterations", 6, "--quiet", "--device", "cpu")
+    assert (code, complaint.startswith("lnauto: stopped from the keyboard")) == (130, True)
+    state = torch.load(Path(MODEL) / "fold_0/checkpoint_latest.pth", weights_only=True)["lnauto"]
+    assert state["iteration"] == 3
+    monkeypatch.undo()
+
+
+def test_a_fold_of_another_network_is_refused(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    import shutil
+
+    shutil.copytree(balls / "preprocessed", tmp_path / "own")
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "own"))
+    assert command("train", 901, 0, "--iterations", 2, "--quiet", "--device", "cpu")[0] == 0
+    path = tmp_path / "own/Dataset901_Balls/lnautoPlans.json"
+    plan = json.loads(path.read_text())
+    plan["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"][0] = 8
+    path.write_text(json.dumps(plan))
+    code, _, complaint = command("train", 901, 1, "--iterations", 2, "--quiet", "--device", "cpu")
+    assert code == 2
+    assert complaint.startswith("lnauto: fold_0 was trained with another network than the plan has now, in ")
+    code, _, complaint = command("train", 901, 0, "--continue", "--iterations", 4, "--quiet", "--device", "cpu")
+    assert code == 2
+    assert complaint.startswith("lnauto: the checkpoint belongs to another network than the plan has now, in ")
 
 
 def test_labels_changed_since_preprocessing_are_noticed(

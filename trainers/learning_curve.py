@@ -7,7 +7,7 @@ from typing import Any
 
 from lnauto.files import replacing
 
-LINES = {"training": "#1f6fb4", "validation": "#d1495b", "Dice": "#2e8b57", "recall": "#d1495b", "false": "#7a6c5d"}
+LINES = {"training": "#1f6fb4", "validation": "#d1495b", "Dice": "#2e8b57", "recall": "#7b2d8b", "false": "#7a6c5d"}
 
 
 def draw_learning_curve(history: list[dict[str, Any]], path: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from lnauto.compat.training import nnUNetDataLoader, nnUNetTrainer, without_timing
+from lnauto.errors import InputError
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json
 from lnauto.networks.compute import Compute, choose_compute
@@ -78,8 +79,9 @@ class LNTrainer(nnUNetTrainer):
 
     def allow_seconds(self, seconds: float) -> None:
         """So much longer, counted from now."""
-        total = self._seconds_before + seconds
-        self.options = replace(self.options, length=replace(self.options.length, seconds=total))
+        length = replace(self.options.length, iterations=None, seconds=self._seconds_before + seconds)
+        self.options = replace(self.options, length=length)
+        self.clock = Clock(length, self.clock.iteration, self._seconds_before)
 
     def initialize(self) -> None:
         checkpoints.seed_everything(self.options.seed)
@@ -101,6 +103,14 @@ class LNTrainer(nnUNetTrainer):
         if settings["name"] == "AdamW":
             return torch.optim.AdamW(parameters, self.initial_lr, betas=(0.9, 0.99), weight_decay=self.weight_decay), None
         return torch.optim.SGD(parameters, self.initial_lr, momentum=0.99, nesterov=True, weight_decay=self.weight_decay), None
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, tuple[int, ...]]:  # noqa: N802
+        """nnU-Net's augmentation, mirrored along the axes the plan names; prediction may mirror along these, too."""
+        rotation, dummy_2d, larger_patch, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if self.plans_manager.plans.get("lnauto", {}).get("mirroring") == "left_right":
+            axes = (self.plans_manager.transpose_forward.index(2),)
+        self.inference_allowed_mirroring_axes = axes
+        return rotation, dummy_2d, larger_patch, axes
 
     def _do_i_compile(self) -> bool:
         """Compiling costs a minute or two, and a compiler: not worth it for trainings this short, nor on a CPU."""
@@ -162,16 +172,20 @@ class LNTrainer(nnUNetTrainer):
         self.on_train_start()
         batches = self.dataloader_train
         assert batches is not None
-        with ProgressBar(self.clock, self.options.quiet) as bar:
-            while not self.clock.done:
-                self._set_learning_rate()
-                loss = float(self.train_step(next(batches))["loss"])
-                self.clock.iteration += 1
-                self.epoch_losses.append(loss)
-                bar.step(loss)
-                if self.clock.epoch_is_full or self.clock.done:
-                    bar.dice = self._end_epoch()["dice"]
-                self._save_now_and_then()
+        try:
+            with ProgressBar(self.clock, self.options.quiet) as bar:
+                while not self.clock.done:
+                    self._set_learning_rate()
+                    loss = float(self.train_step(next(batches))["loss"])
+                    self.clock.iteration += 1
+                    self.epoch_losses.append(loss)
+                    bar.step(loss)
+                    if self.clock.epoch_is_full or self.clock.done:
+                        bar.dice = self._end_epoch()["dice"]
+                    self._save_now_and_then()
+        except KeyboardInterrupt:  # between two iterations or within one, which --continue then repeats
+            self.save_checkpoint(str(Path(self.output_folder) / checkpoints.LATEST))
+            raise
         self.on_train_end()
 
     def on_train_start(self) -> None:
@@ -331,7 +345,14 @@ class LNTrainer(nnUNetTrainer):
         self.compute = Compute(self.device, state["precision"], state["channels_last"])
         if not self.was_initialized:
             self.initialize()
-        self.bare_network.load_state_dict(content["network_weights"])
+        try:
+            self.bare_network.load_state_dict(content["network_weights"])
+        except RuntimeError as error:
+            raise InputError.of(
+                "the checkpoint belongs to another network than the plan has now",
+                self.output_folder,
+                "restore the plan, or start anew with --overwrite",
+            ) from error
         self.optimizer.load_state_dict(content["optimizer_state"])
         if self.grad_scaler is not None and content["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(content["grad_scaler_state"])

@@ -57,8 +57,12 @@ def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], 
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("lnauto: stopped from the keyboard; what is finished stays, the same command goes on from there\n")
+        sys.stderr.write(
+            "lnauto: stopped from the keyboard; what is finished stays, run it again to go on (training: --continue)\n"
+        )
         return STOPPED_BY_KEYBOARD
+    except BrokenPipeError:  # whoever read the output (`| head`) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -35,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="processes that make batches (default: most cores for a GPU, at most one on a CPU)",
     )
-    parser.add_argument("--continue", dest="proceed", action="store_true", help="go on with a training that was stopped")
-    parser.add_argument("--overwrite", action="store_true", help="start anew even if there is a training already")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--continue", dest="proceed", action="store_true", help="go on with a training that was stopped")
+    again.add_argument("--overwrite", action="store_true", help="start anew even if there is a training already")
     add_device(parser)
     return run(parser, _act, argv)
 

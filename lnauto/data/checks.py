@@ -183,6 +183,15 @@ def _look_at_case(dataset: RawDataset, case: Case, memory: _Memory) -> Look:
 Faults = Iterator[tuple[str, str]]  # what is wrong, what to do about it
 
 
+def scan_faults(path: Path) -> list[str]:
+    """What is wrong with a scan to be predicted; SimpleITK alone fills a cut-off file with zeros and takes NaN for zero."""
+    try:
+        facts = read_facts(path, is_label=False)
+    except _UnreadableError as error:
+        return [f"the scan cannot be read: {error}"]
+    return [what for what, _ in [*_shape_faults(facts, "scan"), *_image_faults(facts)]]
+
+
 def _shape_faults(facts: FileFacts, noun: str) -> Faults:
     one_per = "save one volume (3D, one value per voxel) per file"
     if len(facts.size) != 3:

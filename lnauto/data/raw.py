@@ -13,6 +13,7 @@ from typing import Any
 
 from lnauto.data.patients import PatientTable, examine_beside
 from lnauto.errors import InputError, Problem
+from lnauto.nodes import names_nodes
 from lnauto.paths import DATASET_NAME
 
 Description = dict[str, Any]  # dataset.json
@@ -27,8 +28,6 @@ EXAMPLES = {
 EXAMPLE = f"{{{', '.join(EXAMPLES.values())}}}"
 NEEDED = {"table": (), "patient": ("channel_names", "file_ending")}  # the other kinds need all three
 LAYOUT_KEYS = {"channel_names", "file_ending", "dataset"}  # without these no case can be listed
-# Words for lymph nodes in a label's name, as words of their own: "gland", "colon" and "GTVp" must not match.
-NODE_WORDS = re.compile(r"(?<![a-z])(lymph(adenopathy)?|(lymph[\s_-]*)?nod(es?|al)|lns?|gtv[\s_-]*n(d|odes?|odal)?)(?![a-z])")
 
 
 @dataclass(frozen=True)
@@ -123,11 +122,6 @@ class RawDataset:
         """Every case's patient; a case that `patients.csv` does not name is a patient of its own."""
         known = self.patients.patient_of if self.patients else {}
         return {case.name: known.get(case.name, case.name) for case in self.cases}
-
-
-def names_nodes(name: str) -> bool:
-    """Whether a label's name speaks of lymph nodes."""
-    return NODE_WORDS.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
 
 
 def shown(path: Path, folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ import numpy as np
 
 from lnauto.errors import InputError
 from lnauto.files import read_json
-from lnauto.nodes import Array
+from lnauto.nodes import Array, names_nodes
 
-SAYS_NODE = re.compile(r"node|(?<![a-z])lns?(?![a-z])|gtv[-_ ]?l?n", re.IGNORECASE)
 _REMEDY = "see nnU-Net's documentation of dataset.json, and lnauto's for the keys it adds"
 
 
@@ -107,7 +105,7 @@ def _values(name: str, value: Any, where: object) -> tuple[int, ...]:
 def _nodes(labels: tuple[Label, ...], node_labels: Iterable[int] | None, where: object) -> tuple[Label, ...]:
     """The labels that are nodes: those named, else those whose name says so, else all."""
     if node_labels is None:
-        return tuple(label for label in labels if SAYS_NODE.search(label.name)) or labels
+        return tuple(label for label in labels if names_nodes(label.name)) or labels
     wanted = set(node_labels)
     unknown = wanted.difference(*(label.values for label in labels))
     if unknown:

@@ -14,13 +14,14 @@ import SimpleITK as sitk
 
 from lnauto.data.phantom import make_phantom
 from lnauto.data.raw import RawDataset
+from lnauto.errors import InputError
 from lnauto.evaluation.cases import ALL_NODES
 from lnauto.evaluation.summary import Summary
 from lnauto.files import read_json, write_json
 from lnauto.paths import VARIABLES
 from lnauto.report.overlay import draw_overlay
 from lnauto.workflow import threshold_baseline
-from lnauto.workflow.evaluate import evaluate
+from lnauto.workflow.evaluate import evaluate, plain
 from lnauto.workflow.plan import plan_and_preprocess
 from lnauto.workflow.predict import Request as PredictRequest
 from lnauto.workflow.predict import predict
@@ -36,10 +37,10 @@ NAME = "Dataset501_Phantom"
 class Settings:
     """How large the demo is; the defaults take less than ten minutes on two cores."""
 
-    cases: int = 12
+    cases: int = 20
     test_cases: int = 4
     size: int = 96
-    minutes: float = 6.0
+    minutes: float = 6.5
     seed: int = 0
     device: str | None = None
     quiet: bool = False
@@ -52,9 +53,13 @@ def run_demo(output: Path, settings: Settings) -> str:
     for folder, variable in VARIABLES.items():
         os.environ[variable] = str(output / folder)
     raw, predictions = output / "raw" / NAME, output / "predictions"
+    wanted = {"cases": settings.cases, "test_cases": settings.test_cases, "size": settings.size, "seed": settings.seed}
     if raw.is_dir():
+        if read_json(output / "phantom.json", "remove the folder, or give another one") != wanted:
+            raise InputError.of("there is a demo of other settings already", output, "give another folder, or remove it")
         log.info("1. The phantom is there already, in %s.", raw)
     else:
+        write_json(output / "phantom.json", wanted)
         log.info("1. Making %d chest CT phantoms to train on and %d to test on, in %s", settings.cases, settings.test_cases, raw)
         make_phantom(
             raw,
@@ -76,7 +81,7 @@ def run_demo(output: Path, settings: Settings) -> str:
     threshold = _threshold_rival(RawDataset.read(raw), output / "threshold")
     table = _table({"network": network.summary, "best HU threshold": threshold})
     _draw_overlays(raw, predictions, output / "overlays")
-    write_json(output / "demo.json", {"network": network.summary.to_json(), "threshold": threshold.to_json()})
+    write_json(output / "demo.json", plain({"network": network.summary.to_json(), "threshold": threshold.to_json()}))
     peak = psutil.Process().memory_info()
     log.info("\n%s\n", table)
     log.info("Pictures of the test cases: %s", output / "overlays")

@@ -39,7 +39,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> str:
     """Write `evaluation.json` and `evaluation.csv` into the folder, and return the summary as a table."""
     made_by = {"lnauto": __version__, **{package: version(package) for package in MADE_BY}}
     try:
-        write_json(folder / JSON_NAME, _plain({"made_by": made_by, **evaluation.to_json()}))
+        write_json(folder / JSON_NAME, plain({"made_by": made_by, **evaluation.to_json()}))
         write_text(folder / CSV_NAME, _csv(evaluation.cases))
     except OSError as error:
         raise InputError.of(f"the figures cannot be written ({error.strerror})", folder, "name another folder") from error
@@ -118,10 +118,10 @@ def _rows(case: CaseResult) -> Iterator[dict[str, Any]]:
         yield {key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same for strict JSON, which knows no NaN: null."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
+from lnauto import __version__
 from lnauto.data.checks import read_and_check
 from lnauto.data.folds import make_folds, strata_of, validates_on_training
 from lnauto.data.preprocess import Job, check_disk, expected_cost, pending, preprocess
@@ -18,6 +20,7 @@ from lnauto.planners.fingerprint import take_fingerprint
 from lnauto.planners.machine import this_machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
 from lnauto.planners.planner import make_plan
+from lnauto.planners.strategy import choose_strategy
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +39,18 @@ def plan_and_preprocess(
     """Everything before training, for one data set."""
     paths = activate()
     dataset = read_checked(paths, identifier, quiet)
+    strategy = choose_strategy(dataset)
+    if strategy.trainer is None:
+        remedy = "draw the nodes in some cases; a later version may do without"
+        raise InputError.of(f"there is nothing lnauto {__version__} can train here: {strategy.reason}", dataset.name, remedy)
     folder = paths.preprocessed / dataset.name
     fingerprint = take_fingerprint(dataset, quiet)
     write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
     plan = make_plan(dataset, fingerprint, this_machine(device), minutes)
     plan.configuration(configuration)
+    write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)
     write_json(folder / "dataset.json", dataset.description)
-    write_splits(dataset, folder / SPLITS)
     log.info("%s", plan.explain())
     if do_preprocess:
         bring_up_to_date(dataset, plan, configuration, paths, workers, quiet)
@@ -63,30 +70,43 @@ def keep_earlier(path: Path, plan: Plan) -> None:
     if path.is_file():
         earlier = read_json(path, "remove the file and plan again")
         if earlier != plan.content:
-            kept = path.with_name(f"{PLANS_NAME}_earlier.json")
+            numbers = itertools.count(1)
+            kept = next(
+                name for number in numbers if not (name := path.with_name(f"{PLANS_NAME}_earlier_{number}.json")).exists()
+            )
             write_json(kept, earlier)
             log.info("There was another plan before; it is kept as %s.", kept.name)
     plan.save(path)
 
 
 def write_splits(dataset: RawDataset, path: Path) -> None:
-    """Folds grouped by patient; a file that is already there is respected, and checked."""
+    """Folds grouped by patient. A file somebody else made is respected; one lnauto made follows the cases."""
     annotated = {case.name for case in dataset.annotated_cases}
-    if path.is_file():
-        known = read_json(path, f"remove it; it is made anew from {dataset.name}")
-        unknown = sorted({case for fold in known for side in ("train", "val") for case in fold[side]} - annotated)
-        if unknown:
-            raise InputError.of(
-                f"the folds name {len(unknown)} cases that have no image or label, such as {unknown[0]}",
-                path,
-                "correct it, or remove it to have it made anew",
-            )
-        log.info("The folds that were already there are kept (%d, in %s).", len(known), path)
-        return
     folds = make_folds(annotated, dataset.patient_of, strata_of(dataset.patients, annotated))
+    known = read_json(path, f"remove it; it is made anew from {dataset.name}") if path.is_file() else None
+    if known is not None and known != folds:
+        cases = {case for fold in known for side in ("train", "val") for case in fold[side]}
+        if known != make_folds(cases, dataset.patient_of, strata_of(dataset.patients, cases)):
+            _respect(path, cases, annotated)
+            return
+        log.info("The cases changed, so the folds are made anew; train every fold anew, too: a case may have changed sides.")
     if folds and validates_on_training(folds[0]):
         log.info("There is one patient only: fold 0 validates on its training case, which says nothing about new patients.")
     write_json(path, folds)
+
+
+def _respect(path: Path, cases: set[str], annotated: set[str]) -> None:
+    """Keep folds that were made by hand; say which cases they leave out, refuse cases that do not exist."""
+    unknown, left_out = sorted(cases - annotated), sorted(annotated - cases)
+    if unknown:
+        raise InputError.of(
+            f"the folds name {len(unknown)} cases that have no image or label, such as {unknown[0]}",
+            path,
+            "correct it, or remove it to have it made anew",
+        )
+    log.info("The folds that were already there are kept, in %s.", path)
+    if left_out:
+        log.warning("%d annotated cases are in no fold, such as %s: they are not trained on.", len(left_out), left_out[0])
 
 
 def bring_up_to_date(

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from lnauto import __version__
+from lnauto.data.checks import scan_faults
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import replacing, write_json, write_text
+from lnauto.files import read_json, replacing, write_json, write_text
 from lnauto.nodes import Node, label_components, measure_nodes
 from lnauto.paths import Paths, activate, find_dataset
 
@@ -70,13 +71,15 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
         predictor.compute.precision,
     )
     output.mkdir(parents=True, exist_ok=True)
+    _check_made_by_the_same(model, output, request.overwrite)
     waiting = [case for case in cases if request.overwrite or not (output / f"{case.name}{ENDING}").is_file()]
     if len(waiting) < len(cases):
         log.info(
             "%d of %d masks are there already and are kept (--overwrite makes them anew).", len(cases) - len(waiting), len(cases)
         )
     started = time.monotonic()
-    seconds = {}
+    seconds: dict[str, float] = {}
+    failed: list[str] = []
     with tqdm(waiting, desc="Predicting", unit="case", disable=request.quiet) as bar:
         for case in bar:
             begun = time.monotonic()
@@ -85,13 +88,35 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
                 seconds[case.name] = round(time.monotonic() - begun, 2)
             else:
                 problems.append(problem)
+                failed.append(case.name)
     nodes = _measure(cases, output, model)
     _write_nodes(nodes, output / "nodes.csv")
     write_json(output / "run.json", _made_by(model, predictor, seconds, time.monotonic() - started, problems))
-    log.info("%d masks and nodes.csv (%d nodes) are in %s.", len(cases) - len(problems), len(nodes), output)
+    log.info(
+        "Masks of %d of %d cases and nodes.csv (%d nodes in all) are in %s.",
+        len(cases) - len(failed),
+        len(cases),
+        len(nodes),
+        output,
+    )
     if problems:
         raise CasesFailedError(problems)
     return nodes
+
+
+def _check_made_by_the_same(model: Model, output: Path, overwrite: bool) -> None:
+    """Masks that are there are kept, so they must be this model's."""
+    from lnauto.planners.plan import Plan
+
+    record = output / "run.json"
+    if overwrite or not record.is_file():
+        return
+    known = read_json(record, "remove the folder, or give another one with -o")
+    made_by = {"model": str(model.folder), "folds": model.folds, "plan_hash": Plan(model.plans).hash()}
+    if {key: known.get(key) for key in made_by} != made_by:
+        theirs = f"{Path(known.get('model', '?')).name}, fold {', '.join(known.get('folds', '?'))}"
+        what = f"the masks that are there were made by another model ({theirs})"
+        raise InputError.of(what, output, "give another folder with -o, or add --overwrite")
 
 
 def _model_folder(request: Request) -> Path:
@@ -174,6 +199,10 @@ def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any) -> P
         tiles += 1
         bar.set_postfix_str(f"{case.name}, tile {tiles}")
 
+    for path in case.images:
+        faults = scan_faults(path)
+        if faults:
+            return Problem(faults[0], path.name, "check that it is a whole 3D image")
     try:
         mask, properties = predictor.predict_files(list(case.images), on_tile)
         with replacing(output / f"{case.name}{ENDING}") as temporary:

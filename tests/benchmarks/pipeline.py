@@ -48,7 +48,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lnauto_benchmark_") as folder:
         root = Path(folder)
         if {"prepare", "training"} & set(options.parts):
-            run([BIN / "lnauto_make_phantom", root / "raw" / PHANTOM, "--cases", options.cases, "--size", options.size, "--quiet"], root)
+            shape = ["--cases", options.cases, "--size", options.size]
+            run([BIN / "lnauto_make_phantom", root / "raw" / PHANTOM, *shape, "--quiet"], root)
         if "prepare" in options.parts:
             figures["prepare"] = prepare(root, options)
         if "training" in options.parts:
@@ -65,7 +66,8 @@ def machine(device: str) -> dict[str, Any]:
 
     cores = len(os.sched_getaffinity(0))
     name = torch.cuda.get_device_name(0) if device == "cuda" else processor()
-    return {"device": name, "cores": cores, "python": platform.python_version(), "torch": version("torch"), "nnunetv2": version("nnunetv2")}
+    versions = {package: version(package) for package in ("torch", "nnunetv2", "lnauto")}
+    return {"device": name, "cores": cores, "python": platform.python_version(), **versions}
 
 
 def processor() -> str:
@@ -183,15 +185,17 @@ def hippocampus(root: Path, options: argparse.Namespace) -> dict[str, Any]:
     raw = options.realdata.resolve() / HIPPOCAMPUS
     (root / "raw").mkdir(exist_ok=True)
     (root / "raw" / HIPPOCAMPUS).symlink_to(raw)
-    run([BIN / "lnauto_plan_and_preprocess", "-d", "4", "--device", options.device, "--quiet"], root)
-    run([BIN / "lnauto_train", "4", "all", "--budget", f"{options.minutes}min", "--device", options.device, "--quiet"], root)
-    run([BIN / "lnauto_predict", "-i", raw / "imagesTs", "-o", root / "ours", "-d", "4", "--device", options.device, "--quiet"], root)
+    device = ["--device", options.device, "--quiet"]
+    run([BIN / "lnauto_plan_and_preprocess", "-d", "4", *device], root)
+    run([BIN / "lnauto_train", "4", "all", "--budget", f"{options.minutes}min", *device], root)
+    run([BIN / "lnauto_predict", "-i", raw / "imagesTs", "-o", root / "ours", "-d", "4", *device], root)
     stock = ["-d", "4", "-npfp", "2", "-np", "2", "-c", "3d_fullres"]
     run([BIN / "nnUNetv2_plan_and_preprocess", *stock], root, "stock")
     run([sys.executable, __file__, "--worker", "stock_minutes", str(options.minutes), options.device], root, "stock")
     iterations = int(run.output.split()[-1])  # type: ignore[attr-defined]
-    predict = [BIN / "nnUNetv2_predict", "-i", raw / "imagesTs", "-o", root / "stocks", "-d", "4", "-c", "3d_fullres", "-f", "all"]
-    run([*predict, "-device", options.device, "-npp", "1", "-nps", "1"], root, "stock")
+    predict = [BIN / "nnUNetv2_predict", "-i", raw / "imagesTs", "-o", root / "stocks"]
+    predict += ["-d", "4", "-c", "3d_fullres", "-f", "all", "-device", options.device, "-npp", "1", "-nps", "1"]
+    run(predict, root, "stock")
     return {
         "lnauto": score(raw / "labelsTs", root / "ours"),
         "stock": {**score(raw / "labelsTs", root / "stocks"), "iterations": iterations},
@@ -208,7 +212,7 @@ def score(truth: Path, predictions: Path) -> dict[str, Any]:
 
 
 def stock_minutes(minutes: str, device: str) -> int:
-    """Stock's plan, trainer and settings; only the end comes after so many minutes, and the decay of the rate is fitted to them."""
+    """Stock's plan, trainer and settings; only the end comes after so many minutes, and the rate's decay is fitted to them."""
     started = time.perf_counter()
     trainer = stock_trainer(HIPPOCAMPUS, "nnUNetPlans", device)
     iterations = 0

@@ -3,7 +3,8 @@ import logging
 
 import pytest
 
-from lnauto.data.raw import RawDataset, names_nodes, survey
+from lnauto.data.raw import RawDataset, survey
+from lnauto.nodes import names_nodes
 
 JSON = "Dataset501_Tiny/dataset.json"
 UNANNOTATED = 'or name the case in "unannotated" of dataset.json'

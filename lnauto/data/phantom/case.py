@@ -119,14 +119,14 @@ def _draw_nodes(room: Room, rng: Rng, plan: Plan, scan: Scan) -> tuple[tuple[Dra
 def _settle(room: Room, rng: Rng, form: Form, station: str) -> tuple[Form, np.ndarray] | None:
     """A place in or near the station; a node that finds none becomes smaller."""
     where = STATIONS[station]
-    for attempt in range(8):
-        wide = 1.0 + 0.15 * attempt
+    for attempt in range(12):
+        wide = 1.0 + 0.12 * attempt
         region = ellipsoid(where.centre, tuple(wide * radius for radius in where.radii))
         centre = place(room, rng, form, region)
         if centre is not None:
             return form, centre
-        if attempt >= 3:
-            form = form.smaller(0.75)
+        if attempt >= 6:
+            form = form.smaller(0.8)
     return None
 
 

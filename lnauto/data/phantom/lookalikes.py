@@ -23,7 +23,7 @@ def draw_lookalikes(room: Room, rng: Rng, phase: Phase, plenty: float) -> None:
     """All of them but the tumour; `plenty` scales their number."""
     canvas = room.canvas
     free = (~room.taken).astype(np.float32)
-    for _ in range(rng.poisson(3 * plenty)):
+    for _ in range(rng.poisson(2.5 * plenty)):
         _draw_vein(room, rng, phase)
     for _ in range(rng.poisson(1.0 * plenty)):
         _draw_pouch(room, rng, phase, chalk=bool(rng.random() < 0.4))
@@ -32,6 +32,10 @@ def draw_lookalikes(room: Room, rng: Rng, phase: Phase, plenty: float) -> None:
             _draw_bundle(canvas, rng, side, phase)
         for _ in range(rng.poisson(2.5)):
             _draw_in_lung(canvas, rng, side, phase, free)
+
+
+def _like_a_node(rng: Rng, phase: Phase) -> float:
+    return float(phase.node + rng.normal(0, 5))
 
 
 def _draw_vein(room: Room, rng: Rng, phase: Phase) -> None:
@@ -92,7 +96,7 @@ def _draw_bundle(canvas: Canvas, rng: Rng, side: int, phase: Phase) -> None:
     centre = np.array([side * rng.uniform(118, 146), rng.uniform(-38, 30), rng.uniform(0, 92)])
     radii = rng.uniform([5, 6, 9], [10, 11, 26])
     axes = rotation(float(rng.uniform(0, np.pi)), *rng.normal(0, 0.35, 2))
-    canvas.paint(ellipsoid(centre, radii, axes), float(phase.muscle + rng.normal(0, 4)))
+    canvas.paint(ellipsoid(centre, radii, axes), _like_a_node(rng, phase))
 
 
 def _draw_in_lung(canvas: Canvas, rng: Rng, side: int, phase: Phase, free: Floats) -> None:
@@ -101,9 +105,9 @@ def _draw_in_lung(canvas: Canvas, rng: Rng, side: int, phase: Phase, free: Float
     if rng.random() < 0.5:
         way = rng.normal(0, 1, 3)
         end = centre + way / np.linalg.norm(way) * rng.uniform(16, 34)
-        canvas.paint(tube([centre, end], [float(rng.uniform(5, 8)), 2.5]), phase.collateral, within=free)
+        canvas.paint(tube([centre, end], [float(rng.uniform(5, 8)), 2.5]), _like_a_node(rng, phase), within=free)
     else:
-        canvas.paint(ellipsoid(centre, rng.uniform(5, 11, 3)), float(phase.node + rng.normal(0, 8)), within=free)
+        canvas.paint(ellipsoid(centre, rng.uniform(5, 11, 3)), _like_a_node(rng, phase), within=free)
 
 
 def draw_tumour(canvas: Canvas, rng: Rng, side: str, t_stage: int, phase: Phase, lung: Floats) -> None:

@@ -18,7 +18,7 @@ FAT = -100.0
 
 # Half width and half depth of the fat between the lungs, level by level; above them it ends between the muscles of the neck.
 LEVELS = (-150, -80, -40, -10, 20, 50, 80, 105, 130)
-WIDTH = (24, 28, 32, 34, 34, 33, 34, 34, 30)
+WIDTH = (26, 30, 35, 39, 39, 38, 37, 35, 30)
 DEPTH = (62, 62, 62, 62, 62, 60, 50, 38, 30)
 
 
@@ -39,7 +39,7 @@ def plan_middle(rng: Rng) -> Middle:
     heart, chambers = _heart(rng)
     vessels = {"aorta": _arteries(rng), "pulmonary": _pulmonary(rng), "vein": _veins(rng)}
     gullet, gas = _gullet(rng)
-    fat = rng.uniform(4, 12)
+    fat = rng.uniform(5, 13)
     hila = [ellipsoid((side * 42, 4, -24), (17, 18, 26)) for side in (-1, 1)]
     pads = [ellipsoid((-42, -42, -112), (26, 24, 24)), ellipsoid((52, -52, -118), (30, 22, 22))]
     whole = union(everywhere(_column(rng)), inflated(heart, fat), *hila, *pads, blend=9)

@@ -61,7 +61,7 @@ class Form:
             hilum=float(rng.uniform(0.34, 0.52)) if fatty else 0.0,
             necrosis=float(rng.uniform(0.5, 0.74)) if dead else 0.0,
             chalk=bool(rng.random() < (0.02 if metastatic else 0.08)),
-            touches=bool(rng.random() < 0.25),
+            touches=bool(rng.random() < 0.2),
         )
 
     def smaller(self, factor: float) -> Form:
@@ -130,7 +130,7 @@ def paint(canvas: Canvas, rng: Rng, form: Form, centre: Array, phase: Phase, tex
         inside += np.clip(0.5 - core / edge, 0, 1) * (np.float32(rng.uniform(6, 20)) - inside)
     if form.hilum:
         size = np.maximum(form.hilum * radii[1] * np.array([1.5, 0.9, 1.2]), 2.2)
-        fat = ellipsoid_distance(_shifted(at, np.array([0, -0.45 * radii[1], 0])), size)
+        fat = ellipsoid_distance(_shifted(at, np.array([0, -0.3 * radii[1], 0])), size)
         inside += np.clip(0.5 - fat / edge, 0, 1) * (np.float32(rng.uniform(-85, -45)) - inside)
     if form.chalk:
         grain = ellipsoid_distance(_shifted(at, rng.uniform(-0.4, 0.4, 3) * radii), np.maximum(radii * 0.25, 1.5))

@@ -15,7 +15,7 @@ Rng = np.random.Generator
 _DIRECTIONS = np.random.default_rng(0).normal(size=(160, 3))
 _DIRECTIONS /= np.linalg.norm(_DIRECTIONS, axis=1, keepdims=True)
 BALL = _DIRECTIONS * np.cbrt(np.linspace(0.001, 1, 160))[:, None]  # even over the inside
-GAP_MM = 3.5  # what stays between a node and a vessel it does not touch
+GAP_MM = 4.5  # what stays between a node and a vessel it does not touch
 LUNG_HU = -500.0
 
 
@@ -53,16 +53,16 @@ class Room:
 
 def place(room: Room, rng: Rng, form: Form, region: Shape) -> Array | None:
     """The best of some places in the region; None if every one runs too far into something."""
-    centres = room.candidates(rng, region, form.radii[1], 64)
+    centres = room.candidates(rng, region, form.radii[1], 160)
     if not len(centres):
         return None
     ball = (BALL * form.radii) @ form.axes.T
     ring = (_DIRECTIONS * (np.array(form.radii) + GAP_MM)) @ form.axes.T
     solid, taken, lung = room.parts(centres[:, None] + ball)
     beside, near, _ = room.parts(centres[:, None] + ring)
-    wanted = 0.16 if form.touches else 0.0
+    wanted = 0.2 if form.touches else 0.0
     cost = 3 * np.maximum(solid - 0.03, 0) + np.abs(beside - wanted) + 0.5 * lung
-    cost[(solid > 0.3) | (taken > 0) | (lung > 0.6) | (near > 0.2)] = np.inf
+    cost[(solid > 0.4) | (taken > 0) | (lung > 0.75) | (near > 0.35)] = np.inf
     best = int(np.argmin(cost))
     return centres[best] if np.isfinite(cost[best]) else None
 

@@ -167,6 +167,11 @@ def draw_abdomen(canvas: Canvas, rng: Rng, build: Build, phase: Phase) -> None:
 
     canvas.paint(under(0), phase.muscle, solid=True)
     canvas.paint(under(3), FAT)
+    for _ in range(int(rng.integers(5, 11))):  # loops of bowel: as dense and as thick as nodes, but under the diaphragm
+        loop = ellipsoid(
+            (rng.uniform(-10, 108), rng.uniform(-66, 40), build.left_dome - rng.uniform(12, 50)), rng.uniform(6, 13, 3)
+        )
+        canvas.paint(common(loop, under(6).distance), float(phase.node + rng.normal(0, 6)))
     organs = (
         (ellipsoid((-48, -4, build.right_dome - 74), (92, 88, 80)), phase.liver),
         (ellipsoid((90, 46, build.left_dome - 46), (30, 36, 44)), phase.spleen),

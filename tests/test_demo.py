@@ -1,0 +1,56 @@
+"""The demo: the whole way in one command; in full on demand, and a short form that every run of the tests includes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo points nnU-Net's variables to its own folder; afterwards they are what they were."""
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / "elsewhere"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.smoke
+@pytest.mark.usefixtures("_own_folders")
+def test_a_short_demo_goes_the_whole_way_and_does_nothing_twice(tmp_path: Path, command: Command) -> None:
+    arguments = ["--cases", 2, "--test-cases", 1, "--size", 32, "--budget", "20s", "--device", "cpu"]
+    code, out, complaint = command("demo", "demo", *arguments)
+    assert code == 0, complaint
+    assert "best HU threshold" in out
+    assert (tmp_path / "demo/overlays/phantom_t000.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "demo/predictions/phantom_t000.nii.gz").is_file()
+    figures = json.loads((tmp_path / "demo/demo.json").read_text())
+    assert figures["network"]["cases"] == figures["threshold"]["cases"] == 1
+    assert not (tmp_path / "elsewhere").exists()
+
+    code, out, complaint = command("demo", "demo", *arguments)
+    assert code == 0, complaint
+    assert "The phantom is there already" in out
+    assert "is trained already" in out
+
+    code, _, complaint = command("demo", "demo", "--cases", 3, "--quiet")
+    assert code == 2
+    assert complaint.startswith("lnauto: there is a demo of other settings already, in ")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_own_folders")
+def test_the_demo_finds_the_nodes_and_a_threshold_does_not(tmp_path: Path, command: Command) -> None:
+    code, _, complaint = command("demo", "demo", "--quiet", "--device", "cpu")
+    assert code == 0, complaint
+    figures = json.loads((tmp_path / "demo/demo.json").read_text())
+    network, threshold = (figures[name]["nodes"]["all nodes"] for name in ("network", "threshold"))
+    assert figures["network"]["mean_over_labels"]["dice"] >= 0.80
+    assert network["pooled"]["recall"] >= 0.80
+    assert network["false_per_case"] <= 2
+    assert threshold["pooled"]["f1"] < 0.4

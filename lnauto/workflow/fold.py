@@ -152,7 +152,7 @@ def _configure(trainer: LNTrainer, plan: Plan, request: Request, resumed: dict[s
         seed = resumed["lnauto"]["seed"]
         if own_length or not request.names_a_length:
             length = Length(**resumed["lnauto"]["length"])
-    workers = _workers(trainer.device.type, length) if request.workers is None else request.workers
+    workers = workers_for(trainer.device.type, length) if request.workers is None else request.workers
     trainer.configure(Options(length, seed, request.precision, workers, quiet=request.quiet))
 
 
@@ -171,7 +171,7 @@ def _length(plan: Plan, request: Request) -> Length:
     return Length(budget["epochs"] * per_epoch, None, per_epoch, validation)
 
 
-def _workers(device: str, length: Length) -> int:
+def workers_for(device: str, length: Length) -> int:
     """Processes that make batches: as many as feed a GPU; beside a CPU's training one, if that leaves it two cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if length.iterations is not None and length.iterations < WORKER_PAYS_FROM_ITERATIONS:

@@ -172,12 +172,12 @@ def time_lnauto(iterations: str, device: str) -> int:
     from lnauto.trainers.lntrainer import LNTrainer
     from lnauto.trainers.options import Options
     from lnauto.trainers.schedule import Length
-    from lnauto.workflow.train import _workers
+    from lnauto.workflow.fold import workers_for
 
     plan, description = plan_and_labels(PHANTOM, "lnautoPlans")
     trainer = LNTrainer(plan, "3d_fullres", "all", description, torch.device(device))
     length = Length(1000, None, 1000, 1)
-    trainer.configure(Options(length, workers=_workers(device, length), quiet=True))
+    trainer.configure(Options(length, workers=workers_for(device, length), quiet=True))
     trainer.on_train_start()
     batches = trainer.dataloader_train
     for _ in range(WARM_UP):

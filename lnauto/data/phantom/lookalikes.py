@@ -6,13 +6,15 @@ stumps and small nodules in the lung, the tumour itself. Thymus, thyroid, azygos
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lnauto.data.phantom.acquisition import Phase
-from lnauto.data.phantom.canvas import Array, Canvas, Floats
+from lnauto.data.phantom.canvas import Array, Box, Canvas, Floats
 from lnauto.data.phantom.nodes import Form, cover
 from lnauto.data.phantom.placement import Room, mark, place
-from lnauto.data.phantom.shapes import ellipsoid, ellipsoid_distance, inflated, local, rotation, tube, union
+from lnauto.data.phantom.shapes import ellipsoid, ellipsoid_distance, inflated, local, tube, union
 
 Rng = np.random.Generator
 
@@ -29,7 +31,7 @@ def draw_lookalikes(room: Room, rng: Rng, phase: Phase, plenty: float) -> None:
         _draw_pouch(room, rng, phase, chalk=bool(rng.random() < 0.4))
     for side in (-1, 1):
         for _ in range(int(rng.integers(4, 9))):
-            _draw_bundle(canvas, rng, side, phase)
+            _draw_bundle(room, rng, side, phase)
         for _ in range(rng.poisson(2.5)):
             _draw_in_lung(canvas, rng, side, phase, free)
 
@@ -67,9 +69,7 @@ def _draw_vein(room: Room, rng: Rng, phase: Phase) -> None:
     if box is None:
         return
     covered = canvas.coverage(shape.distance(canvas.scan(box))) * (1 - canvas.solid[box])
-    canvas.blend(box, covered, float(phase.collateral + rng.normal(0, 5)))
-    np.maximum(canvas.solid[box], covered, out=canvas.solid[box])
-    mark(room, covered > 0.5, box)
+    _leave(room, box, covered, float(phase.collateral + rng.normal(0, 5)))
 
 
 def _draw_pouch(room: Room, rng: Rng, phase: Phase, chalk: bool) -> None:
@@ -86,17 +86,26 @@ def _draw_pouch(room: Room, rng: Rng, phase: Phase, chalk: bool) -> None:
         at = local(canvas.scan(box), centre, form.axes)
         rim = np.abs(ellipsoid_distance(at, form.radii) + 1.2) - 1.2
         level += canvas.coverage(rim) * np.float32(rng.uniform(250, 450))
-    canvas.blend(box, taken, level)
-    np.maximum(canvas.solid[box], taken, out=canvas.solid[box])
+    _leave(room, box, taken, level)
+
+
+def _draw_bundle(room: Room, rng: Rng, side: int, phase: Phase) -> None:
+    """A bundle of muscle in the fat of the armpit, cut across: a node's section, but longer up and down."""
+    canvas = room.canvas
+    form = Form.draw(rng, metastatic=False)
+    long, short, high = form.radii
+    form = replace(form, radii=(long, short, 1.4 * high), volume_mm3=1.4 * form.volume_mm3, touches=False)
+    centre = place(room, rng, form, ellipsoid((side * 122, -2, 42), (30, 38, 58)))
+    found = None if centre is None else cover(canvas, form, centre, 1 - canvas.solid)
+    if found is not None:
+        _leave(room, *found, _like_a_node(rng, phase))
+
+
+def _leave(room: Room, box: Box, taken: Floats, hu: float | Floats) -> None:
+    """Draw a look-alike and keep its place."""
+    room.canvas.blend(box, taken, hu)
+    np.maximum(room.canvas.solid[box], taken, out=room.canvas.solid[box])
     mark(room, taken > 0.5, box)
-
-
-def _draw_bundle(canvas: Canvas, rng: Rng, side: int, phase: Phase) -> None:
-    """A bundle of muscle in the fat of the armpit."""
-    centre = np.array([side * rng.uniform(118, 146), rng.uniform(-38, 30), rng.uniform(0, 92)])
-    radii = rng.uniform([5, 6, 9], [10, 11, 26])
-    axes = rotation(float(rng.uniform(0, np.pi)), *rng.normal(0, 0.35, 2))
-    canvas.paint(ellipsoid(centre, radii, axes), _like_a_node(rng, phase))
 
 
 def _draw_in_lung(canvas: Canvas, rng: Rng, side: int, phase: Phase, free: Floats) -> None:
@@ -107,7 +116,7 @@ def _draw_in_lung(canvas: Canvas, rng: Rng, side: int, phase: Phase, free: Float
         end = centre + way / np.linalg.norm(way) * rng.uniform(16, 34)
         canvas.paint(tube([centre, end], [float(rng.uniform(5, 8)), 2.5]), _like_a_node(rng, phase), within=free)
     else:
-        canvas.paint(ellipsoid(centre, rng.uniform(5, 11, 3)), _like_a_node(rng, phase), within=free)
+        canvas.paint(ellipsoid(centre, rng.uniform(6.5, 12, 3)), _like_a_node(rng, phase), within=free)
 
 
 def draw_tumour(canvas: Canvas, rng: Rng, side: str, t_stage: int, phase: Phase, lung: Floats) -> None:

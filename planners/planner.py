@@ -18,9 +18,14 @@ from lnauto.planners.topology import RESENC, SMALL, Topology, choose_preset, fit
 STOCK_EPOCHS, STOCK_ITERATIONS, STOCK_VALIDATION_ITERATIONS = 1000, 250, 50
 CPU_MINUTES = 30.0
 CPU_ITERATIONS, CPU_VALIDATION_ITERATIONS = 50, 4
+NODES_TO_KNOW_SIZES = 20
 _MIRRORING = {
     True: "along all axes, as stock nnU-Net",
     False: "left to right only: bodies lie the same way up in every scan, and a short training has no time to learn otherwise",
+}
+_AUGMENTATION = {
+    True: "rotation, scale, noise, blur, brightness, contrast, low resolution and gamma, as stock nnU-Net",
+    False: "rotation and scale only: a short training sees each case a few times, and needs intensities as they are",
 }
 TORCH_RESAMPLING = "resample_torch_fornnunet"
 MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if cropping removed more than a quarter
@@ -37,6 +42,7 @@ def make_plan(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine, m
     strategy = choose_strategy(dataset)
     budget = _budget(machine, minutes)
     optimizer, optimizer_reason = _optimizer(budget)
+    smallest, smallest_reason = _smallest_node(fingerprint, strategy)
     schemes, masks, normalisation_reason = _normalisation(dataset, fingerprint)
     return Plan(
         {
@@ -63,11 +69,21 @@ def make_plan(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine, m
                 "budget": budget,
                 "optimizer": optimizer,
                 "mirroring": "all" if budget["minutes"] is None else "left_right",
-                "inference": {"tta": "full" if machine.device == "cuda" else "none", "overlap": 0.5},
+                "augmentation": "full" if budget["minutes"] is None else "geometry",
+                "inference": {
+                    "tta": "full" if machine.device == "cuda" else "fast",
+                    "overlap": 0.5,
+                    "smallest_node_mm3": smallest,
+                },
                 "evidence": _evidence(dataset, fingerprint, machine),
                 "alternatives": {"network": [other.name for other in (*RESENC, SMALL) if other is not preset]},
                 "reasons": _reasons(strategy, spacing_reason, normalisation_reason, topology, spacing, forward, machine, budget)
-                | {"optimizer": optimizer_reason, "mirroring": _MIRRORING[budget["minutes"] is None]},
+                | {
+                    "optimizer": optimizer_reason,
+                    "mirroring": _MIRRORING[budget["minutes"] is None],
+                    "augmentation": _AUGMENTATION[budget["minutes"] is None],
+                    "filter": smallest_reason,
+                },
             },
         }
     )
@@ -158,8 +174,18 @@ def _optimizer(budget: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if budget["minutes"] is None:
         settings = {"name": "SGD", "learning_rate": 1e-2, "weight_decay": 3e-5, "warm_up_iterations": 0}
         return settings, "SGD with momentum 0.99, as stock nnU-Net, whose length this training has"
-    settings = {"name": "AdamW", "learning_rate": 3e-3, "weight_decay": 1e-2, "warm_up_iterations": 20}
+    settings = {"name": "AdamW", "learning_rate": 1e-2, "weight_decay": 1e-2, "warm_up_iterations": 20}
     return settings, "AdamW: in a training of minutes nnU-Net's SGD is still at its start (documentation/benchmarks.md)"
+
+
+def _smallest_node(fingerprint: Fingerprint, strategy: Strategy) -> tuple[float | None, str]:
+    """Below what volume a predicted component is left out; only where the drawn nodes show how small nodes are."""
+    if strategy.name != "full":
+        return None, "nothing is left out for its size: not every node is drawn, and the small ones are drawn least"
+    if sum(fingerprint.nodes_per_case) < NODES_TO_KNOW_SIZES:
+        return None, f"nothing is left out for its size: fewer than {NODES_TO_KNOW_SIZES} nodes are drawn"
+    least = round(fingerprint.node_volume_mm3[0] / 2, 1)
+    return least, f"components under {least:.3g} mm3 are left out: half of the 5th percentile of the nodes drawn"
 
 
 def _evidence(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine) -> dict[str, Any]:

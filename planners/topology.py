@@ -2,8 +2,8 @@
 
 The search is nnU-Net's: a patch with the image's proportions in millimetres, pooled as its spacing allows, shrunk along
 the axis that covers most of the median image until the network's feature maps fit. With a GPU the presets are nnU-Net's
-ResEnc M, L and XL, and the outcome equals stock's (tests/test_planning.py compares them). On a CPU a plain U-Net of 16
-features is fitted to what two cores train in minutes.
+ResEnc M, L and XL, and the outcome equals stock's (tests/test_planning.py compares them). On a CPU a residual
+encoder of 16 features is fitted to what two cores train in minutes (documentation/benchmarks.md compares it with a plain one).
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ class Preset:
     """A family of networks, and how large the feature maps of one training patch may be."""
 
     name: str
-    residual: bool
     features: int
     max_features: int
     encoder_blocks: tuple[int, ...]
     decoder_blocks: tuple[int, ...]
     feature_map_voxels: float
     memory_gb: float  # of GPU memory the preset was made for
+    largest_batch: int | None = None
 
 
 _RESIDUAL_ENCODER = (1, 3, 4, 6, 6, 6, 6, 6, 6)
 _RESIDUAL_DECODER = (1,) * 8
 
 RESENC = (
-    Preset("ResEnc M", True, 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 680e6, 8),
-    Preset("ResEnc L", True, 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 2100e6, 24),
-    Preset("ResEnc XL", True, 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 3600e6, 40),
+    Preset("ResEnc M", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 680e6, 8),
+    Preset("ResEnc L", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 2100e6, 24),
+    Preset("ResEnc XL", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 3600e6, 40),
 )
-SMALL = Preset("small U-Net", False, 16, 128, (2,) * 9, (2,) * 8, 12.5e6, 0)
+SMALL = Preset("small ResEnc", 16, 128, (1, 2, 2, 2, 2, 2, 2, 2, 2), _RESIDUAL_DECODER, 13e6, 0, largest_batch=2)
 
 
 @dataclass(frozen=True)
@@ -87,22 +87,20 @@ def fit(preset: Preset, spacing: np.ndarray, median_shape: np.ndarray, channels:
         patch[axis] -= int(topology_of(smaller)[3][axis])
         strides, kernels, patch, divisor = topology_of(patch)
     batch = max(round(preset.feature_map_voxels / cost * 2), 2)
-    return Topology(preset, patch, batch if preset.residual else 2, architecture, cost)
+    return Topology(preset, patch, min(batch, preset.largest_batch or batch), architecture, cost)
 
 
 def _architecture(preset: Preset, strides: Any, kernels: Any) -> dict[str, Any]:
     stages = len(strides)
-    blocks = "n_blocks_per_stage" if preset.residual else "n_conv_per_stage"
-    name = "ResidualEncoderUNet" if preset.residual else "PlainConvUNet"
     return {
-        "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
+        "network_class_name": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
         "arch_kwargs": {
             "n_stages": stages,
             "features_per_stage": [min(preset.max_features, preset.features * 2**stage) for stage in range(stages)],
             "conv_op": "torch.nn.modules.conv.Conv3d",
             "kernel_sizes": [list(kernel) for kernel in kernels],
             "strides": [list(stride) for stride in strides],
-            blocks: list(preset.encoder_blocks[:stages]),
+            "n_blocks_per_stage": list(preset.encoder_blocks[:stages]),
             "n_conv_per_stage_decoder": list(preset.decoder_blocks[: stages - 1]),
             "conv_bias": True,
             "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",

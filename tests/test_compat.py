@@ -183,6 +183,21 @@ def test_the_tile_weights_are_positive_and_highest_in_the_middle() -> None:
     assert np.unravel_index(weights.argmax(), weights.shape) == (4, 4, 4)
 
 
+def test_what_nnunet_applies_now_and_then_is_what_changes_intensities() -> None:
+    stock = training.nnUNetTrainer.get_training_transforms((16, 16, 16), (-0.5, 0.5), None, (0, 1, 2), False)
+    now_and_then = {type(each.transform).__name__ for each in stock.transforms if type(each).__name__ == "RandomTransform"}
+    assert now_and_then == {
+        "GaussianNoiseTransform",
+        "GaussianBlurTransform",
+        "MultiplicativeBrightnessTransform",
+        "ContrastTransform",
+        "SimulateLowResolutionTransform",
+        "GammaTransform",
+    }
+    kept = [type(each).__name__ for each in training.without_intensity(stock).transforms]
+    assert kept == ["SpatialTransform", "MirrorTransform", "RemoveLabelTansform"]
+
+
 def test_nnunet_reads_its_paths_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nnunetv2.paths import nnUNet_results
 

@@ -17,10 +17,10 @@ from lnauto.data.phantom.acquisition import PHASES, STYLES, Scan
 from lnauto.data.phantom.annotation import IGNORE, annotation_chance, partial, scribbles
 from lnauto.data.phantom.canvas import Canvas, Warp
 from lnauto.data.phantom.nodes import METASTATIC_PART, Form, cover, node_distance, paint, part_below
-from lnauto.data.phantom.patients import COLUMNS, MISSING, Patient, Plan, describe, with_gaps
+from lnauto.data.phantom.patients import Plan
 from lnauto.data.phantom.placement import Room, mark, place
 from lnauto.data.phantom.shapes import ellipsoid, local
-from lnauto.data.phantom.stations import STATIONS, n_stage
+from lnauto.data.phantom.stations import STATIONS
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
 from lnauto.nodes import label_components, measure_nodes
@@ -67,6 +67,14 @@ def test_same_seed_same_bytes_whatever_the_number_of_cases(tmp_path: Path) -> No
     assert more["patients.csv"].startswith(few["patients.csv"])
 
 
+def test_processes_that_draw_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lnauto.data.phantom.CASES_THAT_PAY", 2)
+    folders = [make_phantom(tmp_path / str(n) / NAME, cases=2, size=SIZE, workers=n, quiet=True) for n in (0, 2)]
+    files = [sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()) for folder in folders]
+    assert files[0] == files[1]
+    assert all((folders[0] / path).read_bytes() == (folders[1] / path).read_bytes() for path in files[0])
+
+
 def test_another_seed_another_style_and_a_test_case_differ(chest: PhantomCase) -> None:
     others = [make_case(1, size=48, seed=1), make_case(1, size=48, style="b"), make_case(1, size=48, test=True)]
     for other in others:
@@ -102,6 +110,13 @@ def test_layout_is_nnunets_and_the_truth_lies_apart(tmp_path: Path) -> None:
         assert [int(row["node"]) for row in own] == list(range(1, instances.max() + 1))
         if part == "Ts":
             assert (drawn == truth).all()
+
+
+def test_a_fraction_of_one_annotates_every_node(tmp_path: Path) -> None:
+    out = make_phantom(tmp_path / NAME, cases=1, size=SIZE, annotation="partial", fraction=1.0, quiet=True)
+    name = "labelsTr/phantom_000.nii.gz"
+    assert (out / name).read_bytes() == (out / "truth" / name).read_bytes()
+    assert len({row["node"] for row in rows_of(out / "truth" / "nodes.csv")}) > 1
 
 
 def test_without_labels_only_patients_are_known(tmp_path: Path) -> None:
@@ -229,6 +244,10 @@ def test_nodes_give_way_to_vessels_and_stay_apart() -> None:
     canvas = Canvas((30, 30, 30), (2.5, 2.5, 2.5), (-36.0, -36.0, -36.0), Warp.draw(rng, 1.0))
     canvas.hu[:], canvas.solid[:, :, :15] = -100, 1
     room = Room(canvas, np.zeros(canvas.shape, bool))
+    against = replace(Form.draw(rng, False), radii=(10.0, 9.0, 9.0), volume_mm3=3393.0)
+    box, taken = cover(canvas, against, np.array([7.0, 0.0, 0.0]), 1 - canvas.solid) or ((), ())
+    assert not taken[canvas.solid[box] > 0].any()
+    assert taken.sum() * 2.5**3 == pytest.approx(against.volume_mm3, rel=0.1)  # it grows where it can
     placed = np.zeros(canvas.shape, int)
     for number in range(1, 4):
         form = Form.draw(rng, False)
@@ -318,77 +337,17 @@ def test_scribbles_are_few_thin_and_right(chest: PhantomCase) -> None:
         assert blocks.sum() <= 0.01 * plane.sum()  # no filled 3x3 square: a stroke, not a blob
 
 
+def test_background_strokes_are_few_and_leave_nodes_alone() -> None:
+    instances = np.zeros((24, 40, 40), np.uint8)
+    instances[:, 10:30, 10:30] = 1
+    drawn = scribbles(np.random.default_rng(0), instances, np.ones(instances.shape, bool))
+    assert not (drawn[instances > 0] == 0).any()
+    assert 0.004 < (drawn == 0).sum() / (instances == 0).sum() <= 0.01
+
+
 def test_scribbles_on_disk_declare_their_ignore_label(tmp_path: Path) -> None:
     dataset = RawDataset.read(make_phantom(tmp_path / NAME, cases=1, size=SIZE, annotation="scribble", quiet=True))
     assert dataset.annotation == "scribble"
     assert dataset.ignore_label == IGNORE
     label = read(dataset.cases[0].label or Path())
     assert (label == IGNORE).mean() > 0.98
-
-
-# Patients
-
-
-def test_tables_have_the_contracts_columns_and_gaps(tmp_path: Path) -> None:
-    out = make_phantom(tmp_path / NAME, cases=2, test_cases=1, size=SIZE, quiet=True)
-    for name in ("patients.csv", "patientsTs.csv", "truth/patients.csv"):
-        assert tuple(rows_of(out / name)[0]) == COLUMNS
-    assert [row["lnm"] for row in rows_of(out / "patientsTs.csv")] == [""]
-    truth = rows_of(out / "truth" / "patients.csv")
-    assert len(truth) == 3
-    assert all(all(row.values()) for row in truth)
-    stations = rows_of(out / "truth" / "stations.csv")
-    nodes = rows_of(out / "truth" / "nodes.csv")
-    bad = {(row["case"], row["station"]) for row in nodes if row["label"] == "1"}
-    assert {(row["patient"], row["station"]) for row in stations if row["label"] == "1"} == bad
-    known = [tuple(row.values()) for row in rows_of(out / "stations.csv")]
-    assert 0 < len(known) < len(stations)
-    assert set(known) < {tuple(row.values()) for row in stations}
-    for row in truth:
-        involved = [station for case, station in bad if case == row["patient"]]
-        assert int(row["n_stage"]) == n_stage(involved, row["tumour_side"])
-        assert row["lnm"] == str(int(row["n_stage"] != "0"))
-
-
-def test_values_are_missing_as_often_as_said_and_a_stage_never_betrays_a_missing_label() -> None:
-    rng = np.random.default_rng(0)
-    whole = Patient("p", "p", 1, 2, "L", "A1", 3, 60, 4.2)
-    table = [with_gaps(rng, whole) for _ in range(2000)]
-    for name, chance in MISSING.items():
-        expected = chance if name != "n_stage" else 1 - (1 - chance) * (1 - MISSING["lnm"])
-        assert np.mean([getattr(row, name) is None for row in table]) == pytest.approx(expected, abs=0.03)
-    assert not any(row.lnm is None and row.n_stage is not None for row in table)
-    assert table[0].row["patient"] == "p"
-
-
-def test_marker_and_t_stage_carry_part_of_the_truth() -> None:
-    rng = np.random.default_rng(0)
-    rows = []
-    for _ in range(400):
-        plan = Plan.draw(rng, list(STATIONS))
-        involved = [station for station, form in plan.nodes if form.metastatic]
-        rows.append(describe(rng, "p", plan, involved, STYLES["a"], plain=True))
-    bad, good = ([row for row in rows if row.lnm == label] for label in (1, 0))
-    assert 0.35 < len(bad) / len(rows) < 0.65
-    assert np.mean([row.t_stage for row in bad]) > np.mean([row.t_stage for row in good]) + 0.3
-    assert 1.5 < np.median([row.marker for row in bad]) / np.median([row.marker for row in good]) < 3.5
-    assert {row.n_stage for row in rows} == {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize(
-    ("involved", "side", "stage"),
-    [
-        ([], "L", 0),
-        (["10L"], "L", 1),
-        (["11R"], "R", 1),
-        (["10L"], "R", 3),
-        (["7"], "L", 2),
-        (["3A"], "R", 2),
-        (["4R", "10R"], "R", 2),
-        (["4L"], "R", 3),
-        (["1L"], "L", 3),
-        (["5"], "R", 2),
-    ],
-)
-def test_n_stage_is_that_of_tnm(involved: list[str], side: str, stage: int) -> None:
-    assert n_stage(involved, side) == stage

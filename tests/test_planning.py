@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,6 +157,18 @@ def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(pre
     }
     assert with_gpu.lnauto["optimizer"]["name"] == "SGD"
     assert (plan.lnauto["mirroring"], with_gpu.lnauto["mirroring"]) == ("left_right", "all")
+
+
+def test_the_size_below_which_nothing_is_a_node_comes_from_the_nodes_drawn(prepared: Path) -> None:
+    dataset = RawDataset.read(prepared / "raw/Dataset901_Balls")
+    many = replace(take_fingerprint(dataset), nodes_per_case=[10, 10], node_volume_mm3=[600.0, 3000.0, 20000.0])
+    few = replace(many, nodes_per_case=[10, 9])
+    assert make_plan(dataset, many, CPU).lnauto["inference"]["smallest_node_mm3"] == 300
+    assert make_plan(dataset, few, CPU).lnauto["inference"]["smallest_node_mm3"] is None
+    partly = replace(dataset, description={**dataset.description, "annotation": "partial"})
+    plan = make_plan(partly, many, CPU)
+    assert plan.lnauto["inference"]["smallest_node_mm3"] is None
+    assert "not every node is drawn" in plan.lnauto["reasons"]["filter"]
 
 
 def test_preprocessed_data_equal_what_stock_makes_of_the_plan(prepared: Path) -> None:

@@ -18,7 +18,9 @@ import SimpleITK as sitk
 import torch
 
 import lnauto
+from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.model import load_checkpoint
+from lnauto.inference.size_filter import drop_specks
 from lnauto.inference.sliding_window import mirrorings, predict_logits, tile_slices
 from lnauto.networks.channels_last import ChannelsLastInstanceNorm3d, use_channels_last
 from lnauto.networks.compute import Compute
@@ -97,7 +99,7 @@ def test_one_scan_of_any_name_is_enough(scans: Path, command: Command) -> None:
 
 
 def test_stock_nnunet_runs_the_checkpoint_through_the_shim_and_agrees(scans: Path, model: Path, command: Command) -> None:
-    """Stock settings on both sides: half-overlapping tiles, all mirrorings, 32-bit arithmetic, two folds."""
+    """Stock settings on both sides: half-overlapping tiles, all mirrorings, no filter, 32-bit arithmetic, two folds."""
     code, _, complaint = command(
         "predict",
         "-i",
@@ -109,6 +111,8 @@ def test_stock_nnunet_runs_the_checkpoint_through_the_shim_and_agrees(scans: Pat
         "full",
         "--overlap",
         0.5,
+        "--filter",
+        "none",
         "--precision",
         "fp32",
         "--device",
@@ -134,6 +138,39 @@ def test_stock_nnunet_runs_the_checkpoint_through_the_shim_and_agrees(scans: Pat
         ours, theirs = read(path) > 0, read(Path("stock") / path.name) > 0
         assert ours.any()
         assert dice(ours, theirs) >= 0.999
+
+
+def test_what_is_smaller_than_any_node_drawn_is_left_out_unless_told_otherwise(
+    scans: Path, model: Path, tmp_path: Path, command: Command
+) -> None:
+    own = tmp_path / "Dataset901_Balls" / model.name
+    shutil.copytree(model, own)
+    plans = json.loads((own / "plans.json").read_text())
+    plans["lnauto"]["inference"]["smallest_node_mm3"] = 1e6
+    (own / "plans.json").write_text(json.dumps(plans))
+    arguments = ["predict", "-i", "scans", "--quiet", "-m", own, "-f", 0]
+    assert command(*arguments, "-o", "filtered")[0] == 0
+    assert command(*arguments, "-o", "whole", "--filter", "none")[0] == 0
+    assert not read(Path("filtered/ball_06.nii.gz")).any()
+    assert read(Path("whole/ball_06.nii.gz")).any()
+    recorded = [json.loads(Path(folder, "run.json").read_text())["smallest_node_mm3"] for folder in ("filtered", "whole")]
+    assert recorded == [1e6, 0]
+
+
+def test_only_specks_of_node_labels_are_dropped_and_size_is_in_mm() -> None:
+    mask = np.zeros((12, 12, 12), np.uint8)
+    mask[1, 1, 1:3] = 1  # 2 voxels of 2 mm3
+    mask[5:7, 5, 5:7] = 1  # 4 voxels
+    mask[9, 9, 9] = 2  # no node
+    scheme = LabelScheme.of({"background": 0, "node": 1, "tumour": 2}, [1])
+    kept = drop_specks(mask, (2.0, 1.0, 1.0), scheme, 5.0)
+    assert kept.dtype == mask.dtype
+    assert (kept != mask).sum() == 2
+    assert not kept[1].any()
+    assert (drop_specks(mask, (2.0, 1.0, 1.0), scheme, 4.0) == mask).all()
+    touching = mask.copy()
+    touching[2, 2, 3] = 1  # 26-connected: now 3 voxels
+    assert (drop_specks(touching, (2.0, 1.0, 1.0), scheme, 5.0) == touching).all()
 
 
 def test_tiles_cover_the_image_and_their_mean_is_a_mean() -> None:

@@ -86,6 +86,19 @@ def test_the_plan_says_which_way_batches_and_predictions_are_mirrored(balls: Pat
     assert trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[3] == (0, 1, 2)
 
 
+@pytest.mark.parametrize(("augmentation", "changes"), [("geometry", False), ("full", True)])
+def test_the_plan_says_whether_batches_keep_their_intensities(balls: Path, augmentation: str, changes: bool) -> None:
+    trainer = make_trainer(balls)
+    trainer.plans_manager.plans["lnauto"]["augmentation"] = augmentation
+    trainer.on_train_start()
+    cases = trainer.dataset_class(trainer.preprocessed_dataset_folder, trainer.do_split()[0])
+    images = [cases.load_case(name)[0][:] for name in cases.identifiers]
+    lowest, highest = min(image.min() for image in images), max(image.max() for image in images)
+    batches = [next(trainer.dataloader_train)["data"] for _ in range(12)]
+    beyond = any(batch.min() < lowest - 1e-3 or batch.max() > highest + 1e-3 for batch in batches)
+    assert beyond == changes
+
+
 def test_seeding_a_batch_leaves_the_generators_outside_alone() -> None:
     np.random.seed(1)
     torch.manual_seed(1)

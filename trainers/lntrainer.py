@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lnauto.compat.training import nnUNetDataLoader, nnUNetTrainer, without_timing
+from lnauto.compat.training import nnUNetDataLoader, nnUNetTrainer, without_intensity, without_timing
 from lnauto.errors import InputError
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json
@@ -146,6 +146,8 @@ class LNTrainer(nnUNetTrainer):
             use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
             **labels,
         )
+        if self.plans_manager.plans.get("lnauto", {}).get("augmentation") == "geometry":
+            augment = without_intensity(augment)
         training, validation = self.get_tr_and_val_datasets()
         batches = self._batches(training, larger_patch, without_timing(augment), TRAINING)
         validation_batches = self._batches(validation, patch, self.get_validation_transforms(scales, **labels), VALIDATION)

@@ -17,7 +17,7 @@ from lnauto.evaluation.cases import ALL_NODES, CaseResult, evaluate_case
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.evaluation.matching import total
 from lnauto.files import replacing
-from lnauto.inference.predictor import Predictor
+from lnauto.inference.predictor import Predictor, smallest_node_mm3
 
 if TYPE_CHECKING:
     from lnauto.trainers.lntrainer import LNTrainer
@@ -70,6 +70,7 @@ def predictor_of(trainer: LNTrainer, overlap: float | None = None) -> Predictor:
         mirror_axes=trainer.inference_allowed_mirroring_axes or (),
         tta="none" if overlap is not None else settings.get("tta", "full"),
         overlap=settings.get("overlap", 0.5) if overlap is None else overlap,
+        smallest_node_mm3=smallest_node_mm3(trainer.plans_manager.plans),
     )
 
 

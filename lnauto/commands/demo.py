@@ -12,10 +12,10 @@ from lnauto.commands.common import add_device, at_least, make_parser, minutes, r
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("Show the whole way on chest CT phantoms: make them, plan, train, predict, evaluate.")
     parser.add_argument("output", nargs="?", type=Path, default=Path("lnauto_demo"), help="folder (default: %(default)s)")
-    parser.add_argument("--cases", type=at_least(2), default=20, help="training cases (default: %(default)s)")
+    parser.add_argument("--cases", type=at_least(2), default=24, help="training cases (default: %(default)s)")
     parser.add_argument("--test-cases", type=at_least(1), default=4, help="test cases (default: %(default)s)")
     parser.add_argument("--size", type=at_least(32), default=96, help="voxels a side (default: %(default)s)")
-    parser.add_argument("--budget", type=minutes, default=6.5, metavar="TIME", help="time to train (default: 6.5min)")
+    parser.add_argument("--budget", type=minutes, default=7.5, metavar="TIME", help="time to train (default: 7.5min)")
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the phantoms (default: %(default)s)")
     add_device(parser)
     return run(parser, _act, argv)

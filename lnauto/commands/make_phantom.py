@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def _make(arguments: argparse.Namespace) -> None:
         style=arguments.style,
         test_cases=arguments.test_cases,
         declare=arguments.declare,
+        workers=os.cpu_count() or 1,
         quiet=arguments.quiet,
     )
     if not arguments.quiet:

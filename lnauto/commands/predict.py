@@ -27,6 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--overlap", type=_share, metavar="SHARE", help="how far tiles overlap, from 0 to below 1 (default: the plan's)"
     )
     parser.add_argument(
+        "--filter",
+        choices=("auto", "none"),
+        default="auto",
+        help="leave out what is too small to be a node, as the plan says, or nothing (default: %(default)s)",
+    )
+    parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
     )
     parser.add_argument("--overwrite", action="store_true", help="make masks anew that are there already")
@@ -57,6 +63,7 @@ def _act(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
         tta=arguments.tta,
         overlap=arguments.overlap,
+        size_filter=arguments.filter == "auto",
         overwrite=arguments.overwrite,
         quiet=arguments.quiet,
     )

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-__all__ = ["nnUNetDataLoader", "nnUNetTrainer", "without_timing"]
+__all__ = ["nnUNetDataLoader", "nnUNetTrainer", "without_intensity", "without_timing"]
 
 
 def without_timing(transforms: Any) -> Any:
@@ -16,6 +17,13 @@ def without_timing(transforms: Any) -> Any:
     for transform in _every(transforms):
         if isinstance(transform, GaussianBlurTransform):
             transform.benchmark = False
+    return transforms
+
+
+def without_intensity(transforms: Any) -> Any:
+    """The same augmentation without what changes intensities: noise, blur, brightness, contrast, low resolution, gamma. They are
+    what nnU-Net applies now and then; what it applies always is geometry and bookkeeping."""
+    transforms.transforms = [transform for transform in transforms.transforms if not isinstance(transform, RandomTransform)]
     return transforms
 
 

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from lnauto.data.preprocess import prepare_image
+from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.model import Model
+from lnauto.inference.size_filter import drop_specks
 from lnauto.inference.sliding_window import mirrorings, predict_logits, tile_slices
 from lnauto.networks.compute import Compute, choose_compute
 
@@ -31,14 +33,22 @@ class Predictor:
     mirror_axes: Sequence[int] = ()
     tta: str = "none"
     overlap: float = 0.5
+    smallest_node_mm3: float = 0.0  # what is smaller is left out; 0: nothing is
     labels: Any = field(init=False)  # nnU-Net's LabelManager
 
     def __post_init__(self) -> None:
         self.labels = self.plans.get_label_manager(self.dataset_json)
+        self.scheme = LabelScheme.of_description(self.dataset_json)
 
     @classmethod
     def of_model(
-        cls, model: Model, device: torch.device, precision: str = "auto", tta: str | None = None, overlap: float | None = None
+        cls,
+        model: Model,
+        device: torch.device,
+        precision: str = "auto",
+        tta: str | None = None,
+        overlap: float | None = None,
+        size_filter: bool = True,
     ) -> Predictor:
         """A predictor for a model on disk; what is not said is as its plan has it."""
         from lnauto.compat.plans import PlansManager
@@ -57,6 +67,7 @@ class Predictor:
             mirror_axes=model.mirror_axes,
             tta=tta or defaults.get("tta", "full"),
             overlap=defaults.get("overlap", 0.5) if overlap is None else overlap,
+            smallest_node_mm3=smallest_node_mm3(model.plans) if size_filter else 0.0,
         )
 
     def predict_files(self, images: list[Path], on_tile: Callable[[], None] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
@@ -78,12 +89,12 @@ class Predictor:
             properties,
             num_threads_torch=torch.get_num_threads(),
         )
-        return mask
+        return drop_specks(mask, properties["spacing"], self.scheme, self.smallest_node_mm3)
 
     def predict_grid(self, data: np.ndarray) -> np.ndarray:
         """The mask of a preprocessed case, left in the plan's own spacing."""
-        mask: np.ndarray = np.asarray(self.labels.convert_logits_to_segmentation(self.predict_logits(data).float().cpu()))
-        return mask
+        mask = np.asarray(self.labels.convert_logits_to_segmentation(self.predict_logits(data).float().cpu()))
+        return drop_specks(mask, self.configuration.spacing, self.scheme, self.smallest_node_mm3)
 
     def predict_logits(self, data: np.ndarray, on_tile: Callable[[], None] | None = None) -> torch.Tensor:
         """Logits of a preprocessed case, averaged over networks and mirrorings."""
@@ -96,3 +107,8 @@ class Predictor:
         patch = self.configuration.patch_size
         padded = [max(side, least) for side, least in zip(shape, patch, strict=True)]
         return len(tile_slices(padded, patch, 1 - self.overlap))
+
+
+def smallest_node_mm3(plans: dict[str, Any]) -> float:
+    """What the plan takes for too small to be a node; 0 where it does not say."""
+    return float(plans.get("lnauto", {}).get("inference", {}).get("smallest_node_mm3") or 0.0)

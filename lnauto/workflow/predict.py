@@ -48,6 +48,7 @@ class Request:
     precision: str = "auto"
     tta: str | None = None
     overlap: float | None = None
+    size_filter: bool = True
     overwrite: bool = False
     quiet: bool = False
 
@@ -62,7 +63,9 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
         raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
     model = load_model(_model_folder(request), request.folds)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
-    predictor = Predictor.of_model(model, find_device(request.device), request.precision, request.tta, request.overlap)
+    predictor = Predictor.of_model(
+        model, find_device(request.device), request.precision, request.tta, request.overlap, request.size_filter
+    )
     log.info(
         "Model: %s, fold %s, on %s (%s).",
         model.folder.name,
@@ -273,6 +276,7 @@ def _made_by(
         "precision": predictor.compute.precision,
         "tta": predictor.tta,
         "overlap": predictor.overlap,
+        "smallest_node_mm3": predictor.smallest_node_mm3,
         "seconds": {"total": round(total, 2), **seconds},
         "failed": [str(problem) for problem in problems],
     }

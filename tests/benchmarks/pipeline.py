@@ -52,14 +52,11 @@ def main() -> int:
         if {"prepare", "training"} & set(options.parts):
             shape = ["--cases", options.cases, "--size", options.size]
             run([BIN / "lnauto_make_phantom", root / "raw" / PHANTOM, *shape, "--quiet"], root)
-        if "prepare" in options.parts:
-            figures["prepare"] = prepare(root, options)
-        if "training" in options.parts:
-            figures["training"] = training(root, options)
-        if "hippocampus" in options.parts:
-            figures["hippocampus"] = hippocampus(root, options)
+        for name, measure in (("prepare", prepare), ("training", training), ("hippocampus", hippocampus)):
+            if name in options.parts:
+                figures[name] = measure(root, options)
+                options.json.write_text(json.dumps(figures, indent=2) + "\n")
     show(figures)
-    options.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
 
 
@@ -244,7 +241,9 @@ def show(figures: dict[str, Any]) -> None:
     for part, title in (("prepare", "plan + preprocess, s"), ("training", "training iteration, s")):
         if part in figures:
             found = figures[part]
-            print(f"{title:32}{found['stock_seconds']['median']:12.3f}{found['lnauto_seconds']['median']:12.3f}{found['ratio']:9.2f}")
+            print(
+                f"{title:32}{found['stock_seconds']['median']:12.3f}{found['lnauto_seconds']['median']:12.3f}{found['ratio']:9.2f}"
+            )
     if "hippocampus" in figures:
         found = figures["hippocampus"]
         title = f"hippocampus Dice, {found['minutes']:g} min"

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +23,7 @@ from lnauto.paths import DATASET_NAME
 __all__ = ["ANNOTATIONS", "SMALLEST_SIZE", "PhantomCase", "make_case", "make_phantom"]
 
 ANNOTATIONS = ("full", "partial", "scribble", "none")
+CASES_THAT_PAY = 8  # from so many on, starting processes takes less time than they save
 SMALLEST_SIZE = 32  # below that no field of view holds a large node with what is round it
 TRAINING, TEST = "phantom_{:03d}", "phantom_t{:03d}"
 
@@ -37,25 +44,50 @@ def make_phantom(
     style: str = "a",
     test_cases: int = 0,
     declare: bool = False,
+    workers: int = 0,
     quiet: bool = False,
 ) -> Path:
     """Write a phantom data set into `out`, which is called DatasetNNN_Name and is not there yet or empty.
 
     Same arguments, same bytes; training case i and test case i do not depend on how many there are. `declare` writes into
-    `dataset.json` that the annotation is full or partial, which lnauto otherwise has to find out.
+    `dataset.json` that the annotation is full or partial, which lnauto otherwise has to find out. `workers` processes draw the
+    cases; with 0 it is done here.
     """
     out = Path(out).absolute()
     _check(out, cases, annotation, fraction, size, seed, style, test_cases)
-    with whole_folder(out) as folder:
+    todo = [(index, False) for index in range(cases)] + [(index, True) for index in range(test_cases)]
+    with whole_folder(out) as folder, _drawn(todo, partial(_draw, size=size, seed=seed, style=style), workers) as drawn:
         writer = Writer(folder, annotation, fraction)
-        todo = [(index, False) for index in range(cases)] + [(index, True) for index in range(test_cases)]
-        for index, test in tqdm(todo, desc=out.name, unit="case", disable=quiet):
-            case = make_case(index, size=size, seed=seed, style=style, test=test)
+        for (index, test), case in tqdm(zip(todo, drawn, strict=True), out.name, len(todo), unit="case", disable=quiet):
             write = writer.test_case if test else writer.training_case
             write(case, np.random.default_rng((seed, int(test), index, 1)))
         made_by = {"lnauto": __version__, "seed": seed, "size": size, "style": style, "fraction": fraction}
         writer.finish(declare, made_by)
     return out
+
+
+def _draw(which: tuple[int, bool], size: int, seed: int, style: str) -> PhantomCase:
+    index, test = which
+    return make_case(index, size=size, seed=seed, style=style, test=test)
+
+
+@contextmanager
+def _drawn(
+    todo: Sequence[tuple[int, bool]], draw: Callable[[tuple[int, bool]], PhantomCase], workers: int
+) -> Iterator[Iterator[PhantomCase]]:
+    """The cases in order, drawn here or by processes that end with the block."""
+    if workers < 2 or len(todo) < CASES_THAT_PAY:
+        yield map(draw, todo)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool.map(draw, todo)
+        except BrokenProcessPool as error:
+            raise InputError.of(
+                "a process that drew a case was killed", "the phantom", "ask for a smaller --size if memory is short"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _check(out: Path, cases: int, annotation: str, fraction: float, size: int, seed: int, style: str, test_cases: int) -> None:

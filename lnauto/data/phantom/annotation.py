@@ -13,8 +13,9 @@ Rng = np.random.Generator
 
 BACKGROUND, NODE, IGNORE = 0, 1, 2
 PREFERENCE = 1.3  # log-odds of being annotated per e-fold of volume: LNQ2023's readers marked the large ones
-MOST_OF_NODE, MOST_OF_BACKGROUND = 0.1, 0.01
-STROKES_OF_BACKGROUND = 0.006  # aimed at
+MOST_OF_NODE = 0.1
+STROKES_OF_BACKGROUND = 0.006
+ROUNDS = 3  # through the slices, one stroke in each, until enough is drawn
 
 
 def partial(rng: Rng, volumes_mm3: Array, fraction: float) -> list[int]:
@@ -91,7 +92,7 @@ def _pixels_on(line: Array, allowed: Array) -> Array:
 def _stroke_background(rng: Rng, drawn: NDArray[np.uint8], instances: Array, body: NDArray[np.bool_]) -> None:
     """Wandering strokes through the body, in slices all over the volume."""
     left = int(STROKES_OF_BACKGROUND * (instances == 0).sum())
-    for z in rng.permutation(len(drawn)):
+    for z in np.concatenate([rng.permutation(len(drawn)) for _ in range(ROUNDS)]):
         allowed = body[z] & (instances[z] == 0) & (drawn[z] == IGNORE)
         inside = np.argwhere(allowed)
         if left <= 0 or not len(inside):

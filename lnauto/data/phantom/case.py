@@ -19,6 +19,8 @@ from lnauto.nodes import label_components, measure_nodes
 
 Rng = np.random.Generator
 
+SHRINK_ABOVE_MM3 = 1000.0  # so that the 5th percentile on the grid stays near that of real nodes, 0.8 ml
+
 
 @dataclass(frozen=True)
 class DrawnNode:
@@ -101,11 +103,11 @@ def _draw_nodes(room: Room, rng: Rng, plan: Plan, scan: Scan) -> tuple[tuple[Dra
         if settled is None:
             continue
         form, centre = settled
-        found = cover(canvas, form, centre, 1 - canvas.solid)
+        found = cover(canvas, form, centre, room.free)
         if found is None:
             continue
         box, taken = found
-        labels, count = label_components((taken > 0.5) & ~room.taken[box])
+        labels, count = label_components(taken > 0.5)
         if not count:
             continue
         mask = labels == 1
@@ -117,15 +119,15 @@ def _draw_nodes(room: Room, rng: Rng, plan: Plan, scan: Scan) -> tuple[tuple[Dra
 
 
 def _settle(room: Room, rng: Rng, form: Form, station: str) -> tuple[Form, np.ndarray] | None:
-    """A place in or near the station; a node that finds none becomes smaller."""
+    """A place in or near the station; a node that finds none becomes smaller, but not smaller than nodes are."""
     where = STATIONS[station]
     for attempt in range(12):
-        wide = 1.0 + 0.12 * attempt
+        wide = 1.0 + 0.15 * attempt
         region = ellipsoid(where.centre, tuple(wide * radius for radius in where.radii))
         centre = place(room, rng, form, region)
         if centre is not None:
             return form, centre
-        if attempt >= 6:
+        if attempt >= 6 and form.volume_mm3 > SHRINK_ABOVE_MM3:
             form = form.smaller(0.8)
     return None
 

@@ -25,6 +25,7 @@ METASTASIS_BY_T = (0.3, 0.48, 0.62, 0.75)
 N_BY_T = ((0.5, 0.38, 0.12), (0.38, 0.42, 0.2), (0.28, 0.45, 0.27), (0.2, 0.45, 0.35))  # N1, N2, N3 where there are metastases
 STATION_WEIGHTS = {"10R": 2.0, "10L": 2.0, "11R": 1.5, "11L": 1.5, "4R": 2.0, "4L": 1.6, "7": 2.0, "5": 1.2, "6": 1.0}
 MISSING = {"lnm": 0.05, "n_stage": 0.2, "tumour_side": 0.08, "t_stage": 0.15, "age": 0.05, "marker": 0.25}
+NODES_PER_STATION = (0.55, 0.3, 0.15)  # one, two, three metastatic nodes
 STATION_KNOWN = 0.6  # the part of stations of which somebody wrote something down
 COLUMNS = ("patient", "cases", "lnm", "n_stage", "tumour_side", "centre", "t_stage", "age", "marker")
 
@@ -64,10 +65,10 @@ class Plan:
         involved: list[str] = []
         if rng.random() < METASTASIS_BY_T[t_stage - 1]:
             involved = _involved(rng, stations, side, 1 + int(rng.choice(3, p=N_BY_T[t_stage - 1])))
-        bad = [station for station in involved for _ in range(1 + int(rng.random() < 0.35))]
-        weights = np.array([STATIONS[station].weight for station in stations])
-        number = max(1, round(plenty * int(rng.integers(4, 10)) * (0.75 if bad else 1.0)))
-        good = [stations[n] for n in rng.choice(len(stations), number, p=weights / weights.sum())]
+        bad = [station for station in involved for _ in range(1 + int(rng.choice(3, p=NODES_PER_STATION)))]
+        weights = np.array([STATIONS[station].weight * (0.4 if station in involved else 1.0) for station in stations])
+        number = min(len(stations), max(1, round(plenty * int(rng.integers(4, 10)) * (0.65 if bad else 1.0))))
+        good = [stations[n] for n in rng.choice(len(stations), number, replace=False, p=weights / weights.sum())]
         nodes = [(station, Form.draw(rng, True)) for station in bad] + [(station, Form.draw(rng, False)) for station in good]
         nodes.sort(key=lambda node: -node[1].volume_mm3)  # large ones find a place first
         return cls(side, t_stage, tuple(nodes))

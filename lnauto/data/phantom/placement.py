@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lnauto.data.phantom.canvas import Array, Canvas, Shape
+from lnauto.data.phantom.canvas import Array, Canvas, Floats, Shape
 from lnauto.data.phantom.nodes import Form
 
 Rng = np.random.Generator
@@ -16,6 +16,7 @@ _DIRECTIONS = np.random.default_rng(0).normal(size=(160, 3))
 _DIRECTIONS /= np.linalg.norm(_DIRECTIONS, axis=1, keepdims=True)
 BALL = _DIRECTIONS * np.cbrt(np.linspace(0.001, 1, 160))[:, None]  # even over the inside
 GAP_MM = 4.5  # what stays between a node and a vessel it does not touch
+MOST_GIVEN = 0.35  # part of a node that may have to grow elsewhere
 LUNG_HU = -500.0
 
 
@@ -25,6 +26,11 @@ class Room:
 
     canvas: Canvas
     taken: NDArray[np.bool_]
+
+    @property
+    def free(self) -> Floats:
+        """How much of each voxel something new can have."""
+        return (1 - self.canvas.solid) * ~self.taken
 
     def candidates(self, rng: Rng, region: Shape, margin_mm: float, most: int) -> Array:
         """Voxel centres in a region, (x, y, z) in the scan's mm, at least so far inside the volume."""
@@ -61,8 +67,8 @@ def place(room: Room, rng: Rng, form: Form, region: Shape) -> Array | None:
     solid, taken, lung = room.parts(centres[:, None] + ball)
     beside, near, _ = room.parts(centres[:, None] + ring)
     wanted = 0.2 if form.touches else 0.0
-    cost = 3 * np.maximum(solid - 0.03, 0) + np.abs(beside - wanted) + 0.5 * lung
-    cost[(solid > 0.4) | (taken > 0) | (lung > 0.75) | (near > 0.35)] = np.inf
+    cost = 3 * np.maximum(solid + taken - 0.03, 0) + np.abs(beside - wanted) + 0.5 * lung + near
+    cost[(solid + taken > MOST_GIVEN) | (lung > 0.9)] = np.inf
     best = int(np.argmin(cost))
     return centres[best] if np.isfinite(cost[best]) else None
 

@@ -1,0 +1,21 @@
+"""Specks out of a mask: what is smaller than any node that was drawn is not one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lnauto.evaluation.labels import LabelScheme
+from lnauto.nodes import Array, label_components
+
+
+def drop_specks(mask: Array, spacing: Sequence[float], scheme: LabelScheme, least_mm3: float) -> Array:
+    """The mask without the components of its node labels that are smaller than `least_mm3`; other labels stay as they are."""
+    nodes = np.isin(mask, [value for label in scheme.nodes for value in label.values])
+    components, count = label_components(nodes)
+    if least_mm3 <= 0 or count == 0:
+        return mask
+    small = np.bincount(components.ravel()) * float(np.prod(spacing)) < least_mm3
+    small[0] = False
+    return np.where(small[components], 0, mask).astype(mask.dtype)

@@ -14,6 +14,7 @@ from lnauto.planners.evidence import Evidence
 from lnauto.planners.fingerprint import Fingerprint
 from lnauto.planners.machine import Machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
+from lnauto.planners.spacing import target_spacing
 from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.topology import RESENC, SMALL, Topology, choose_preset, fit
 
@@ -37,14 +38,17 @@ def make_plan(
     dataset: RawDataset, fingerprint: Fingerprint, evidence: Evidence, machine: Machine, minutes: float | None = None
 ) -> Plan:
     """The plan for `dataset` on `machine`; `minutes` is the time one fold may take (the whole command, validation included)."""
-    spacing, spacing_reason = target_spacing(fingerprint)
+    budget = _budget(machine, minutes)
+    smallest_axis = fingerprint.node_short_axis_mm[0] if fingerprint.node_short_axis_mm else None
+    spacing, spacing_reason = target_spacing(
+        fingerprint.spacings, fingerprint.shapes_after_crop, smallest_axis, short_of_time=budget["minutes"] is not None
+    )
     forward = [int(np.argmax(spacing)), *(axis for axis in range(3) if axis != int(np.argmax(spacing)))]
     shapes = np.array(fingerprint.shapes_after_crop) * np.array(fingerprint.spacings) / spacing
     median_shape = np.median(np.maximum(np.round(shapes), 1), axis=0)[forward]
     preset = choose_preset(machine)
     topology = fit(preset, spacing[forward], median_shape, len(dataset.channel_names), len(dataset.labels))
     strategy = choose_strategy(evidence)
-    budget = _budget(machine, minutes)
     optimizer, optimizer_reason = _optimizer(budget)
     smallest, smallest_reason = _smallest_node(fingerprint, strategy)
     schemes, masks, normalisation_reason = _normalisation(dataset, fingerprint)
@@ -94,23 +98,6 @@ def make_plan(
             },
         }
     )
-
-
-def target_spacing(fingerprint: Fingerprint) -> tuple[np.ndarray, str]:
-    """nnU-Net's rule: the median, or the 10th percentile along an axis far coarser than the others."""
-    from lnauto.compat.planning import ANISO_THRESHOLD
-
-    spacings = np.array(fingerprint.spacings)
-    target = np.median(spacings, axis=0)
-    shape = np.median(fingerprint.shapes_after_crop, axis=0)
-    worst = int(np.argmax(target))
-    others = [axis for axis in range(3) if axis != worst]
-    coarse = target[worst] > ANISO_THRESHOLD * max(target[others])
-    few_slices = shape[worst] * ANISO_THRESHOLD < min(shape[others])
-    if not (coarse and few_slices):
-        return target, "the median of the images"
-    target[worst] = max(np.percentile(spacings[:, worst], 10), max(target[others]) + 1e-5)
-    return target, "the median of the images; across the thick slices the 10th percentile, so that thinner ones are not blurred"
 
 
 def _configuration(

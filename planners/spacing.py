@@ -1,8 +1,6 @@
-"""The spacing to resample to: fine enough for the smallest nodes that matter, no finer than the images, no coarser than stock
-where there is time.
+"""The spacing to resample to: fine enough for the smallest nodes that matter, no finer than the images.
 
-nnU-Net takes the median of the images. That is too coarse where thick slices are the rule and small nodes fall between them, and
-on a CPU it is often too fine: a patch of 0.7 mm voxels that two cores can train on ends before the mediastinum does.
+nnU-Net takes the median of the images, which is too coarse where thick slices are the rule and small nodes fall between them.
 """
 
 from __future__ import annotations
@@ -33,21 +31,23 @@ def median_spacing(spacings: Sequence[Sequence[float]], shapes: Sequence[Sequenc
 
 
 def target_spacing(
-    spacings: Sequence[Sequence[float]], shapes: Sequence[Sequence[int]], smallest_short_axis_mm: float | None, coarsen: bool
+    spacings: Sequence[Sequence[float]],
+    shapes: Sequence[Sequence[int]],
+    smallest_short_axis_mm: float | None,
+    short_of_time: bool,
 ) -> tuple[NDArray[np.float64], str]:
-    """The spacing (z, y, x) and why. `coarsen`: time is short, so images may be resampled as coarsely as their nodes allow."""
+    """The spacing (z, y, x) and why. Short of time it is nnU-Net's: more voxels would mean
+    fewer looks at each."""
     target, reason = median_spacing(spacings, shapes)
     if smallest_short_axis_mm is None:
         return target, f"{reason}; there are no node sizes to go by"
     enough = smallest_short_axis_mm / VOXELS_ACROSS
     finest = np.percentile(spacings, FINEST_PERCENTILE, axis=0)
     nodes = f"{VOXELS_ACROSS:g} voxels across the 5th percentile short axis ({smallest_short_axis_mm:.3g} mm)"
+    if short_of_time:
+        return target, reason
     wanted = np.maximum(np.minimum(target, enough), np.minimum(finest, target))
-    said = []
-    if (wanted < target * 0.999).any():
-        limit = "" if (wanted <= enough * 1.001).all() else ", as far as the images are that fine"
-        said.append(f"finer than the median of the images, for {nodes}{limit}")
-    if coarsen and (wanted < enough * 0.999).any():
-        wanted = np.maximum(wanted, enough)
-        said.append(f"coarser than the median of the images, for {nodes} are enough where time is short")
-    return wanted, "; ".join(said) or f"{reason}, which give {nodes} or more"
+    if (wanted >= target * 0.999).all():
+        return target, f"{reason}, which give {nodes} or more"
+    limit = "" if (wanted <= enough * 1.001).all() else ", as far as the images are that fine"
+    return wanted, f"finer than the median of the images, for {nodes}{limit}"

@@ -12,17 +12,18 @@ SHAPES = [[300, 512, 512]] * 3
 
 
 @pytest.mark.parametrize(
-    ("short_axis", "coarsen", "expected", "said"),
+    ("short_axis", "hurried", "expected", "said"),
     [
         (14.0, False, [3.0, 0.8, 0.8], "the median of the images, which give 4 voxels across"),
         (10.4, False, [2.6, 0.8, 0.8], "finer than the median of the images, for 4 voxels across"),
         (4.0, False, [2.6, 0.8, 0.8], "as far as the images are that fine"),
-        (14.0, True, [3.5, 3.5, 3.5], "coarser than the median of the images"),
-        (10.4, True, [2.6, 2.6, 2.6], "; coarser than"),
+        (14.0, True, [3.0, 0.8, 0.8], "the median of the images"),
+        (10.4, True, [3.0, 0.8, 0.8], "the median of the images"),
+        (3.0, True, [3.0, 0.8, 0.8], "the median of the images"),
         (None, True, [3.0, 0.8, 0.8], "no node sizes"),
     ],
 )
-def test_spacing_follows_nodes_images_and_time(short_axis: float | None, coarsen: bool, expected: list[float], said: str) -> None:
-    spacing, reason = target_spacing(CHEST, SHAPES, short_axis, coarsen)
+def test_spacing_follows_nodes_images_and_time(short_axis: float | None, hurried: bool, expected: list[float], said: str) -> None:
+    spacing, reason = target_spacing(CHEST, SHAPES, short_axis, hurried)
     np.testing.assert_allclose(spacing, expected, rtol=1e-3)
     assert said in reason

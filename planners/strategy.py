@@ -17,6 +17,7 @@ SCANTY = 0.2  # drawn_share below this: only little of the image was judged
 INCOMPLETE = 0.85  # completeness below this: some nodes are not drawn
 FEW_CASES = 20  # annotated cases up to which a foundation model is adapted rather than trained on
 
+NO_TRAINER_YET = "there is no trainer for that yet, the others are learned as background"
 ADVICE = 'say "annotation" in dataset.json'
 
 
@@ -114,7 +115,7 @@ RULES = (
         "LNTrainer",
         ("declared",),
         lambda found: found.declared == "partial",
-        _declared("partial"),
+        lambda found: f"{_declared('partial')(found)}; {NO_TRAINER_YET}",
         f"another declaration: {ADVICE}",
     ),
     Rule(
@@ -130,7 +131,7 @@ RULES = (
         "LNTrainer",
         ("declared", "completeness"),
         _looks_partial,
-        lambda found: f"about {found.completeness} of the nodes are drawn, by estimate" if found.completeness else "",
+        lambda found: f"about {found.completeness} of the nodes are drawn, by estimate; {NO_TRAINER_YET}",
         f'an estimate of {INCOMPLETE:.0%} or more, or "annotation": "full" in dataset.json',
     ),
     Rule(
@@ -149,7 +150,7 @@ RULES = (
         lambda found: (
             f"about {found.completeness} of the nodes are drawn, by estimate"
             if found.completeness
-            else "nothing says otherwise, and there are too few nodes to estimate whether all are drawn"
+            else 'every annotated case is taken as completely drawn, because dataset.json does not declare "annotation"'
         ),
         'an estimate below 85 %, or "annotation": "partial" in dataset.json',
     ),

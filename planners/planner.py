@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import numpy as np
 from lnauto import __version__
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
+from lnauto.planners.evidence import Evidence
 from lnauto.planners.fingerprint import Fingerprint
 from lnauto.planners.machine import Machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
+from lnauto.planners.spacing import target_spacing
 from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.topology import RESENC, SMALL, Topology, choose_preset, fit
 
@@ -31,16 +34,21 @@ TORCH_RESAMPLING = "resample_torch_fornnunet"
 MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if cropping removed more than a quarter
 
 
-def make_plan(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine, minutes: float | None = None) -> Plan:
+def make_plan(
+    dataset: RawDataset, fingerprint: Fingerprint, evidence: Evidence, machine: Machine, minutes: float | None = None
+) -> Plan:
     """The plan for `dataset` on `machine`; `minutes` is the time one fold may take (the whole command, validation included)."""
-    spacing, spacing_reason = target_spacing(fingerprint)
+    budget = _budget(machine, minutes)
+    smallest_axis = fingerprint.node_short_axis_mm[0] if fingerprint.node_short_axis_mm else None
+    spacing, spacing_reason = target_spacing(
+        fingerprint.spacings, fingerprint.shapes_after_crop, smallest_axis, short_of_time=budget["minutes"] is not None
+    )
     forward = [int(np.argmax(spacing)), *(axis for axis in range(3) if axis != int(np.argmax(spacing)))]
     shapes = np.array(fingerprint.shapes_after_crop) * np.array(fingerprint.spacings) / spacing
     median_shape = np.median(np.maximum(np.round(shapes), 1), axis=0)[forward]
     preset = choose_preset(machine)
     topology = fit(preset, spacing[forward], median_shape, len(dataset.channel_names), len(dataset.labels))
-    strategy = choose_strategy(dataset)
-    budget = _budget(machine, minutes)
+    strategy = choose_strategy(evidence)
     optimizer, optimizer_reason = _optimizer(budget)
     smallest, smallest_reason = _smallest_node(fingerprint, strategy)
     schemes, masks, normalisation_reason = _normalisation(dataset, fingerprint)
@@ -64,7 +72,7 @@ def make_plan(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine, m
                 "strategy": strategy.name,
                 "trainer": strategy.trainer,
                 "patient_head": None,
-                "completeness": None,
+                "completeness": evidence.completeness.value if evidence.completeness else None,
                 "region": "none",
                 "budget": budget,
                 "optimizer": optimizer,
@@ -75,8 +83,11 @@ def make_plan(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine, m
                     "overlap": 0.5,
                     "smallest_node_mm3": smallest,
                 },
-                "evidence": _evidence(dataset, fingerprint, machine),
-                "alternatives": {"network": [other.name for other in (*RESENC, SMALL) if other is not preset]},
+                "evidence": evidence.to_json() | {"machine": {"value": asdict(machine), "how": "asked of the system"}},
+                "alternatives": {
+                    "strategy": {"runner_up": strategy.runner_up, "chosen_unless": strategy.unless},
+                    "network": [other.name for other in (*RESENC, SMALL) if other is not preset],
+                },
                 "reasons": _reasons(strategy, spacing_reason, normalisation_reason, topology, spacing, forward, machine, budget)
                 | {
                     "optimizer": optimizer_reason,
@@ -87,23 +98,6 @@ def make_plan(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine, m
             },
         }
     )
-
-
-def target_spacing(fingerprint: Fingerprint) -> tuple[np.ndarray, str]:
-    """nnU-Net's rule: the median, or the 10th percentile along an axis far coarser than the others."""
-    from lnauto.compat.planning import ANISO_THRESHOLD
-
-    spacings = np.array(fingerprint.spacings)
-    target = np.median(spacings, axis=0)
-    shape = np.median(fingerprint.shapes_after_crop, axis=0)
-    worst = int(np.argmax(target))
-    others = [axis for axis in range(3) if axis != worst]
-    coarse = target[worst] > ANISO_THRESHOLD * max(target[others])
-    few_slices = shape[worst] * ANISO_THRESHOLD < min(shape[others])
-    if not (coarse and few_slices):
-        return target, "the median of the images"
-    target[worst] = max(np.percentile(spacings[:, worst], 10), max(target[others]) + 1e-5)
-    return target, "the median of the images; across the thick slices the 10th percentile, so that thinner ones are not blurred"
 
 
 def _configuration(
@@ -186,24 +180,6 @@ def _smallest_node(fingerprint: Fingerprint, strategy: Strategy) -> tuple[float 
         return None, f"nothing is left out for its size: fewer than {NODES_TO_KNOW_SIZES} nodes are drawn"
     least = round(fingerprint.node_volume_mm3[0] / 2, 1)
     return least, f"components under {least:.3g} mm3 are left out: half of the 5th percentile of the nodes drawn"
-
-
-def _evidence(dataset: RawDataset, fingerprint: Fingerprint, machine: Machine) -> dict[str, Any]:
-    return {
-        "cases": len(dataset.cases),
-        "annotated_cases": len(dataset.annotated_cases),
-        "median_spacing_mm": _floats(np.median(fingerprint.spacings, axis=0)),
-        "median_shape": _whole(np.median(fingerprint.shapes_after_crop, axis=0)),
-        "nodes_per_case_median": float(np.median(fingerprint.nodes_per_case)) if fingerprint.nodes_per_case else None,
-        "node_volume_mm3_5_50_95": fingerprint.node_volume_mm3,
-        "node_short_axis_mm_5_50_95": fingerprint.node_short_axis_mm,
-        "machine": {
-            "device": machine.device,
-            "name": machine.name,
-            "memory_gb": round(machine.memory_gb, 1),
-            "cores": machine.cores,
-        },
-    }
 
 
 def _reasons(

@@ -1,75 +1,197 @@
-"""Which way to learn from the annotation there is.
+"""Which way to learn from the annotation there is: a table of rules, read from the top; the first that holds decides.
 
-So far the strategy follows what `dataset.json` declares and what the files themselves show; nothing is estimated yet.
-The rules are read from the top; the first that holds decides.
+A rule names the evidence it reads, so that the plan can show the figures beside the decision, and says what would have led
+elsewhere. The runner-up is the next rule that holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from lnauto.data.raw import RawDataset
+from lnauto.planners.evidence import Evidence
 
+THIN = 0.3  # filled_share below this: strokes; nodes as small as three voxels across have more
+SCANTY = 0.2  # drawn_share below this: only little of the image was judged
+INCOMPLETE = 0.85  # completeness below this: some nodes are not drawn
+FEW_CASES = 20  # annotated cases up to which a foundation model is adapted rather than trained on
 
-@dataclass(frozen=True)
-class Strategy:
-    """A strategy, the trainer that carries it out, and why."""
-
-    name: str
-    trainer: str | None  # None: lnauto has no trainer for it yet
-    reason: str
+NO_TRAINER_YET = "there is no trainer for that yet, the others are learned as background"
+ADVICE = 'say "annotation" in dataset.json'
 
 
 @dataclass(frozen=True)
 class Rule:
+    """A strategy, the trainer that carries it out (None: lnauto has none yet), when it is chosen, and why."""
+
     strategy: str
     trainer: str | None
-    holds: Callable[[RawDataset], bool]
-    reason: str
+    reads: tuple[str, ...]  # evidence
+    holds: Callable[[Evidence], bool]
+    because: Callable[[Evidence], str]
+    unless: str  # what would have led elsewhere
+
+
+def _declared(what: str) -> Callable[[Evidence], str]:
+    return lambda found: f'dataset.json declares "annotation": "{what}"'
+
+
+def _has_masks(found: Evidence) -> bool:
+    return found.annotated_cases > 0
+
+
+def _knows_stages_better(found: Evidence) -> bool:
+    return found.known_sides > 0 and sum(found.known_stages) > sum(found.known_lnm)
+
+
+def _looks_scribbled(found: Evidence) -> bool:
+    thin = found.filled_share is not None and found.filled_share < THIN
+    scanty = found.drawn_share is not None and found.drawn_share < SCANTY
+    return found.ignore_label and thin and scanty
+
+
+def _looks_partial(found: Evidence) -> bool:
+    return found.declared is None and found.completeness is not None and found.completeness.value < INCOMPLETE
 
 
 RULES = (
     Rule(
+        "stage_level",
+        None,
+        ("annotated_cases", "known_stages", "known_lnm", "known_sides"),
+        lambda found: not _has_masks(found) and _knows_stages_better(found),
+        lambda found: (
+            f"no case has a mask; the N stage is known of {sum(found.known_stages)} patients, whether there are metastases of "
+            f"{sum(found.known_lnm)}"
+        ),
+        "masks in some cases, or lnm known of more patients than n_stage",
+    ),
+    Rule(
         "image_level",
         None,
-        lambda data: data.annotation in ("patient", "table"),
-        "dataset.json declares that only patient labels exist; lnauto has no trainer for them yet",
+        ("annotated_cases", "known_lnm", "known_stages"),
+        lambda found: not _has_masks(found) and sum(found.known_lnm) + sum(found.known_stages) > 0,
+        lambda found: f"no case has a mask; whether there are metastases is known of {sum(found.known_lnm)} patients",
+        "masks in some cases",
+    ),
+    Rule(
+        "unlabelled",
+        None,
+        ("annotated_cases",),
+        lambda found: not _has_masks(found),
+        lambda found: "no case has a mask, and no patient a label",
+        "masks in some cases, or a patients.csv with lnm or n_stage",
     ),
     Rule(
         "scribble",
         "LNTrainer",
-        lambda data: data.annotation == "scribble",
-        "dataset.json declares strokes; un-drawn voxels carry the ignore label and do not enter the loss",
+        ("declared",),
+        lambda found: found.declared == "scribble",
+        _declared("scribble"),
+        f"another declaration: {ADVICE}",
+    ),
+    Rule(
+        "scribble",
+        "LNTrainer",
+        ("ignore_label", "filled_share", "drawn_share"),
+        lambda found: found.declared is None and _looks_scribbled(found),
+        lambda found: (
+            f"{found.drawn_share:.1%} of the voxels are drawn, and {found.filled_share:.0%} of what is drawn as node is wider "
+            "than a stroke"
+        ),
+        f"more than {SCANTY:.0%} drawn, or more than {THIN:.0%} of it filled; or a declaration",
+    ),
+    Rule(
+        "few_shot",
+        None,
+        ("foundation_model", "annotated_cases"),
+        lambda found: found.foundation_model and found.annotated_cases <= FEW_CASES,
+        lambda found: f"a foundation model is given, and {found.annotated_cases} cases are annotated",
+        f"more than {FEW_CASES} annotated cases, or no --pretrained",
     ),
     Rule(
         "partial_instance",
         "LNTrainer",
-        lambda data: data.annotation == "partial",
-        "only some nodes are drawn, says dataset.json; there is no trainer for that yet, the others are learned as background",
+        ("declared",),
+        lambda found: found.declared == "partial",
+        lambda found: f"{_declared('partial')(found)}; {NO_TRAINER_YET}",
+        f"another declaration: {ADVICE}",
     ),
     Rule(
         "ignore_label",
         "LNTrainer",
-        lambda data: data.ignore_label is not None,
-        "dataset.json has an ignore label; its voxels do not enter the loss",
+        ("ignore_label",),
+        lambda found: found.ignore_label,
+        lambda found: f"dataset.json has an ignore label, and {1 - (found.drawn_share or 0):.0%} of the voxels carry it",
+        "labels without `ignore`",
     ),
-    Rule("unlabelled", None, lambda data: not data.annotated_cases, "no case is annotated; there is nothing to train on"),
+    Rule(
+        "partial_instance",
+        "LNTrainer",
+        ("declared", "completeness"),
+        _looks_partial,
+        lambda found: f"about {found.completeness} of the nodes are drawn, by estimate; {NO_TRAINER_YET}",
+        f'an estimate of {INCOMPLETE:.0%} or more, or "annotation": "full" in dataset.json',
+    ),
     Rule(
         "full",
         "LNTrainer",
-        lambda data: data.annotation == "full",
-        "dataset.json declares that every node is drawn",
+        ("declared",),
+        lambda found: found.declared == "full",
+        _declared("full"),
+        f"another declaration: {ADVICE}",
     ),
     Rule(
         "full",
         "LNTrainer",
-        lambda data: True,
-        'every annotated case is taken as completely drawn, because dataset.json does not declare "annotation"',
+        ("declared", "completeness"),
+        lambda found: True,
+        lambda found: (
+            f"about {found.completeness} of the nodes are drawn, by estimate"
+            if found.completeness
+            else 'every annotated case is taken as completely drawn, because dataset.json does not declare "annotation"'
+        ),
+        'an estimate below 85 %, or "annotation": "partial" in dataset.json',
     ),
 )
 
 
-def choose_strategy(dataset: RawDataset) -> Strategy:
-    rule = next(rule for rule in RULES if rule.holds(dataset))
-    return Strategy(rule.strategy, rule.trainer, rule.reason)
+@dataclass(frozen=True)
+class Strategy:
+    """A decision, the figures it rests on, and what came second."""
+
+    name: str
+    trainer: str | None
+    reason: str
+    evidence: dict[str, Any]
+    unless: str
+    runner_up: str | None
+    decided_by: str = "lnauto"
+    contradiction: str | None = None
+
+
+def choose_strategy(found: Evidence) -> Strategy:
+    holding = [rule for rule in RULES if rule.holds(found)]
+    rule = holding[0]
+    return Strategy(
+        name=rule.strategy,
+        trainer=rule.trainer,
+        reason=rule.because(found),
+        evidence={name: getattr(found, name) for name in rule.reads},
+        unless=rule.unless,
+        runner_up=next((other.strategy for other in holding[1:] if other.strategy != rule.strategy), None),
+        contradiction=contradiction(found),
+    )
+
+
+def contradiction(found: Evidence) -> str | None:
+    """What the data set declares and what it shows, where the two do not go together."""
+    estimate = found.completeness
+    if estimate is None:
+        return None
+    if found.declared == "full" and estimate.high < INCOMPLETE:
+        return f'dataset.json declares "annotation": "full", but only about {estimate} of the nodes look drawn'
+    if found.declared == "partial" and estimate.low > INCOMPLETE:
+        return f'dataset.json declares "annotation": "partial", but about {estimate} of the nodes look drawn'
+    return None

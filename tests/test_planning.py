@@ -18,7 +18,8 @@ from building import write_balls, write_image
 from lnauto.data import preprocess as preprocessing
 from lnauto.data.raw import RawDataset
 from lnauto.files import read_json
-from lnauto.planners.fingerprint import take_fingerprint
+from lnauto.planners.evidence import gather
+from lnauto.planners.fingerprint import look_at_all, summarise
 from lnauto.planners.machine import Machine
 from lnauto.planners.plan import Plan
 from lnauto.planners.planner import make_plan
@@ -35,6 +36,12 @@ def own(folders: Path) -> Path:
     """A raw data set the test may spoil."""
     write_balls(folders / "raw/Dataset901_Balls", cases=4, side=24, test_cases=0)
     return folders
+
+
+def planned(dataset: RawDataset, machine: Machine, minutes: float | None = None, **changes: Any) -> Plan:
+    """The plan for a data set, as if its fingerprint had said what `changes` say."""
+    cases = look_at_all(dataset, quiet=True)
+    return make_plan(dataset, replace(summarise(cases), **changes), gather(dataset, cases), machine, minutes)
 
 
 def stock_plan(
@@ -115,7 +122,7 @@ def test_ignore_voxels_are_not_foreground_and_nodes_are_measured(folders: Path) 
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(description))
-    fingerprint = take_fingerprint(RawDataset.read(folder))
+    fingerprint = summarise(look_at_all(RawDataset.read(folder)))
     assert fingerprint.foreground_intensity_properties_per_channel["0"]["mean"] == pytest.approx(40)
     assert fingerprint.nodes_per_case == [1]
     assert fingerprint.node_volume_mm3[1] == pytest.approx(6 * 8 * 8 * 2.0 * 1.5 * 1.5)
@@ -143,11 +150,11 @@ def test_the_plan_says_what_it_decided_and_why(prepared: Path) -> None:
 
 def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(prepared: Path) -> None:
     dataset = RawDataset.read(prepared / "raw/Dataset901_Balls")
-    plan = make_plan(dataset, take_fingerprint(dataset), CPU, minutes=7)
+    plan = planned(dataset, CPU, minutes=7)
     assert plan.lnauto["budget"]["minutes"] == 7
     kwargs = plan.configuration("3d_fullres")["architecture"]["arch_kwargs"]
     assert kwargs["features_per_stage"][0] == 16
-    with_gpu = make_plan(dataset, take_fingerprint(dataset), Machine("cuda", "card", 24, 8))
+    with_gpu = planned(dataset, Machine("cuda", "card", 24, 8))
     assert with_gpu.lnauto["budget"] == {
         "device": "cuda",
         "minutes": None,
@@ -161,12 +168,11 @@ def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(pre
 
 def test_the_size_below_which_nothing_is_a_node_comes_from_the_nodes_drawn(prepared: Path) -> None:
     dataset = RawDataset.read(prepared / "raw/Dataset901_Balls")
-    many = replace(take_fingerprint(dataset), nodes_per_case=[10, 10], node_volume_mm3=[600.0, 3000.0, 20000.0])
-    few = replace(many, nodes_per_case=[10, 9])
-    assert make_plan(dataset, many, CPU).lnauto["inference"]["smallest_node_mm3"] == 300
-    assert make_plan(dataset, few, CPU).lnauto["inference"]["smallest_node_mm3"] is None
+    sizes: dict[str, Any] = {"node_volume_mm3": [600.0, 3000.0, 20000.0]}
+    assert planned(dataset, CPU, nodes_per_case=[10, 10], **sizes).lnauto["inference"]["smallest_node_mm3"] == 300
+    assert planned(dataset, CPU, nodes_per_case=[10, 9], **sizes).lnauto["inference"]["smallest_node_mm3"] is None
     partly = replace(dataset, description={**dataset.description, "annotation": "partial"})
-    plan = make_plan(partly, many, CPU)
+    plan = planned(partly, CPU, nodes_per_case=[10, 10], **sizes)
     assert plan.lnauto["inference"]["smallest_node_mm3"] is None
     assert "not every node is drawn" in plan.lnauto["reasons"]["filter"]
 
@@ -237,16 +243,8 @@ def test_folds_made_by_lnauto_follow_the_cases(own: Path, command: Command) -> N
     assert any("new" in fold["val"] for fold in read_json(own / BASE / "splits_final.json", ""))
 
 
-@pytest.mark.parametrize(
-    ("declared", "reason"),
-    [
-        ("patient", "dataset.json declares that only patient labels exist"),
-        ("table", "dataset.json declares that only patient labels"),
-    ],
-)
-def test_what_has_no_trainer_yet_is_told_before_anything_is_written(
-    own: Path, command: Command, declared: str, reason: str
-) -> None:
+@pytest.mark.parametrize("declared", ["patient", "table"])
+def test_what_has_no_trainer_yet_is_told_before_anything_is_written(own: Path, command: Command, declared: str) -> None:
     raw = own / "raw/Dataset901_Balls"
     description = json.loads((raw / "dataset.json").read_text()) | {"annotation": declared}
     (raw / "dataset.json").write_text(json.dumps(description))
@@ -255,7 +253,7 @@ def test_what_has_no_trainer_yet_is_told_before_anything_is_written(
     code, _, complaint = command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
     assert code == 2
     assert complaint.startswith("lnauto: there is nothing lnauto")
-    assert reason in complaint
+    assert "no case has a mask; whether there are metastases is known of 4 patients" in complaint
     assert not (own / BASE / "lnautoPlans.json").exists()
 
 

@@ -16,7 +16,8 @@ from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.paths import Paths, activate, find_dataset
-from lnauto.planners.fingerprint import take_fingerprint
+from lnauto.planners.evidence import gather
+from lnauto.planners.fingerprint import look_at_all, summarise
 from lnauto.planners.machine import this_machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
 from lnauto.planners.planner import make_plan
@@ -39,14 +40,16 @@ def plan_and_preprocess(
     """Everything before training, for one data set."""
     paths = activate()
     dataset = read_checked(paths, identifier, quiet)
-    strategy = choose_strategy(dataset)
+    cases = look_at_all(dataset, quiet)
+    evidence = gather(dataset, cases)
+    strategy = choose_strategy(evidence)
     if strategy.trainer is None:
         remedy = "draw the nodes in some cases; a later version may do without"
         raise InputError.of(f"there is nothing lnauto {__version__} can train here: {strategy.reason}", dataset.name, remedy)
     folder = paths.preprocessed / dataset.name
-    fingerprint = take_fingerprint(dataset, quiet)
+    fingerprint = summarise(cases)
     write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
-    plan = make_plan(dataset, fingerprint, this_machine(device), minutes)
+    plan = make_plan(dataset, fingerprint, evidence, this_machine(device), minutes)
     plan.configuration(configuration)
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)

@@ -1,0 +1,102 @@
+"""The rules that choose a strategy, each with what makes it hold and what is next to it and does not."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from lnauto.planners.evidence import Completeness, Evidence
+from lnauto.planners.strategy import RULES, choose_strategy
+
+PLAIN = Evidence(
+    declared=None,
+    channels=("CT",),
+    annotated_cases=20,
+    unannotated_cases=0,
+    ignore_label=False,
+    drawn_share=1.0,
+    background_drawn=True,
+    node_share=0.001,
+    filled_share=0.8,
+    nodes=120,
+    nodes_per_case=(3, 6, 10),
+    node_volume_mm3=(800, 3800, 21000),
+    node_long_axis_mm=(13, 22, 38),
+    node_short_axis_mm=(11, 16, 28),
+    nodes_at_border=0.0,
+    intensity_inside=((20, 60, 100),),
+    intensity_shell=((-80, -20, 40),),
+    body_mm=None,
+    lung_mm=None,
+    patients=0,
+    known_lnm=(0, 0),
+    known_stages=(0, 0, 0, 0),
+    known_sides=0,
+    centres=0,
+    missing_entries={},
+    completeness=None,
+    foundation_model=False,
+)
+STROKES: dict[str, Any] = {"ignore_label": True, "drawn_share": 0.01, "filled_share": 0.02}
+STAGES: dict[str, Any] = {"annotated_cases": 0, "known_stages": (40, 30, 20, 10), "known_sides": 90, "known_lnm": (10, 10)}
+LITTLE, ALL = Completeness(0.3, 0.2, 0.4), Completeness(0.97, 0.9, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "strategy", "decisive"),
+    [
+        ({}, "full", {}),
+        ({"declared": "full", "completeness": LITTLE}, "full", {"declared": None}),
+        ({"declared": "partial"}, "partial_instance", {"declared": None}),
+        ({"completeness": LITTLE}, "partial_instance", {"completeness": ALL}),
+        ({"declared": "scribble", "ignore_label": True}, "scribble", {"declared": None}),
+        (STROKES, "scribble", {"ignore_label": False}),
+        (STROKES, "scribble", {"drawn_share": 0.6}),
+        (STROKES, "scribble", {"filled_share": 0.6}),
+        ({"ignore_label": True, "drawn_share": 0.6}, "ignore_label", {"ignore_label": False}),
+        ({"foundation_model": True, "annotated_cases": 10}, "few_shot", {"foundation_model": False}),
+        ({"foundation_model": True, "annotated_cases": 10}, "few_shot", {"annotated_cases": 21}),
+        ({"annotated_cases": 0, "known_lnm": (30, 20)}, "image_level", {"known_lnm": (0, 0)}),
+        ({"annotated_cases": 0, "known_lnm": (30, 20)}, "image_level", {"annotated_cases": 5}),
+        (STAGES, "stage_level", {"known_lnm": (60, 40)}),
+        (STAGES, "stage_level", {"known_sides": 0}),
+        (STAGES, "stage_level", {"known_stages": (0, 0, 0, 0)}),
+        ({"annotated_cases": 0}, "unlabelled", {"annotated_cases": 1}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_the_evidence_decides(changes: dict[str, Any], strategy: str, decisive: dict[str, Any]) -> None:
+    found = replace(PLAIN, **changes)
+    chosen = choose_strategy(found)
+    assert chosen.name == strategy
+    for name in decisive:
+        assert name in chosen.evidence or name in {rule for each in RULES for rule in each.reads}
+    if decisive:
+        other = choose_strategy(replace(found, **decisive))
+        assert (other.name, other.reason) != (strategy, chosen.reason)
+
+
+def test_the_runner_up_is_the_next_that_holds() -> None:
+    assert choose_strategy(replace(PLAIN, **STROKES)).runner_up == "ignore_label"
+    assert choose_strategy(replace(PLAIN, declared="partial")).runner_up == "full"
+    assert choose_strategy(PLAIN).runner_up is None
+
+
+def test_a_declaration_that_the_data_deny_is_told() -> None:
+    assert choose_strategy(replace(PLAIN, declared="full", completeness=LITTLE)).contradiction == (
+        'dataset.json declares "annotation": "full", but only about 30% (20% to 40%) of the nodes look drawn'
+    )
+    assert choose_strategy(replace(PLAIN, declared="partial", completeness=Completeness(0.95, 0.9, 1.0))).contradiction
+    assert choose_strategy(replace(PLAIN, declared="full", completeness=ALL)).contradiction is None
+    assert choose_strategy(replace(PLAIN, completeness=LITTLE)).contradiction is None
+
+
+def test_rules_read_evidence_that_exists_and_every_figure_says_how_it_was_found() -> None:
+    names = {field.name for field in fields(Evidence)}
+    assert all(name in names for rule in RULES for name in rule.reads)
+    told = PLAIN.to_json()
+    assert set(told) == names
+    assert all(len(figure["how"]) > 10 for figure in told.values())
+    assert told["nodes_per_case"]["value"] == (3, 6, 10)

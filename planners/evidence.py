@@ -56,8 +56,8 @@ class Evidence:
     known_sides: Annotated[int, "patients of patients.csv with a tumour_side"]
     centres: Annotated[int, "different entries of centre in patients.csv"]
     missing_entries: Annotated[dict[str, float], "share of patients without an entry, column by column"]
-    completeness: Annotated[Completeness | None, "share of the nodes that were drawn: see planners/completeness.py"]
-    foundation_model: Annotated[bool, "whether --pretrained was given"]
+    completeness: Annotated[Completeness | None, "share of the nodes that were drawn; not estimated yet"]
+    foundation_model: Annotated[bool, "whether a foundation model was given; none can be yet"]
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         hints = get_type_hints(type(self), include_extras=True)

@@ -167,7 +167,6 @@ class Strategy:
     evidence: dict[str, Any]
     unless: str
     runner_up: str | None
-    decided_by: str = "lnauto"
     contradiction: str | None = None
 
 

@@ -12,10 +12,10 @@ from lnauto.nodes import Array, label_components
 
 def drop_specks(mask: Array, spacing: Sequence[float], scheme: LabelScheme, least_mm3: float) -> Array:
     """The mask without the components of its node labels that are smaller than `least_mm3`; other labels stay as they are."""
-    nodes = np.isin(mask, [value for label in scheme.nodes for value in label.values])
-    components, count = label_components(nodes)
-    if least_mm3 <= 0 or count == 0:
+    if least_mm3 <= 0:
         return mask
+    nodes = np.isin(mask, [value for label in scheme.nodes for value in label.values])
+    components, _ = label_components(nodes)
     small = np.bincount(components.ravel()) * float(np.prod(spacing)) < least_mm3
     small[0] = False
     return np.where(small[components], 0, mask).astype(mask.dtype)

@@ -35,7 +35,12 @@ MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if
 
 
 def make_plan(
-    dataset: RawDataset, fingerprint: Fingerprint, evidence: Evidence, machine: Machine, minutes: float | None = None
+    dataset: RawDataset,
+    fingerprint: Fingerprint,
+    evidence: Evidence,
+    machine: Machine,
+    minutes: float | None = None,
+    region: tuple[str, str] = ("none", "whole images"),
 ) -> Plan:
     """The plan for `dataset` on `machine`; `minutes` is the time one fold may take (the whole command, validation included)."""
     budget = _budget(machine, minutes)
@@ -73,7 +78,7 @@ def make_plan(
                 "trainer": strategy.trainer,
                 "patient_head": None,
                 "completeness": evidence.completeness.value if evidence.completeness else None,
-                "region": "none",
+                "region": region[0],
                 "budget": budget,
                 "optimizer": optimizer,
                 "mirroring": "all" if budget["minutes"] is None else "left_right",
@@ -94,6 +99,7 @@ def make_plan(
                     "mirroring": _MIRRORING[budget["minutes"] is None],
                     "augmentation": _AUGMENTATION[budget["minutes"] is None],
                     "filter": smallest_reason,
+                    "region": region[1],
                 },
             },
         }

@@ -21,6 +21,7 @@ from lnauto.planners.fingerprint import look_at_all, summarise
 from lnauto.planners.machine import this_machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
 from lnauto.planners.planner import make_plan
+from lnauto.planners.region import choose_region
 from lnauto.planners.strategy import choose_strategy
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,10 @@ def plan_and_preprocess(
         remedy = "draw the nodes in some cases; a later version may do without"
         raise InputError.of(f"there is nothing lnauto {__version__} can train here: {strategy.reason}", dataset.name, remedy)
     folder = paths.preprocessed / dataset.name
-    fingerprint = summarise(cases)
+    region = choose_region(cases)
+    fingerprint = summarise(cases, region[0])
     write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
-    plan = make_plan(dataset, fingerprint, evidence, this_machine(device), minutes)
+    plan = make_plan(dataset, fingerprint, evidence, this_machine(device), minutes, region)
     plan.configuration(configuration)
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)

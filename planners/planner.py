@@ -9,11 +9,13 @@ import numpy as np
 
 from lnauto import __version__
 from lnauto.data.raw import RawDataset
+from lnauto.data.trusted_background import Trust
 from lnauto.errors import InputError
 from lnauto.planners.evidence import Evidence
 from lnauto.planners.fingerprint import Fingerprint
 from lnauto.planners.machine import Machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
+from lnauto.planners.sampling import choose_sampling
 from lnauto.planners.spacing import target_spacing
 from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.topology import RESENC, SMALL, Topology, choose_preset, fit
@@ -41,6 +43,7 @@ def make_plan(
     machine: Machine,
     minutes: float | None = None,
     region: tuple[str, str] = ("none", "whole images"),
+    trust: tuple[Trust | None, str] = (None, "as drawn"),
 ) -> Plan:
     """The plan for `dataset` on `machine`; `minutes` is the time one fold may take (the whole command, validation included)."""
     budget = _budget(machine, minutes)
@@ -79,6 +82,8 @@ def make_plan(
                 "patient_head": None,
                 "completeness": evidence.completeness.value if evidence.completeness else None,
                 "region": region[0],
+                "trusted_background": asdict(trust[0]) if trust[0] else None,
+                "sampling": choose_sampling(evidence, trust[0] is not None),
                 "budget": budget,
                 "optimizer": optimizer,
                 "mirroring": "all" if budget["minutes"] is None else "left_right",
@@ -100,6 +105,7 @@ def make_plan(
                     "augmentation": _AUGMENTATION[budget["minutes"] is None],
                     "filter": smallest_reason,
                     "region": region[1],
+                    "background": trust[1],
                 },
             },
         }

@@ -6,13 +6,13 @@ import itertools
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
 from lnauto.data.folds import make_folds, strata_of, validates_on_training
 from lnauto.data.preprocess import Job, check_disk, expected_cost, pending, preprocess
 from lnauto.data.raw import RawDataset
+from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.paths import Paths, activate, find_dataset
@@ -23,6 +23,7 @@ from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
 from lnauto.planners.planner import make_plan
 from lnauto.planners.region import choose_region
 from lnauto.planners.strategy import choose_strategy
+from lnauto.planners.trust import choose_trust
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +50,14 @@ def plan_and_preprocess(
         raise InputError.of(f"there is nothing lnauto {__version__} can train here: {strategy.reason}", dataset.name, remedy)
     folder = paths.preprocessed / dataset.name
     region = choose_region(cases)
+    trust = choose_trust(dataset, cases, strategy.name, region[0])
     fingerprint = summarise(cases, region[0])
     write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
-    plan = make_plan(dataset, fingerprint, evidence, this_machine(device), minutes, region)
+    plan = make_plan(dataset, fingerprint, evidence, this_machine(device), minutes, region, trust)
     plan.configuration(configuration)
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)
-    write_json(folder / "dataset.json", dataset.description)
+    write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
     log.info("%s", plan.explain())
     if do_preprocess:
         bring_up_to_date(dataset, plan, configuration, paths, workers, quiet)
@@ -118,7 +120,7 @@ def bring_up_to_date(
     dataset: RawDataset, plan: Plan, configuration: str, paths: Paths, workers: int | None = None, quiet: bool = False
 ) -> None:
     """Preprocess what is missing, or was made from other labels or under another plan."""
-    job = make_job(dataset.description, plan, configuration, paths.preprocessed / dataset.name)
+    job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
     cases = list(dataset.annotated_cases)
     waiting = pending(cases, job)
     if not waiting:
@@ -135,7 +137,10 @@ def bring_up_to_date(
     log.info("Preprocessed in %.0f s, to %s.", time.monotonic() - start, job.folder)
 
 
-def make_job(description: dict[str, Any], plan: Plan, configuration: str, folder: Path) -> Job:
+def make_job(dataset: RawDataset, plan: Plan, configuration: str, folder: Path) -> Job:
     identifier = plan.configuration(configuration)["data_identifier"]
+    trust = Trust.of_plan(plan.content)
+    description = with_ignore(dataset.description, trust)
     data_hash = plan.data_hash(configuration, description["labels"])
-    return Job(plan.content, configuration, description, folder / identifier, data_hash)
+    organs = dataset.folder / trust.organs if trust is not None and trust.organs else None
+    return Job(plan.content, configuration, description, folder / identifier, data_hash, organs)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lnauto.errors import InputError
 from lnauto.planners.evidence import Evidence
 
 THIN = 0.3  # filled_share below this: strokes; nodes as small as three voxels across have more
@@ -123,7 +124,10 @@ RULES = (
         "LNTrainer",
         ("ignore_label",),
         lambda found: found.ignore_label,
-        lambda found: f"dataset.json has an ignore label, and {1 - (found.drawn_share or 0):.0%} of the voxels carry it",
+        lambda found: (
+            "dataset.json has an ignore label"
+            + (f", and {1 - found.drawn_share:.0%} of the voxels carry it" if found.drawn_share is not None else "")
+        ),
         "labels without `ignore`",
     ),
     Rule(
@@ -170,18 +174,40 @@ class Strategy:
     contradiction: str | None = None
 
 
-def choose_strategy(found: Evidence) -> Strategy:
+NAMES = tuple(dict.fromkeys(rule.strategy for rule in RULES))
+
+
+def choose_strategy(found: Evidence, wish: str | None = None) -> Strategy:
+    """The first rule that holds; or the strategy a person named, with what the rules would have chosen as runner-up."""
     holding = [rule for rule in RULES if rule.holds(found)]
-    rule = holding[0]
+    rule, reason = holding[0], holding[0].because(found)
+    if wish is not None and wish != rule.strategy:
+        reason = f"given by --strategy; by itself lnauto would have chosen {rule.strategy}: {reason}"
+        rule = _named(wish, found)
+    second = next((other.strategy for other in holding if other.strategy != rule.strategy), None)
     return Strategy(
         name=rule.strategy,
         trainer=rule.trainer,
-        reason=rule.because(found),
+        reason=reason,
         evidence={name: getattr(found, name) for name in rule.reads},
         unless=rule.unless,
-        runner_up=next((other.strategy for other in holding[1:] if other.strategy != rule.strategy), None),
+        runner_up=second,
         contradiction=contradiction(found),
     )
+
+
+def _named(wish: str, found: Evidence) -> Rule:
+    rule = next((rule for rule in RULES if rule.strategy == wish), None)
+    if rule is None:
+        raise InputError.of(f"there is no strategy {wish}", "--strategy", f"give one of {', '.join(NAMES)}")
+    if rule.trainer is not None and not _has_masks(found):
+        raise InputError.of(f"{wish} learns from masks, and no case has one", "--strategy", "draw some nodes, or leave it out")
+    if wish in ("scribble", "ignore_label") and not found.ignore_label:
+        remedy = 'add "ignore" to the labels of dataset.json, or leave it out'
+        raise InputError.of(
+            f"{wish} needs to know which voxels were not judged, and there is no ignore label", "--strategy", remedy
+        )
+    return rule
 
 
 def contradiction(found: Evidence) -> str | None:

@@ -184,6 +184,12 @@ def choose_strategy(found: Evidence, wish: str | None = None) -> Strategy:
     if wish is not None and wish != rule.strategy:
         reason = f"given by --strategy; by itself lnauto would have chosen {rule.strategy}: {reason}"
         rule = _named(wish, found)
+    if rule.strategy == "scribble" and not found.background_drawn:
+        raise InputError.of(
+            "nodes are drawn as strokes, but no stroke of background is drawn, so nothing says what is no node",
+            "labelsTr",
+            "draw strokes of background (value 0) in some cases",
+        )
     second = next((other.strategy for other in holding if other.strategy != rule.strategy), None)
     return Strategy(
         name=rule.strategy,
@@ -212,11 +218,16 @@ def _named(wish: str, found: Evidence) -> Rule:
 
 def contradiction(found: Evidence) -> str | None:
     """What the data set declares and what it shows, where the two do not go together."""
-    estimate = found.completeness
+    estimate, filled = found.completeness, found.filled_share
+    says = f'dataset.json declares "annotation": "{found.declared}"'
+    if found.declared == "scribble" and filled is not None and filled >= THIN:
+        return f"{says}, but {filled:.0%} of what is drawn as node is wider than a stroke"
+    if found.declared in ("full", "partial") and _looks_scribbled(found):
+        return f'{says}, but what is drawn looks like strokes; declare "scribble" if it is'
     if estimate is None:
         return None
     if found.declared == "full" and estimate.high < INCOMPLETE:
-        return f'dataset.json declares "annotation": "full", but only about {estimate} of the nodes look drawn'
+        return f'{says}, but only about {estimate} of the nodes look drawn; declare "partial" if that is so'
     if found.declared == "partial" and estimate.low > INCOMPLETE:
-        return f'dataset.json declares "annotation": "partial", but about {estimate} of the nodes look drawn'
+        return f'{says}, but about {estimate} of the nodes look drawn; declare "full" if that is so'
     return None

@@ -380,9 +380,16 @@ def test_a_worker_that_dies_is_a_named_error(own: Path, monkeypatch: pytest.Monk
     )
 
 
-@pytest.mark.parametrize("cases", [1, 2, 3])
-def test_few_cases_still_plan_and_train(folders: Path, command: Command, cases: int) -> None:
-    write_balls(folders / "raw/Dataset901_Balls", cases=cases, side=24, test_cases=0)
+@pytest.mark.parametrize(("cases", "annotated"), [(1, 1), (2, 2), (3, 3), (4, 4), (21, 1)])
+def test_few_cases_still_plan_and_train(folders: Path, command: Command, cases: int, annotated: int) -> None:
+    raw = folders / "raw/Dataset901_Balls"
+    write_balls(raw, cases=cases, side=24, test_cases=0)
+    without = sorted((raw / "labelsTr").iterdir())[annotated:]
+    description = json.loads((raw / "dataset.json").read_text())
+    description["unannotated"] = [path.name.removesuffix(".nii.gz") for path in without]
+    (raw / "dataset.json").write_text(json.dumps(description))
+    for path in without:
+        path.unlink()
     assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")[0] == 0
     code, _, complaint = command("train", 901, 0, "--iterations", 1, "--quiet", "--device", "cpu")
     assert code == 0, complaint

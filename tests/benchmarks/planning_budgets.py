@@ -44,7 +44,7 @@ def one_budget(root: Path, raw: Path, minutes: float) -> dict[str, Any]:
 
 def nodes_found(truth: Path, predictions: Path) -> dict[str, float]:
     from lnauto.evaluation.folder import evaluate_folders
-    from lnauto.evaluation.labels import ALL_NODES
+    from lnauto.evaluation.pair import ALL_NODES
 
     summary = evaluate_folders(truth, predictions).summary
     nodes = summary.nodes[ALL_NODES]

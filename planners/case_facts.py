@@ -6,20 +6,19 @@ node.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, find_objects
 
 from lnauto.data.raw import Case, RawDataset
-from lnauto.nodes import Array, bounding_box, label_components, measure_nodes
+from lnauto.data.region import REGIONS, Anatomy, choose_box, extent_mm, find_anatomy
+from lnauto.nodes import Array, Box, label_components, measure_nodes
 
 SAMPLES_PER_CASE = 50_000
 SHELL_MM = 4.0  # round a node: wide enough for a voxel of thick slices, narrow enough for what touches it
-BODY_ABOVE_HU = -300.0
-LUNG_BELOW_HU = -500.0
-LOOK_EVERY_MM = 4.0  # how finely body and lungs are looked for
+HELD_MM = 10.0  # round a node that a region has to hold, too
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,15 @@ class NodeFacts:
     filled: float  # share of its voxels that lie in a full square of 3x3 voxels of their slice; a stroke's is next to 0
     inside: tuple[float, ...]  # mean intensity, channel by channel
     shell: tuple[float, ...]  # the same of what lies round it and is no node
+    held_by: tuple[str, ...] = ()  # the regions it lies in, with a margin
+
+
+@dataclass(frozen=True)
+class RegionFacts:
+    """What cropping to a region leaves of a case."""
+
+    shape: list[int]
+    kept: float  # share of the image
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class CaseFacts:
     background_drawn: float  # share of voxels that are drawn as background
     body_mm: tuple[float, float, float] | None  # extent (z, y, x), CT only
     lung_mm: tuple[float, float, float] | None
+    neck_mm: tuple[float, float, float] | None = None
+    regions: dict[str, RegionFacts] = field(default_factory=dict)  # CT only
 
 
 def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
@@ -63,14 +73,17 @@ def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
     foreground: Array | None = None
     nodes: tuple[NodeFacts, ...] = ()
     drawn, background = 0.0, 0.0
+    is_ct = next(iter(dataset.channel_names.values()), "").lower() == "ct"
+    direction = properties["sitk_stuff"]["direction"]
+    anatomy = find_anatomy(image[0], spacing, direction) if is_ct else Anatomy(None, None, None)
+    boxes = {name: choose_box(anatomy, name, image.shape[1:], spacing, direction) for name in REGIONS[1:] if is_ct}
     if label is not None:
         ignored = label == dataset.ignore_label if dataset.ignore_label is not None else np.zeros(label.shape, bool)
         foreground = (label > 0) & ~ignored
         drawn, background = 1.0 - float(ignored.mean()), float((label == 0).mean())
         instances = label if dataset.instances else label_components(np.isin(label, dataset.node_labels))[0]
-        nodes = tuple(_look_at_nodes(image, instances, spacing))
-    is_ct = next(iter(dataset.channel_names.values()), "").lower() == "ct"
-    body, lung = _extents(image[0], spacing) if is_ct else (None, None)
+        nodes = tuple(_look_at_nodes(image, instances, spacing, boxes))
+    extents = [extent_mm(box, spacing) if box else None for box in (anatomy.body, anatomy.lungs, anatomy.neck)]
     return CaseFacts(
         spacing=spacing,
         shape=[int(stop - start) for start, stop in box],
@@ -80,12 +93,19 @@ def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
         nodes=nodes,
         drawn=drawn,
         background_drawn=background,
-        body_mm=body,
-        lung_mm=lung,
+        body_mm=extents[0],
+        lung_mm=extents[1],
+        neck_mm=extents[2],
+        regions={name: _cropped(region, box, image.shape[1:]) for name, region in boxes.items()},
     )
 
 
-def _look_at_nodes(image: Array, instances: Array, spacing: list[float]) -> list[NodeFacts]:
+def _cropped(region: Box, content: list[tuple[int, int]], shape: tuple[int, ...]) -> RegionFacts:
+    sides = [min(part.stop, stop) - max(part.start, start) for part, (start, stop) in zip(region, content, strict=True)]
+    return RegionFacts(sides, float(np.prod(sides) / np.prod(shape)))
+
+
+def _look_at_nodes(image: Array, instances: Array, spacing: list[float], regions: dict[str, Box]) -> list[NodeFacts]:
     numbers = instances.astype(np.int32, copy=False)
     boxes = {number: box for number, box in enumerate(find_objects(numbers), 1) if box is not None}
     margin = [max(1, round(SHELL_MM / side)) for side in spacing]
@@ -108,9 +128,18 @@ def _look_at_nodes(image: Array, instances: Array, spacing: list[float]) -> list
                 filled=filled_share(own),
                 inside=_means(around, own),
                 shell=_means(around, shell),
+                held_by=tuple(name for name, region in regions.items() if _holds(region, box, numbers.shape, spacing)),
             )
         )
     return found
+
+
+def _holds(region: Box, node: Box, shape: tuple[int, ...], spacing: list[float]) -> bool:
+    """Whether a region holds a node's box and a margin round it, or as much as there is of the image."""
+    return all(
+        part.start <= max(own.start - HELD_MM / side, 0) and part.stop >= min(own.stop + HELD_MM / side, size)
+        for part, own, size, side in zip(region, node, shape, spacing, strict=True)
+    )
 
 
 def _means(image: Array, mask: Array) -> tuple[float, ...]:
@@ -134,36 +163,6 @@ def filled_share(mask: Array) -> float:
         for column in range(3):
             filled[:, row : row + corners.shape[1], column : column + corners.shape[2]] |= corners
     return float(filled.sum() / max(mask.sum(), 1))
-
-
-def _extents(image: Array, spacing: list[float]) -> tuple[tuple[float, float, float] | None, tuple[float, float, float] | None]:
-    """How far body and lungs reach, looked at every few millimetres."""
-    steps = [max(1, int(LOOK_EVERY_MM // side)) for side in spacing]
-    coarse = image[tuple(slice(None, None, step) for step in steps)]
-    side = [step * mm for step, mm in zip(steps, spacing, strict=True)]
-    components, count = label_components(coarse > BODY_ABOVE_HU)
-    if count == 0:
-        return None, None
-    body = components == 1
-    box = bounding_box(body)
-    assert box is not None
-    extent = _millimetres(box, side)
-    air, found = label_components((coarse[box] < LUNG_BELOW_HU) & ~_open_to_the_side(coarse[box] < LUNG_BELOW_HU))
-    lungs = bounding_box(air > 0) if found else None
-    return extent, _millimetres(lungs, side) if lungs is not None else None
-
-
-def _open_to_the_side(air: Array) -> Array:
-    """Air that reaches the image's border within its slices: what lies outside the body."""
-    components, _ = label_components(air)
-    border = {*np.unique(components[:, 0]), *np.unique(components[:, -1]), *np.unique(components[:, :, 0])}
-    border |= {*np.unique(components[:, :, -1])}
-    return np.isin(components, sorted(border - {0}))
-
-
-def _millimetres(box: tuple[slice, ...], side: list[float]) -> tuple[float, float, float]:
-    z, y, x = ((part.stop - part.start) * mm for part, mm in zip(box, side, strict=True))
-    return round(z, 1), round(y, 1), round(x, 1)
 
 
 def _content_box(image: Array) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ import numpy as np
 from lnauto.data.patients import PatientTable
 from lnauto.data.raw import RawDataset
 from lnauto.planners.case_facts import CaseFacts
+from lnauto.planners.region import nodes_held, voxels_kept
 
 Spread = tuple[float, float, float]  # 5th, 50th and 95th percentile
 
@@ -64,6 +65,13 @@ class Evidence:
     )
     completeness: Annotated[Completeness | None, "share of the nodes that were drawn; not estimated yet"] = None
     foundation_model: Annotated[bool, "whether a foundation model was given; none can be yet"] = False
+    neck_mm: Annotated[Spread | None, "CT: median extent (z, y, x) of the body from 40 mm below the lungs' top upwards"] = None
+    region_holds: Annotated[dict[str, float], "CT: share of the nodes that lie in a region with 10 mm round them"] = field(
+        default_factory=dict
+    )
+    region_keeps: Annotated[dict[str, float], "CT: median share of an image's voxels that cropping to a region keeps"] = field(
+        default_factory=dict
+    )
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         hints = get_type_hints(type(self), include_extras=True)
@@ -98,6 +106,9 @@ def gather(
         lung_mm=_extent([case.lung_mm for case in cases if case.lung_mm]),
         completeness=completeness,
         foundation_model=pretrained,
+        neck_mm=_extent([case.neck_mm for case in cases if case.neck_mm]),
+        region_holds={name: round(share, 3) for name, share in nodes_held(cases).items()},
+        region_keeps={name: round(share, 3) for name, share in voxels_kept(cases).items()},
         **_of_table(dataset.patients),
     )
 

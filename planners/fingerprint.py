@@ -38,11 +38,11 @@ def look_at_all(dataset: RawDataset, quiet: bool = False) -> list[CaseFacts]:
     return [look_at(dataset, case, seed) for seed, case in enumerate(bar)]
 
 
-def summarise(cases: Sequence[CaseFacts]) -> Fingerprint:
-    """The numbers a plan is made from."""
+def summarise(cases: Sequence[CaseFacts], region: str = "none") -> Fingerprint:
+    """The numbers a plan is made from, of images cropped to `region`."""
     return Fingerprint(
         spacings=[case.spacing for case in cases],
-        shapes_after_crop=[case.shape for case in cases],
+        shapes_after_crop=[case.shape if region == "none" else case.regions[region].shape for case in cases],
         foreground_intensity_properties_per_channel=_intensity_properties([case.intensities for case in cases]),
         median_relative_size_after_cropping=float(np.median([case.kept for case in cases])),
     )

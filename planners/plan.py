@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lnauto.data.region import REGIONS, region_of
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 
@@ -67,6 +68,9 @@ class Plan:
         missing += [key for key in ("patch_size", "batch_size", "spacing", "architecture") if key not in chosen]
         if missing:
             raise InputError.of(f"the plan lacks {', '.join(missing)}", path, "put it back, or plan again")
+        if region_of(self.content) not in REGIONS:
+            what = f"there is no region {region_of(self.content)} (there: {', '.join(REGIONS)})"
+            raise InputError.of(what, path, "write one of them")
         strides = chosen["architecture"]["arch_kwargs"]["strides"]
         divisors = [math.prod(stride[axis] for stride in strides) for axis in range(len(chosen["patch_size"]))]
         if any(side % divisor for side, divisor in zip(chosen["patch_size"], divisors, strict=True)):
@@ -83,6 +87,7 @@ class Plan:
             "plan": {key: self.content[key] for key in _GLOBAL_KEYS},
             "configuration": {key: chosen[key] for key in _CONFIGURATION_KEYS},
             "labels": labels,
+            "region": region_of(self.content),
         }
         return hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=12).hexdigest()
 

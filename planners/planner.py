@@ -35,6 +35,7 @@ def make_plan(
     machine: Machine,
     wishes: Wishes = NONE,
     probe: Probe | None = None,
+    region: tuple[str, str] = ("none", "whole images"),
 ) -> Plan:
     """The plan for `dataset` on `machine`. Without a `probe`, which times steps on it, the machine's kind has to do."""
     strategy = choose_strategy(evidence, wishes.strategy)
@@ -68,7 +69,7 @@ def make_plan(
                 "patient_level": patient_level,
                 "patient_head": None,
                 "completeness": evidence.completeness.value if evidence.completeness else None,
-                "region": "none",
+                "region": region[0],
                 "budget": budget.to_json(),
                 **recipe.settings,
                 "inference": {
@@ -97,6 +98,7 @@ def make_plan(
                     "training": _length(budget),
                     **recipe.reasons,
                     "filter": smallest_reason,
+                    "region": region[1],
                 },
             },
         }

@@ -15,9 +15,15 @@ from lnauto.planners.case_facts import CaseFacts, filled_share, look_at
 from lnauto.planners.evidence import gather
 
 
-def look(folder: Path, image: np.ndarray, label: np.ndarray, labels: dict[str, Any]) -> CaseFacts:
-    write_image(folder / "imagesTr/a_0000.nii.gz", image)  # 2.0 x 1.5 x 1.5 mm
-    write_image(folder / "labelsTr/a.nii.gz", label)
+def look(
+    folder: Path,
+    image: np.ndarray,
+    label: np.ndarray,
+    labels: dict[str, Any],
+    spacing: tuple[float, float, float] = (2, 1.5, 1.5),
+) -> CaseFacts:
+    write_image(folder / "imagesTr/a_0000.nii.gz", image, spacing)
+    write_image(folder / "labelsTr/a.nii.gz", label, spacing)
     description = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
     (folder / "dataset.json").write_text(json.dumps(description))
     dataset = RawDataset.read(folder)
@@ -57,14 +63,19 @@ def test_a_stroke_of_two_voxels_is_not_filled_and_a_blob_is() -> None:
     assert filled_share(mask) == pytest.approx(9 / mask.sum())
 
 
-def test_body_and_lungs_are_found_in_the_air_round_them(tmp_path: Path) -> None:
-    image, label = np.full((20, 80, 80), -1000, np.int16), np.zeros((20, 80, 80), np.uint8)
+def test_body_lungs_and_neck_are_found_in_the_air_round_them(tmp_path: Path) -> None:
+    image, label = np.full((40, 80, 80), -1000, np.int16), np.zeros((40, 80, 80), np.uint8)
     image[:, 20:60, 10:70] = 30
     image[4:16, 30:50, 20:60] = -850
-    label[8, 25, 40] = 1
-    facts = look(tmp_path / "Dataset908_Body", image, label, {"background": 0, "node": 1})
+    label[8, 28, 40] = label[30, 40, 40] = 1
+    facts = look(tmp_path / "Dataset908_Body", image, label, {"background": 0, "node": 1}, (4.0, 3.0, 3.0))
     evidence = gather(RawDataset.read(tmp_path / "Dataset908_Body"), [facts])
-    np.testing.assert_allclose(facts.body_mm, (40, 60, 90), atol=4)
-    np.testing.assert_allclose(facts.lung_mm, (24, 30, 60), atol=4)
+    np.testing.assert_allclose(facts.body_mm, (160, 120, 180), atol=4)
+    np.testing.assert_allclose(facts.lung_mm, (48, 60, 120), atol=4)
+    np.testing.assert_allclose(facts.neck_mm, (96 + 40, 120, 180), atol=4)
     assert evidence.body_mm == facts.body_mm
-    assert (evidence.nodes, evidence.nodes_at_border) == (1, 0)
+    assert (evidence.nodes, evidence.nodes_at_border) == (2, 0)
+    assert [node.held_by for node in facts.nodes] == [("body", "lungs"), ("body", "neck")]
+    assert evidence.region_holds == {"body": 1.0, "lungs": 0.5, "neck": 0.5}
+    assert facts.regions["body"].shape == [40, 40, 60]
+    assert evidence.region_keeps["body"] == pytest.approx(40 * 60 / 80**2, abs=0.001)

@@ -113,6 +113,8 @@ def test_stock_nnunet_runs_the_checkpoint_through_the_shim_and_agrees(scans: Pat
         0.5,
         "--filter",
         "none",
+        "--region",
+        "none",
         "--precision",
         "fp32",
         "--device",
@@ -155,6 +157,30 @@ def test_what_is_smaller_than_any_node_drawn_is_left_out_unless_told_otherwise(
     assert read(Path("whole/ball_06.nii.gz")).any()
     recorded = [json.loads(Path(folder, "run.json").read_text())["smallest_node_mm3"] for folder in ("filtered", "whole")]
     assert recorded == [1e6, 0]
+
+
+def test_a_mask_found_in_a_region_lies_where_it_belongs(scans: Path, model: Path, tmp_path: Path, command: Command) -> None:
+    """The scan in a corner of a large field of air: with the plan's region the network sees little besides the scan."""
+    own = tmp_path / "Dataset901_Balls" / model.name
+    shutil.copytree(model, own)
+    plans = json.loads((own / "plans.json").read_text())
+    plans["lnauto"]["region"] = "body"
+    (own / "plans.json").write_text(json.dumps(plans))
+    scan = sitk.ReadImage("scans/ball_06_0000.nii.gz")[:31, :31, :31]
+    wide = sitk.ConstantPad(scan, (31, 9, 5), (4, 20, 6), -1000)  # x, y, z; a box of every second voxel then fits exactly
+    for name, image in (("small", scan), ("wide", wide)):
+        Path(name).mkdir()
+        sitk.WriteImage(image, f"{name}/ball_06_0000.nii.gz")
+    arguments = ["predict", "--quiet", "-m", own, "-f", 0, "--device", "cpu"]
+    assert command(*arguments, "-i", "small", "-o", "bare")[0] == 0
+    assert command(*arguments, "-i", "wide", "-o", "cropped")[0] == 0
+    assert command(*arguments, "-i", "wide", "-o", "whole", "--region", "none")[0] == 0
+    expected = np.pad(read(Path("bare/ball_06.nii.gz")), ((5, 6), (9, 20), (31, 4)))
+    assert expected.any()
+    cropped, whole = (read(Path(folder, "ball_06.nii.gz")) for folder in ("cropped", "whole"))
+    assert np.array_equal(cropped, expected)
+    assert not np.array_equal(whole, expected)  # the air round it changes what the network sees
+    assert [json.loads(Path(folder, "run.json").read_text())["region"] for folder in ("cropped", "whole")] == ["body", "none"]
 
 
 def test_only_specks_of_node_labels_are_dropped_and_size_is_in_mm() -> None:

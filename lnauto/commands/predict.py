@@ -33,6 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="leave out what is too small to be a node, as the plan says, or nothing (default: %(default)s)",
     )
     parser.add_argument(
+        "--region",
+        choices=("auto", "none"),
+        default="auto",
+        help="look at the part of a scan that the plan names, or at all of it (default: %(default)s)",
+    )
+    parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
     )
     parser.add_argument("--overwrite", action="store_true", help="make masks anew that are there already")
@@ -64,6 +70,7 @@ def _act(arguments: argparse.Namespace) -> None:
         tta=arguments.tta,
         overlap=arguments.overlap,
         size_filter=arguments.filter == "auto",
+        crop=arguments.region == "auto",
         overwrite=arguments.overwrite,
         quiet=arguments.quiet,
     )

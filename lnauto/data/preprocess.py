@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lnauto.data.provenance import Provenance
 from lnauto.data.raw import Case
+from lnauto.data.region import find_region, region_of
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.files import replacing
 
@@ -146,10 +147,10 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
     from lnauto.compat.preprocessing import DefaultPreprocessor
 
     class Preprocessor(DefaultPreprocessor):
-        def run_case_npy(self, data: Any, seg: Any, *rest: Any) -> Any:
+        def run_case_npy(self, data: Any, seg: Any, properties: Any, manager: Any, *rest: Any) -> Any:
             if seg is not None and job.dataset_json.get("instances"):
                 seg = (seg > 0).astype(seg.dtype)  # the network learns where nodes are, not their numbers
-            return super().run_case_npy(data, seg, *rest)
+            return _run_cropped(super().run_case_npy, data, seg, properties, manager, *rest)
 
     plans = PlansManager(job.plans)
     configuration = plans.get_configuration(job.configuration)
@@ -162,6 +163,29 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
         properties,
         configuration.patch_size,
     )
+
+
+def _run_cropped(run: Callable[..., Any], data: Any, seg: Any, properties: dict[str, Any], manager: Any, *rest: Any) -> Any:
+    """Run nnU-Net's preprocessing on the plan's region of a case, and say where in the whole image its result belongs."""
+    region = _find_region(data, properties, region_of(manager.plans))
+    cropped = (slice(None), *region)
+    found, seg, properties = run(data[cropped], None if seg is None else seg[cropped], properties, manager, *rest)
+    _put_into_whole(properties, data.shape[1:], region, manager.transpose_forward)
+    return found, seg, properties
+
+
+def _find_region(image: np.ndarray, properties: dict[str, Any], name: str) -> tuple[slice, ...]:
+    return find_region(image[0], properties["spacing"], properties["sitk_stuff"]["direction"], name)
+
+
+def _put_into_whole(properties: dict[str, Any], shape: Sequence[int], region: Sequence[slice], forward: Sequence[int]) -> None:
+    """Make the properties of a cropped image those of the whole: nnU-Net's export then puts the mask where it belongs."""
+    starts = [region[axis].start for axis in forward]
+    properties["shape_before_cropping"] = tuple(shape[axis] for axis in forward)
+    box = properties["bbox_used_for_cropping"]
+    properties["bbox_used_for_cropping"] = [
+        [start + first, start + last] for start, (first, last) in zip(starts, box, strict=True)
+    ]
 
 
 def _store(target: Path, data: np.ndarray, seg: np.ndarray, properties: dict[str, Any], patch: list[int]) -> None:
@@ -201,8 +225,8 @@ def _workers_that_pay(cases: int, cost: Cost) -> int:
     return min(cores, cases) if cost.voxels > WORKER_PAYS_FROM_VOXELS else 1
 
 
-def prepare_image(images: list[Path], plans: Any, configuration: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    """An image as the network takes it, and what is needed to find back to its own geometry.
+def prepare_image(images: list[Path], plans: Any, configuration: Any, region: str = "none") -> tuple[np.ndarray, dict[str, Any]]:
+    """An image, cropped to `region`, as the network takes it, and what is needed to find back to its own geometry.
 
     The steps are those of nnU-Net's preprocessor; only the label it makes up and resamples for an image without one is left out.
     """
@@ -210,12 +234,15 @@ def prepare_image(images: list[Path], plans: Any, configuration: Any) -> tuple[n
     from lnauto.compat.preprocessing import DefaultPreprocessor, crop_to_nonzero
 
     image, properties = plans.image_reader_writer_class().read_images([str(path) for path in images])
+    shape, box = image.shape[1:], _find_region(image, properties, region)
+    within = (slice(None), *box)
+    image = image[within]
     image = image.astype(np.float32, copy=False).transpose([0, *(axis + 1 for axis in plans.transpose_forward)])
     spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
-    properties["shape_before_cropping"] = image.shape[1:]
     image, inside, properties["bbox_used_for_cropping"] = crop_to_nonzero(image, None)
+    _put_into_whole(properties, shape, box, plans.transpose_forward)
     properties["shape_after_cropping_and_before_resampling"] = image.shape[1:]
     intensities = plans.foreground_intensity_properties_per_channel
     image = DefaultPreprocessor(verbose=False)._normalize(image, inside, configuration, intensities)
-    shape = compute_new_shape(image.shape[1:], spacing, configuration.spacing)
-    return configuration.resampling_fn_data(image, shape, spacing, configuration.spacing), properties
+    resampled = compute_new_shape(image.shape[1:], spacing, configuration.spacing)
+    return configuration.resampling_fn_data(image, resampled, spacing, configuration.spacing), properties

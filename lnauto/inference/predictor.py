@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lnauto.data.preprocess import prepare_image
+from lnauto.data.region import region_of
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.model import Model
 from lnauto.inference.size_filter import drop_specks
@@ -34,6 +35,7 @@ class Predictor:
     tta: str = "none"
     overlap: float = 0.5
     smallest_node_mm3: float = 0.0  # what is smaller is left out; 0: nothing is
+    region: str = "none"  # what images are cropped to before they are looked at
     labels: Any = field(init=False)  # nnU-Net's LabelManager
 
     def __post_init__(self) -> None:
@@ -49,6 +51,7 @@ class Predictor:
         tta: str | None = None,
         overlap: float | None = None,
         size_filter: bool = True,
+        crop: bool = True,
     ) -> Predictor:
         """A predictor for a model on disk; what is not said is as its plan has it."""
         from lnauto.compat.plans import PlansManager
@@ -68,11 +71,12 @@ class Predictor:
             tta=tta or defaults.get("tta", "full"),
             overlap=defaults.get("overlap", 0.5) if overlap is None else overlap,
             smallest_node_mm3=smallest_node_mm3(model.plans) if size_filter else 0.0,
+            region=region_of(model.plans) if crop else "none",
         )
 
     def predict_files(self, images: list[Path], on_tile: Callable[[], None] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """The mask of one case given as a file for each channel, and the geometry it lies in."""
-        data, properties = prepare_image(images, self.plans, self.configuration)
+        data, properties = prepare_image(images, self.plans, self.configuration, self.region)
         return self.predict_prepared(data, properties, on_tile), properties
 
     def predict_prepared(

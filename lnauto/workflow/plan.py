@@ -24,6 +24,7 @@ from lnauto.planners.fingerprint import look_at_all, summarise
 from lnauto.planners.machine import this_machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
 from lnauto.planners.planner import make_plan
+from lnauto.planners.region import choose_region
 from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.topology import Topology
 from lnauto.planners.wishes import NONE, Wishes
@@ -56,10 +57,11 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     evidence = gather(dataset, cases, pretrained=request.pretrained is not None)
     _check_trainable(dataset, choose_strategy(evidence, request.wishes.strategy), request.wishes)
     folder = paths.preprocessed / dataset.name
-    fingerprint = summarise(cases)
+    region = choose_region(cases)
+    fingerprint = summarise(cases, region[0])
     write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
     plan = make_plan(
-        dataset, fingerprint, evidence, this_machine(request.device), request.wishes, probe_for(dataset, request.device)
+        dataset, fingerprint, evidence, this_machine(request.device), request.wishes, probe_for(dataset, request.device), region
     )
     plan.configuration(request.configuration)
     write_splits(dataset, folder / SPLITS)

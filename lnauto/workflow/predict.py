@@ -49,6 +49,7 @@ class Request:
     tta: str | None = None
     overlap: float | None = None
     size_filter: bool = True
+    crop: bool = True
     overwrite: bool = False
     quiet: bool = False
 
@@ -64,7 +65,7 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     model = load_model(_model_folder(request), request.folds)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
     predictor = Predictor.of_model(
-        model, find_device(request.device), request.precision, request.tta, request.overlap, request.size_filter
+        model, find_device(request.device), request.precision, request.tta, request.overlap, request.size_filter, request.crop
     )
     log.info(
         "Model: %s, fold %s, on %s (%s).",
@@ -277,6 +278,7 @@ def _made_by(
         "tta": predictor.tta,
         "overlap": predictor.overlap,
         "smallest_node_mm3": predictor.smallest_node_mm3,
+        "region": predictor.region,
         "seconds": {"total": round(total, 2), **seconds},
         "failed": [str(problem) for problem in problems],
     }

@@ -31,24 +31,31 @@ def _elsewhere(block: dict[str, Any]) -> list[str]:
 
 
 def _evidence(evidence: dict[str, Any]) -> list[str]:
-    known = {name: entry for name, entry in evidence.items() if entry["value"] not in (None, (), [], {})}
+    known = {name: entry for name, entry in evidence.items() if _says_something(entry["value"])}
     width = max(len(name) for name in known)
     lines = ["What was measured"]
     for name, entry in known.items():
         lines.append(f"  {name:<{width}}  {_plain(entry['value'])}  [{entry['how']}]")
     unknown = [name for name in evidence if name not in known]
-    return [*lines, f"  not known: {', '.join(unknown)}"] if unknown else lines
+    return [*lines, f"  nothing known of: {', '.join(unknown)}"] if unknown else lines
 
 
 def _line(name: str, text: str) -> str:
     return f"  {name + ':':{INDENT}s}{text}"
 
 
+def _says_something(value: Any) -> bool:
+    return any(value) if isinstance(value, list | tuple) else value not in (None, {})
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items())
     if isinstance(value, list | tuple):
-        return " / ".join(_plain(entry) for entry in value)
+        between = "; " if any(isinstance(entry, list | tuple) for entry in value) else " / "
+        return between.join(_plain(entry) for entry in value)
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "not known"}[value]
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)

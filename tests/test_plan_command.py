@@ -67,7 +67,7 @@ def test_explain_tells_figures_methods_and_what_came_second(raw: Path, command: 
     assert "  from a person:  spacing (--spacing)" in out
     assert "[cases with a label file]" in out
     assert "annotated_cases" in out
-    assert "not known: " in out
+    assert "nothing known of: " in out
 
 
 def test_a_plan_of_stock_nnunet_beside_ours_is_compared_with_it(raw: Path, command: Command) -> None:

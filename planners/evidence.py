@@ -30,35 +30,41 @@ class Completeness:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The data set in figures; None is "cannot be said"."""
+    """The data set in figures; None is "cannot be said". Who knows figures from elsewhere (a paper's) may give just these."""
 
-    declared: Annotated[str | None, '"annotation" in dataset.json']
-    channels: Annotated[tuple[str, ...], '"channel_names" in dataset.json']
-    annotated_cases: Annotated[int, "cases with a label file"]
-    unannotated_cases: Annotated[int, "cases without one, named in dataset.json or lying in imagesUn"]
-    ignore_label: Annotated[bool, '"ignore" in the labels of dataset.json']
-    drawn_share: Annotated[float | None, "median over the annotated cases of the share of voxels that are not `ignore`"]
-    background_drawn: Annotated[bool, "whether any annotated case holds a voxel of value 0"]
-    node_share: Annotated[float | None, "median over the annotated cases of the share of voxels that are node"]
-    filled_share: Annotated[float | None, "median over the nodes of the share of a node's voxels in a full 3x3 square of a slice"]
-    nodes: Annotated[int, "26-connected components of the node labels (or instances) in all cases"]
-    nodes_per_case: Annotated[Spread | None, "5th, 50th, 95th percentile over the annotated cases"]
-    node_volume_mm3: Annotated[Spread | None, "5th, 50th, 95th percentile over the nodes"]
-    node_long_axis_mm: Annotated[Spread | None, "the same; largest extent in the slice where the node is longest"]
-    node_short_axis_mm: Annotated[Spread | None, "the same; at right angles to the long axis in that slice"]
-    nodes_at_border: Annotated[float | None, "share of nodes that touch the image's border"]
-    intensity_inside: Annotated[tuple[Spread, ...], "channel by channel: percentiles over the nodes of their mean intensity"]
-    intensity_shell: Annotated[tuple[Spread, ...], "channel by channel: the same in a shell of 4 mm round each node"]
-    body_mm: Annotated[Spread | None, "CT: median extent (z, y, x) of the largest component above -300 HU, looked at every 4 mm"]
-    lung_mm: Annotated[Spread | None, "CT: median extent (z, y, x) of air below -500 HU inside the body"]
-    patients: Annotated[int, "rows of patients.csv"]
-    known_lnm: Annotated[tuple[int, int], "patients of patients.csv without and with nodal metastasis (lnm 0 and 1)"]
-    known_stages: Annotated[tuple[int, int, int, int], "patients of patients.csv with n_stage 0, 1, 2 and 3"]
-    known_sides: Annotated[int, "patients of patients.csv with a tumour_side"]
-    centres: Annotated[int, "different entries of centre in patients.csv"]
-    missing_entries: Annotated[dict[str, float], "share of patients without an entry, column by column"]
-    completeness: Annotated[Completeness | None, "share of the nodes that were drawn; not estimated yet"]
-    foundation_model: Annotated[bool, "whether a foundation model was given; none can be yet"]
+    declared: Annotated[str | None, '"annotation" in dataset.json'] = None
+    channels: Annotated[tuple[str, ...], '"channel_names" in dataset.json'] = ()
+    annotated_cases: Annotated[int, "cases with a label file"] = 0
+    unannotated_cases: Annotated[int, "cases without one, named in dataset.json or lying in imagesUn"] = 0
+    ignore_label: Annotated[bool, '"ignore" in the labels of dataset.json'] = False
+    drawn_share: Annotated[float | None, "median over the annotated cases of the share of voxels that are not `ignore`"] = None
+    background_drawn: Annotated[bool, "whether any annotated case holds a voxel of value 0"] = False
+    node_share: Annotated[float | None, "median over the annotated cases of the share of voxels that are node"] = None
+    filled_share: Annotated[
+        float | None, "median over the nodes of the share of a node's voxels in a full 3x3 square of a slice"
+    ] = None
+    nodes: Annotated[int, "26-connected components of the node labels (or instances) in all cases"] = 0
+    nodes_per_case: Annotated[Spread | None, "5th, 50th, 95th percentile over the annotated cases"] = None
+    node_volume_mm3: Annotated[Spread | None, "5th, 50th, 95th percentile over the nodes"] = None
+    node_long_axis_mm: Annotated[Spread | None, "the same; largest extent in the slice where the node is longest"] = None
+    node_short_axis_mm: Annotated[Spread | None, "the same; at right angles to the long axis in that slice"] = None
+    nodes_at_border: Annotated[float | None, "share of nodes that touch the image's border"] = None
+    intensity_inside: Annotated[tuple[Spread, ...], "channel by channel: percentiles over the nodes of their mean intensity"] = ()
+    intensity_shell: Annotated[tuple[Spread, ...], "channel by channel: the same in a shell of 4 mm round each node"] = ()
+    body_mm: Annotated[
+        Spread | None, "CT: median extent (z, y, x) of the largest component above -300 HU, looked at every 4 mm"
+    ] = None
+    lung_mm: Annotated[Spread | None, "CT: median extent (z, y, x) of air below -500 HU inside the body"] = None
+    patients: Annotated[int, "rows of patients.csv"] = 0
+    known_lnm: Annotated[tuple[int, int], "patients of patients.csv without and with nodal metastasis (lnm 0 and 1)"] = (0, 0)
+    known_stages: Annotated[tuple[int, int, int, int], "patients of patients.csv with n_stage 0, 1, 2 and 3"] = (0, 0, 0, 0)
+    known_sides: Annotated[int, "patients of patients.csv with a tumour_side"] = 0
+    centres: Annotated[int, "different entries of centre in patients.csv"] = 0
+    missing_entries: Annotated[dict[str, float], "share of patients without an entry, column by column"] = field(
+        default_factory=dict
+    )
+    completeness: Annotated[Completeness | None, "share of the nodes that were drawn; not estimated yet"] = None
+    foundation_model: Annotated[bool, "whether a foundation model was given; none can be yet"] = False
     neck_mm: Annotated[Spread | None, "CT: median extent (z, y, x) of the body from 40 mm below the lungs' top upwards"] = None
     region_holds: Annotated[dict[str, float], "CT: share of the nodes that lie in a region with 10 mm round them"] = field(
         default_factory=dict

@@ -1,7 +1,7 @@
 """What the images and labels look like: the numbers a plan is made from.
 
-The keys nnU-Net's own fingerprint has keep their names. Unlike nnU-Net's, intensities are taken from the foreground only:
-voxels of an `ignore` label are not foreground.
+Its keys are those of nnU-Net's own, so `Fingerprint(**json)` takes a `dataset_fingerprint.json` of nnU-Net's, too. Unlike
+nnU-Net's, intensities are taken from the foreground only: voxels of an `ignore` label are not foreground.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ class Fingerprint:
     shapes_after_crop: list[list[int]]
     foreground_intensity_properties_per_channel: dict[str, dict[str, float]]
     median_relative_size_after_cropping: float
-    nodes_per_case: list[int]
-    node_volume_mm3: list[float]  # 5th, 50th and 95th percentile; empty where no node was drawn
-    node_short_axis_mm: list[float]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,15 +40,11 @@ def look_at_all(dataset: RawDataset, quiet: bool = False) -> list[CaseFacts]:
 
 def summarise(cases: Sequence[CaseFacts], region: str = "none") -> Fingerprint:
     """The numbers a plan is made from, of images cropped to `region`."""
-    nodes = [node for case in cases for node in case.nodes]
     return Fingerprint(
         spacings=[case.spacing for case in cases],
         shapes_after_crop=[case.shape if region == "none" else case.regions[region].shape for case in cases],
         foreground_intensity_properties_per_channel=_intensity_properties([case.intensities for case in cases]),
         median_relative_size_after_cropping=float(np.median([case.kept for case in cases])),
-        nodes_per_case=[len(case.nodes) for case in cases if case.annotated],
-        node_volume_mm3=_spread([node.volume_mm3 for node in nodes]),
-        node_short_axis_mm=_spread([node.short_axis_mm for node in nodes]),
     )
 
 
@@ -70,7 +63,3 @@ def _intensity_properties(samples: list[np.ndarray]) -> dict[str, dict[str, floa
             **{name: float(value) for name, value in zip(PERCENTILES, percentiles, strict=True)},
         }
     return properties
-
-
-def _spread(values: list[float]) -> list[float]:
-    return [round(float(value), 2) for value in np.percentile(values, [5, 50, 95])] if values else []

@@ -1,4 +1,4 @@
-"""Puts a plan together: spacing, normalisation, network and patch, strategy, budget, each with its reason."""
+"""Puts a plan together: strategy, budget, spacing, network and patch, recipe, intensities, each with its reason."""
 
 from __future__ import annotations
 
@@ -11,27 +11,21 @@ from lnauto import __version__
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust
 from lnauto.errors import InputError
+from lnauto.planners.budget import Budget, Probe, plan_budget
 from lnauto.planners.evidence import Evidence
 from lnauto.planners.fingerprint import Fingerprint
+from lnauto.planners.geometry import Geometry, choose_geometry, make_fitter
 from lnauto.planners.machine import Machine
+from lnauto.planners.patient_level import choose_patient_level
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
+from lnauto.planners.recipe import choose_recipe
 from lnauto.planners.sampling import choose_sampling
-from lnauto.planners.spacing import target_spacing
+from lnauto.planners.spacing import median_spacing
 from lnauto.planners.strategy import Strategy, choose_strategy
-from lnauto.planners.topology import RESENC, SMALL, Topology, choose_preset, fit
+from lnauto.planners.topology import LADDER
+from lnauto.planners.wishes import NONE, Wishes
 
-STOCK_EPOCHS, STOCK_ITERATIONS, STOCK_VALIDATION_ITERATIONS = 1000, 250, 50
-CPU_MINUTES = 30.0
-CPU_ITERATIONS, CPU_VALIDATION_ITERATIONS = 50, 4
 NODES_TO_KNOW_SIZES = 20
-_MIRRORING = {
-    True: "along all axes, as stock nnU-Net",
-    False: "left to right only: bodies lie the same way up in every scan, and a short training has no time to learn otherwise",
-}
-_AUGMENTATION = {
-    True: "rotation, scale, noise, blur, brightness, contrast, low resolution and gamma, as stock nnU-Net",
-    False: "rotation and scale only: a short training sees each case a few times, and needs intensities as they are",
-}
 TORCH_RESAMPLING = "resample_torch_fornnunet"
 MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if cropping removed more than a quarter
 
@@ -41,25 +35,23 @@ def make_plan(
     fingerprint: Fingerprint,
     evidence: Evidence,
     machine: Machine,
-    minutes: float | None = None,
+    wishes: Wishes = NONE,
+    probe: Probe | None = None,
     region: tuple[str, str] = ("none", "whole images"),
     trust: tuple[Trust | None, str] = (None, "as drawn"),
 ) -> Plan:
-    """The plan for `dataset` on `machine`; `minutes` is the time one fold may take (the whole command, validation included)."""
-    budget = _budget(machine, minutes)
-    smallest_axis = fingerprint.node_short_axis_mm[0] if fingerprint.node_short_axis_mm else None
-    spacing, spacing_reason = target_spacing(
-        fingerprint.spacings, fingerprint.shapes_after_crop, smallest_axis, short_of_time=budget["minutes"] is not None
-    )
-    forward = [int(np.argmax(spacing)), *(axis for axis in range(3) if axis != int(np.argmax(spacing)))]
-    shapes = np.array(fingerprint.shapes_after_crop) * np.array(fingerprint.spacings) / spacing
-    median_shape = np.median(np.maximum(np.round(shapes), 1), axis=0)[forward]
-    preset = choose_preset(machine)
-    topology = fit(preset, spacing[forward], median_shape, len(dataset.channel_names), len(dataset.labels))
-    strategy = choose_strategy(evidence)
-    optimizer, optimizer_reason = _optimizer(budget)
-    smallest, smallest_reason = _smallest_node(fingerprint, strategy)
+    """The plan for `dataset` on `machine`. Without a `probe`, which times steps on it, the machine's kind has to do."""
+    strategy = choose_strategy(evidence, wishes.strategy)
+    trainer = wishes.trainer or strategy.trainer
+    fitter = make_fitter(fingerprint, evidence, len(dataset.channel_names), len(dataset.labels))
+    middle, _ = median_spacing(fingerprint.spacings, fingerprint.shapes_after_crop)
+    preset, budget, network_reason = plan_budget(machine, wishes.minutes, lambda preset: fitter.fit(preset, middle), probe)
+    recipe = choose_recipe(budget)
+    geometry = choose_geometry(fitter, evidence, preset, machine, recipe.short_of_time, wishes)
     schemes, masks, normalisation_reason = _normalisation(dataset, fingerprint)
+    smallest, smallest_reason = _smallest_node(evidence, strategy)
+    patient_level, patient_reason = choose_patient_level(evidence)
+    forward = geometry.forward
     return Plan(
         {
             "dataset_name": dataset.name,
@@ -69,25 +61,22 @@ def make_plan(
             "image_reader_writer": "SimpleITKIO",
             "transpose_forward": forward,
             "transpose_backward": [forward.index(axis) for axis in range(3)],
-            "configurations": {
-                CONFIGURATION: _configuration(topology, spacing[forward], median_shape, schemes, masks),
-            },
+            "configurations": {CONFIGURATION: _configuration(geometry, schemes, masks)},
             "experiment_planner_used": "lnauto.planners.planner.make_plan",
             "label_manager": "LabelManager",
             "foreground_intensity_properties_per_channel": fingerprint.foreground_intensity_properties_per_channel,
             "lnauto": {
                 "version": __version__,
                 "strategy": strategy.name,
-                "trainer": strategy.trainer,
+                "trainer": trainer,
+                "patient_level": patient_level,
                 "patient_head": None,
                 "completeness": evidence.completeness.value if evidence.completeness else None,
                 "region": region[0],
                 "trusted_background": asdict(trust[0]) if trust[0] else None,
                 "sampling": choose_sampling(evidence, trust[0] is not None),
-                "budget": budget,
-                "optimizer": optimizer,
-                "mirroring": "all" if budget["minutes"] is None else "left_right",
-                "augmentation": "full" if budget["minutes"] is None else "geometry",
+                "budget": budget.to_json(),
+                **recipe.settings,
                 "inference": {
                     "tta": "full" if machine.device == "cuda" else "fast",
                     "overlap": 0.5,
@@ -95,14 +84,24 @@ def make_plan(
                 },
                 "evidence": evidence.to_json() | {"machine": {"value": asdict(machine), "how": "asked of the system"}},
                 "alternatives": {
-                    "strategy": {"runner_up": strategy.runner_up, "chosen_unless": strategy.unless},
-                    "network": [other.name for other in (*RESENC, SMALL) if other is not preset],
+                    "strategy": {
+                        "runner_up": strategy.runner_up,
+                        "chosen_unless": strategy.unless,
+                        "read": list(strategy.evidence),
+                    },
+                    "network": [other.name for other in LADDER if other is not preset],
                 },
-                "reasons": _reasons(strategy, spacing_reason, normalisation_reason, topology, spacing, forward, machine, budget)
-                | {
-                    "optimizer": optimizer_reason,
-                    "mirroring": _MIRRORING[budget["minutes"] is None],
-                    "augmentation": _AUGMENTATION[budget["minutes"] is None],
+                "decided_by": wishes.decided_by(),
+                "reasons": {
+                    "strategy": _strategy_reason(strategy, trainer),
+                    **({"contradiction": strategy.contradiction} if strategy.contradiction else {}),
+                    "patients": patient_reason,
+                    "spacing": f"{_times(f'{mm:.3g}' for mm in geometry.spacing)} mm (z, y, x): {geometry.spacing_reason}",
+                    "intensities": normalisation_reason,
+                    "network": f"{preset.name}: {network_reason}",
+                    "patch": _patch_reason(geometry),
+                    "training": _length(budget),
+                    **recipe.reasons,
                     "filter": smallest_reason,
                     "region": region[1],
                     "background": trust[1],
@@ -112,19 +111,17 @@ def make_plan(
     )
 
 
-def _configuration(
-    topology: Topology, spacing: np.ndarray, median_shape: np.ndarray, schemes: list[str], masks: list[bool]
-) -> dict[str, Any]:
+def _configuration(geometry: Geometry, schemes: list[str], masks: list[bool]) -> dict[str, Any]:
     # Linear resampling in torch: 95 times faster than nnU-Net's default splines on a chest CT, and the same function by name
     # for stock nnU-Net, which has to be able to run the model.
     resampling = {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False}
     return {
         "data_identifier": f"{PLANS_NAME}_{CONFIGURATION}",
         "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": topology.batch,
-        "patch_size": topology.patch,
-        "median_image_size_in_voxels": _floats(median_shape),
-        "spacing": _floats(spacing),
+        "batch_size": geometry.topology.batch,
+        "patch_size": geometry.topology.patch,
+        "median_image_size_in_voxels": _floats(geometry.median_shape),
+        "spacing": _floats(geometry.spacing[geometry.forward]),
         "normalization_schemes": schemes,
         "use_mask_for_norm": masks,
         "resampling_fn_data": TORCH_RESAMPLING,
@@ -133,7 +130,7 @@ def _configuration(
         "resampling_fn_seg_kwargs": {**resampling, "is_seg": True},
         "resampling_fn_probabilities": TORCH_RESAMPLING,
         "resampling_fn_probabilities_kwargs": resampling,
-        "architecture": topology.architecture,
+        "architecture": geometry.topology.architecture,
         "batch_dice": True,  # a patch often holds no node: Dice of a whole batch is defined more often than of one patch
     }
 
@@ -155,66 +152,35 @@ def _normalisation(dataset: RawDataset, fingerprint: Fingerprint) -> tuple[list[
     return names, masks, f"{pairs}, as nnU-Net chooses by the channel's name"
 
 
-def _budget(machine: Machine, minutes: float | None) -> dict[str, Any]:
-    """What one fold's training may cost, as `lnauto_train` reads it."""
-    if minutes is None and machine.device == "cuda":
-        return {
-            "device": machine.device,
-            "minutes": None,
-            "epochs": STOCK_EPOCHS,
-            "iterations_per_epoch": STOCK_ITERATIONS,
-            "validation_iterations": STOCK_VALIDATION_ITERATIONS,
-        }
-    gpu = machine.device == "cuda"
-    return {
-        "device": machine.device,
-        "minutes": CPU_MINUTES if minutes is None else minutes,
-        "epochs": None,
-        "iterations_per_epoch": STOCK_ITERATIONS if gpu else CPU_ITERATIONS,
-        "validation_iterations": STOCK_VALIDATION_ITERATIONS if gpu else CPU_VALIDATION_ITERATIONS,
-    }
-
-
-def _optimizer(budget: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """nnU-Net's own for a training of nnU-Net's own length, else one that is quick at the start."""
-    if budget["minutes"] is None:
-        settings = {"name": "SGD", "learning_rate": 1e-2, "weight_decay": 3e-5, "warm_up_iterations": 0}
-        return settings, "SGD with momentum 0.99, as stock nnU-Net, whose length this training has"
-    settings = {"name": "AdamW", "learning_rate": 1e-2, "weight_decay": 1e-2, "warm_up_iterations": 20}
-    return settings, "AdamW: in a training of minutes nnU-Net's SGD is still at its start (documentation/benchmarks.md)"
-
-
-def _smallest_node(fingerprint: Fingerprint, strategy: Strategy) -> tuple[float | None, str]:
+def _smallest_node(evidence: Evidence, strategy: Strategy) -> tuple[float | None, str]:
     """Below what volume a predicted component is left out; only where the drawn nodes show how small nodes are."""
     if strategy.name != "full":
         return None, "nothing is left out for its size: not every node is drawn, and the small ones are drawn least"
-    if sum(fingerprint.nodes_per_case) < NODES_TO_KNOW_SIZES:
+    if evidence.node_volume_mm3 is None or evidence.nodes < NODES_TO_KNOW_SIZES:
         return None, f"nothing is left out for its size: fewer than {NODES_TO_KNOW_SIZES} nodes are drawn"
-    least = round(fingerprint.node_volume_mm3[0] / 2, 1)
+    least = round(evidence.node_volume_mm3[0] / 2, 1)
     return least, f"components under {least:.3g} mm3 are left out: half of the 5th percentile of the nodes drawn"
 
 
-def _reasons(
-    strategy: Strategy,
-    spacing_reason: str,
-    normalisation_reason: str,
-    topology: Topology,
-    spacing: np.ndarray,
-    forward: list[int],
-    machine: Machine,
-    budget: dict[str, Any],
-) -> dict[str, str]:
-    patch = [topology.patch[forward.index(axis)] for axis in range(3)]  # for people in the image's own order
-    extent = [round(side * mm) for side, mm in zip(patch, spacing, strict=True)]
-    length = f"{budget['minutes']:.3g} minutes a fold" if budget["minutes"] else f"{budget['epochs']} epochs, as stock nnU-Net"
-    return {
-        "strategy": f"{strategy.name}, trained by {strategy.trainer or 'nothing yet'}: {strategy.reason}",
-        "spacing": f"{_times(f'{mm:.3g}' for mm in spacing)} mm (z, y, x): {spacing_reason}",
-        "intensities": normalisation_reason,
-        "network": f"{topology.preset.name}: the largest that fits {machine.name} ({machine.memory_gb:.0f} GB, {machine.device})",
-        "patch": f"{_times(patch)} voxels, {_times(extent)} mm, {topology.batch} at a time: the largest that fits",
-        "training": length,
-    }
+def _strategy_reason(strategy: Strategy, trainer: str | None) -> str:
+    by = "" if trainer == strategy.trainer else " (-tr)"
+    return f"{strategy.name}, trained by {trainer or 'nothing yet'}{by}: {strategy.reason}"
+
+
+def _patch_reason(geometry: Geometry) -> str:
+    patch = geometry.in_image_order(geometry.topology.patch)  # for people in the image's own order
+    extent = [round(side * mm) for side, mm in zip(patch, geometry.spacing, strict=True)]
+    return f"{_times(patch)} voxels, {_times(extent)} mm, {geometry.topology.batch} at a time: {geometry.patch_reason}"
+
+
+def _length(budget: Budget) -> str:
+    if budget.minutes is not None:
+        expected = f", about {budget.expected_iterations} iterations" if budget.expected_iterations is not None else ""
+        return f"{budget.minutes:.3g} minutes a fold{expected}"
+    length = f"{budget.epochs} epochs, as stock nnU-Net"
+    if budget.seconds_per_iteration is not None and budget.expected_iterations is not None:
+        length += f", about {budget.seconds_per_iteration * budget.expected_iterations / 3600:.0f} hours a fold on this machine"
+    return length
 
 
 def _times(values: Any) -> str:

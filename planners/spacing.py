@@ -5,12 +5,14 @@ nnU-Net takes the median of the images, which is too coarse where thick slices a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 VOXELS_ACROSS = 4.0  # of the 5th percentile short axis: below that a node's border is most of the node [our choice]
+COARSEST_VOXELS_ACROSS = 3.0  # of the same: no coarser than that, whatever else would call for it [our choice]
+COARSENING_STEP = 1.05
 FINEST_PERCENTILE = 10  # of the images' spacings: finer than that, most images would be blown up
 
 
@@ -51,3 +53,13 @@ def target_spacing(
         return target, f"{reason}, which give {nodes} or more"
     limit = "" if (wanted <= enough * 1.001).all() else ", as far as the images are that fine"
     return wanted, f"finer than the median of the images, for {nodes}{limit}"
+
+
+def coarser(spacing: NDArray[np.float64], smallest_short_axis_mm: float | None) -> Iterator[NDArray[np.float64]]:
+    """Ever coarser spacings: the finest axes give way first, until the smallest nodes would be lost."""
+    if smallest_short_axis_mm is None:
+        return
+    edge = spacing.min() * COARSENING_STEP
+    while edge <= smallest_short_axis_mm / COARSEST_VOXELS_ACROSS:
+        yield np.maximum(spacing, edge)
+        edge *= COARSENING_STEP

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lnauto.errors import InputError
 from lnauto.planners.evidence import Evidence
 
 THIN = 0.3  # filled_share below this: strokes; nodes as small as three voxels across have more
@@ -123,7 +124,10 @@ RULES = (
         "LNTrainer",
         ("ignore_label",),
         lambda found: found.ignore_label,
-        lambda found: f"dataset.json has an ignore label, and {1 - (found.drawn_share or 0):.0%} of the voxels carry it",
+        lambda found: (
+            "dataset.json has an ignore label"
+            + (f", and {1 - found.drawn_share:.0%} of the voxels carry it" if found.drawn_share is not None else "")
+        ),
         "labels without `ignore`",
     ),
     Rule(
@@ -170,27 +174,60 @@ class Strategy:
     contradiction: str | None = None
 
 
-def choose_strategy(found: Evidence) -> Strategy:
+NAMES = tuple(dict.fromkeys(rule.strategy for rule in RULES))
+
+
+def choose_strategy(found: Evidence, wish: str | None = None) -> Strategy:
+    """The first rule that holds; or the strategy a person named, with what the rules would have chosen as runner-up."""
     holding = [rule for rule in RULES if rule.holds(found)]
-    rule = holding[0]
+    rule, reason = holding[0], holding[0].because(found)
+    if wish is not None and wish != rule.strategy:
+        reason = f"given by --strategy; by itself lnauto would have chosen {rule.strategy}: {reason}"
+        rule = _named(wish, found)
+    if rule.strategy == "scribble" and not found.background_drawn:
+        raise InputError.of(
+            "nodes are drawn as strokes, but no stroke of background is drawn, so nothing says what is no node",
+            "labelsTr",
+            "draw strokes of background (value 0) in some cases",
+        )
+    second = next((other.strategy for other in holding if other.strategy != rule.strategy), None)
     return Strategy(
         name=rule.strategy,
         trainer=rule.trainer,
-        reason=rule.because(found),
+        reason=reason,
         evidence={name: getattr(found, name) for name in rule.reads},
         unless=rule.unless,
-        runner_up=next((other.strategy for other in holding[1:] if other.strategy != rule.strategy), None),
+        runner_up=second,
         contradiction=contradiction(found),
     )
 
 
+def _named(wish: str, found: Evidence) -> Rule:
+    rule = next((rule for rule in RULES if rule.strategy == wish), None)
+    if rule is None:
+        raise InputError.of(f"there is no strategy {wish}", "--strategy", f"give one of {', '.join(NAMES)}")
+    if rule.trainer is not None and not _has_masks(found):
+        raise InputError.of(f"{wish} learns from masks, and no case has one", "--strategy", "draw some nodes, or leave it out")
+    if wish in ("scribble", "ignore_label") and not found.ignore_label:
+        remedy = 'add "ignore" to the labels of dataset.json, or leave it out'
+        raise InputError.of(
+            f"{wish} needs to know which voxels were not judged, and there is no ignore label", "--strategy", remedy
+        )
+    return rule
+
+
 def contradiction(found: Evidence) -> str | None:
     """What the data set declares and what it shows, where the two do not go together."""
-    estimate = found.completeness
+    estimate, filled = found.completeness, found.filled_share
+    says = f'dataset.json declares "annotation": "{found.declared}"'
+    if found.declared == "scribble" and filled is not None and filled >= THIN:
+        return f"{says}, but {filled:.0%} of what is drawn as node is wider than a stroke"
+    if found.declared in ("full", "partial") and _looks_scribbled(found):
+        return f'{says}, but what is drawn looks like strokes; declare "scribble" if it is'
     if estimate is None:
         return None
     if found.declared == "full" and estimate.high < INCOMPLETE:
-        return f'dataset.json declares "annotation": "full", but only about {estimate} of the nodes look drawn'
+        return f'{says}, but only about {estimate} of the nodes look drawn; declare "partial" if that is so'
     if found.declared == "partial" and estimate.low > INCOMPLETE:
-        return f'dataset.json declares "annotation": "partial", but about {estimate} of the nodes look drawn'
+        return f'{says}, but about {estimate} of the nodes look drawn; declare "full" if that is so'
     return None

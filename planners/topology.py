@@ -1,13 +1,15 @@
 """A network and a patch that fit the machine.
 
 The search is nnU-Net's: a patch with the image's proportions in millimetres, pooled as its spacing allows, shrunk along
-the axis that covers most of the median image until the network's feature maps fit. With a GPU the presets are nnU-Net's
-ResEnc M, L and XL, and the outcome equals stock's (tests/test_planning.py compares them). On a CPU a residual
-encoder of 16 features is fitted to what two cores train in minutes (documentation/benchmarks.md compares it with a plain one).
+the axis that covers most of the median image until the network's feature maps fit. One thing is added: an axis is not shrunk
+below what a large node needs while another can be. With a GPU the presets are nnU-Net's ResEnc M, L and XL, and where nodes ask
+for nothing the outcome equals stock's (tests/test_planning.py compares them). The smaller ones are for what a CPU trains in
+minutes or hours (documentation/benchmarks.md compares the small one with others; the tiny and the medium one are inferred).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,18 +33,22 @@ class Preset:
     decoder_blocks: tuple[int, ...]
     feature_map_voxels: float
     memory_gb: float  # of GPU memory the preset was made for
+    least_iterations: int  # with time for fewer, a smaller network is taken [ours; from what was measured of the small one]
     largest_batch: int | None = None
 
 
 _RESIDUAL_ENCODER = (1, 3, 4, 6, 6, 6, 6, 6, 6)
 _RESIDUAL_DECODER = (1,) * 8
 
+TINY = Preset("tiny ResEnc", 8, 64, (1, 2, 2, 2, 2, 2, 2, 2, 2), _RESIDUAL_DECODER, 6.5e6, 0, 0, largest_batch=2)
+SMALL = Preset("small ResEnc", 16, 128, (1, 2, 2, 2, 2, 2, 2, 2, 2), _RESIDUAL_DECODER, 13e6, 0, 200, largest_batch=2)
+MEDIUM = Preset("medium ResEnc", 24, 256, (1, 2, 3, 4, 4, 4, 4, 4, 4), _RESIDUAL_DECODER, 52e6, 0, 5_000, largest_batch=2)
 RESENC = (
-    Preset("ResEnc M", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 680e6, 8),
-    Preset("ResEnc L", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 2100e6, 24),
-    Preset("ResEnc XL", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 3600e6, 40),
+    Preset("ResEnc M", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 680e6, 8, 10_000),
+    Preset("ResEnc L", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 2100e6, 24, 20_000),
+    Preset("ResEnc XL", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 3600e6, 40, 40_000),
 )
-SMALL = Preset("small ResEnc", 16, 128, (1, 2, 2, 2, 2, 2, 2, 2, 2), _RESIDUAL_DECODER, 13e6, 0, largest_batch=2)
+LADDER = (TINY, SMALL, MEDIUM, *RESENC)
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,13 @@ class Topology:
     architecture: dict[str, Any]
     feature_map_voxels: float
 
+    @property
+    def gpu_memory_gb(self) -> float:
+        """What training takes, by nnU-Net's rule: its presets fill the cards they were made for."""
+        reference = RESENC[1]
+        width = self.preset.features / reference.features
+        return reference.memory_gb * width * self.feature_map_voxels * self.batch / (2 * reference.feature_map_voxels)
+
 
 def choose_preset(machine: Machine) -> Preset:
     """The largest ResEnc that the card holds (never less than nnU-Net's 8 GB one), or the small network without a GPU."""
@@ -64,30 +77,68 @@ def choose_preset(machine: Machine) -> Preset:
     return fitting[-1] if fitting else RESENC[0]
 
 
-def fit(preset: Preset, spacing: np.ndarray, median_shape: np.ndarray, channels: int, classes: int) -> Topology:
-    """The largest patch, in the proportions of the image, whose feature maps `preset` allows."""
-    from lnauto.compat.planning import get_pool_and_conv_props
+def fit(
+    preset: Preset,
+    spacing: np.ndarray,
+    median_shape: np.ndarray,
+    channels: int,
+    classes: int,
+    least_mm: float = 0.0,
+) -> Topology:
+    """The largest patch, in the proportions of the image, whose feature maps `preset` allows.
 
-    def topology_of(size: Any) -> tuple[Any, Any, list[int], np.ndarray]:
-        _, strides, kernels, padded, divisor = get_pool_and_conv_props(spacing, size, SMALLEST_FEATURE_MAP, UNLIMITED_POOLING)
-        return strides, kernels, [int(side) for side in padded], divisor
-
+    It keeps `least_mm` along every axis (or the whole image, where that is smaller) while another axis can give way.
+    """
+    least = np.minimum(least_mm / np.asarray(spacing), median_shape)
     per_mm = 1 / np.asarray(spacing)
     wanted = [round(side) for side in per_mm * (START_EDGE**3 / np.prod(per_mm)) ** (1 / 3)]
-    strides, kernels, patch, divisor = topology_of([min(side, most) for side, most in zip(wanted, median_shape, strict=True)])
-    while True:
-        architecture = _architecture(preset, strides, kernels)
-        cost = _feature_map_voxels(architecture, patch, channels, classes)
-        if cost <= preset.feature_map_voxels:
-            break
-        axis = int(np.argsort([side / most for side, most in zip(patch, median_shape, strict=True)])[-1])
-        # The step is what the smaller patch must be divisible by: a smaller patch may pool less, and need a finer step.
-        smaller = list(patch)
-        smaller[axis] -= int(divisor[axis])
-        patch[axis] -= int(topology_of(smaller)[3][axis])
-        strides, kernels, patch, divisor = topology_of(patch)
+    pooled = _pooled(spacing, [min(side, most) for side, most in zip(wanted, median_shape, strict=True)])
+    while (topology := _topology(preset, pooled, channels, classes)).feature_map_voxels > preset.feature_map_voxels:
+        pooled = _shrunk(spacing, pooled, median_shape, least)
+    return topology
+
+
+def fit_to_patch(preset: Preset, spacing: np.ndarray, patch: Sequence[int], channels: int, classes: int) -> Topology:
+    """The network for a patch somebody else chose, enlarged to what it can pool."""
+    return _topology(preset, _pooled(spacing, patch), channels, classes)
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """A patch, and how nnU-Net would pool it."""
+
+    patch: list[int]
+    strides: Any
+    kernels: Any
+    divisor: np.ndarray
+
+
+def _pooled(spacing: np.ndarray, size: Any) -> _Pooled:
+    from lnauto.compat.planning import get_pool_and_conv_props
+
+    _, strides, kernels, padded, divisor = get_pool_and_conv_props(spacing, size, SMALLEST_FEATURE_MAP, UNLIMITED_POOLING)
+    return _Pooled([int(side) for side in padded], strides, kernels, divisor)
+
+
+def _topology(preset: Preset, pooled: _Pooled, channels: int, classes: int) -> Topology:
+    architecture = _architecture(preset, pooled.strides, pooled.kernels)
+    cost = _feature_map_voxels(architecture, pooled.patch, channels, classes)
     batch = max(round(preset.feature_map_voxels / cost * 2), 2)
-    return Topology(preset, patch, min(batch, preset.largest_batch or batch), architecture, cost)
+    return Topology(preset, pooled.patch, min(batch, preset.largest_batch or batch), architecture, cost)
+
+
+def _shrunk(spacing: np.ndarray, pooled: _Pooled, median_shape: np.ndarray, least: np.ndarray) -> _Pooled:
+    """A step smaller along the axis that covers most of the median image, of those on which nodes leave room."""
+    covered = [side / most for side, most in zip(pooled.patch, median_shape, strict=True)]
+    order = [int(axis) for axis in np.argsort(covered)[::-1]]
+    roomy = [axis for axis in order if pooled.patch[axis] - pooled.divisor[axis] >= max(least[axis], SMALLEST_FEATURE_MAP)]
+    axis = (roomy or order)[0]
+    # The step is what the smaller patch must be divisible by: a smaller patch may pool less, and need a finer step.
+    smaller = list(pooled.patch)
+    smaller[axis] -= int(pooled.divisor[axis])
+    patch = list(pooled.patch)
+    patch[axis] -= int(_pooled(spacing, smaller).divisor[axis])
+    return _pooled(spacing, patch)
 
 
 def _architecture(preset: Preset, strides: Any, kernels: Any) -> dict[str, Any]:

@@ -19,6 +19,8 @@ def choose_trust(dataset: RawDataset, cases: Sequence[CaseFacts], strategy: str,
     nodes = [node for case in cases for node in case.nodes]
     if strategy != "partial_instance":
         return None, "as drawn"
+    if not nodes:
+        return None, "as drawn: there is no node to go by"
     channels = list(dataset.channel_names.values())
     is_ct = channels[0].lower() == "ct"
     ranges = [_range(nodes, place) if name.lower() == "ct" else (None, None) for place, name in enumerate(channels)]

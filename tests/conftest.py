@@ -13,6 +13,7 @@ from lnauto.paths import VARIABLES
 
 share_cores()
 
+SECONDS_PER_STEP = 0.4  # as planning is told in every test but those of the probe itself
 DEFAULT_REALDATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -35,11 +36,12 @@ def realdata(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The one-off check of the processor is kept apart from the user's own."""
-    from lnauto.networks import compute
+    """What is measured of the processor is kept apart from the user's own, and plans do not depend on how busy it is."""
+    from lnauto.networks import machine_cache, probe
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compute, "CACHE", tmp_path_factory.mktemp("cache") / "compute.json")
+        patch.setattr(machine_cache, "FOLDER", tmp_path_factory.mktemp("cache"))
+        patch.setattr(probe, "seconds_per_step", lambda *_: SECONDS_PER_STEP)
         yield
 
 
@@ -56,14 +58,14 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The balls as data set 901, planned for a CPU and preprocessed; read-only for tests."""
-    from lnauto.workflow.plan import plan_and_preprocess
+    from lnauto.workflow.plan import Request, plan_and_preprocess
 
     root = tmp_path_factory.mktemp("prepared")
     write_balls(root / "raw" / "Dataset901_Balls")
     with pytest.MonkeyPatch.context() as patch:
         for name, variable in VARIABLES.items():
             patch.setenv(variable, str(root / name))
-        plan_and_preprocess("901", device="cpu", quiet=True)
+        plan_and_preprocess("901", Request(device="cpu", quiet=True))
     return root
 
 

@@ -18,12 +18,14 @@ from building import write_balls, write_image
 from lnauto.data import preprocess as preprocessing
 from lnauto.data.raw import RawDataset
 from lnauto.files import read_json
+from lnauto.planners.budget import Probe
 from lnauto.planners.evidence import gather
 from lnauto.planners.fingerprint import look_at_all, summarise
 from lnauto.planners.machine import Machine
 from lnauto.planners.plan import Plan
 from lnauto.planners.planner import make_plan
 from lnauto.planners.topology import RESENC, SMALL, choose_preset, fit
+from lnauto.planners.wishes import NONE, Wishes
 
 Command = Callable[..., tuple[int, str, str]]
 BASE = "preprocessed/Dataset901_Balls"
@@ -38,10 +40,10 @@ def own(folders: Path) -> Path:
     return folders
 
 
-def planned(dataset: RawDataset, machine: Machine, minutes: float | None = None, **changes: Any) -> Plan:
-    """The plan for a data set, as if its fingerprint had said what `changes` say."""
+def planned(dataset: RawDataset, machine: Machine, wishes: Wishes = NONE, probe: Probe | None = None, **changes: Any) -> Plan:
+    """The plan for a data set, as if its evidence had said what `changes` say."""
     cases = look_at_all(dataset, quiet=True)
-    return make_plan(dataset, replace(summarise(cases), **changes), gather(dataset, cases), machine, minutes)
+    return make_plan(dataset, summarise(cases), replace(gather(dataset, cases), **changes), machine, wishes, probe)
 
 
 def stock_plan(
@@ -122,10 +124,12 @@ def test_ignore_voxels_are_not_foreground_and_nodes_are_measured(folders: Path) 
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(description))
-    fingerprint = summarise(look_at_all(RawDataset.read(folder)))
-    assert fingerprint.foreground_intensity_properties_per_channel["0"]["mean"] == pytest.approx(40)
-    assert fingerprint.nodes_per_case == [1]
-    assert fingerprint.node_volume_mm3[1] == pytest.approx(6 * 8 * 8 * 2.0 * 1.5 * 1.5)
+    dataset = RawDataset.read(folder)
+    cases = look_at_all(dataset)
+    evidence = gather(dataset, cases)
+    assert summarise(cases).foreground_intensity_properties_per_channel["0"]["mean"] == pytest.approx(40)
+    assert evidence.nodes == 1
+    assert evidence.node_volume_mm3 == pytest.approx([6 * 8 * 8 * 2.0 * 1.5 * 1.5] * 3)
 
 
 def test_the_plan_says_what_it_decided_and_why(prepared: Path) -> None:
@@ -150,7 +154,7 @@ def test_the_plan_says_what_it_decided_and_why(prepared: Path) -> None:
 
 def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(prepared: Path) -> None:
     dataset = RawDataset.read(prepared / "raw/Dataset901_Balls")
-    plan = planned(dataset, CPU, minutes=7)
+    plan = planned(dataset, CPU, Wishes(minutes=7))
     assert plan.lnauto["budget"]["minutes"] == 7
     kwargs = plan.configuration("3d_fullres")["architecture"]["arch_kwargs"]
     assert kwargs["features_per_stage"][0] == 16
@@ -161,6 +165,8 @@ def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(pre
         "epochs": 1000,
         "iterations_per_epoch": 250,
         "validation_iterations": 50,
+        "seconds_per_iteration": None,
+        "expected_iterations": 250_000,
     }
     assert with_gpu.lnauto["optimizer"]["name"] == "SGD"
     assert (plan.lnauto["mirroring"], with_gpu.lnauto["mirroring"]) == ("left_right", "all")
@@ -168,11 +174,11 @@ def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(pre
 
 def test_the_size_below_which_nothing_is_a_node_comes_from_the_nodes_drawn(prepared: Path) -> None:
     dataset = RawDataset.read(prepared / "raw/Dataset901_Balls")
-    sizes: dict[str, Any] = {"node_volume_mm3": [600.0, 3000.0, 20000.0]}
-    assert planned(dataset, CPU, nodes_per_case=[10, 10], **sizes).lnauto["inference"]["smallest_node_mm3"] == 300
-    assert planned(dataset, CPU, nodes_per_case=[10, 9], **sizes).lnauto["inference"]["smallest_node_mm3"] is None
+    sizes: dict[str, Any] = {"node_volume_mm3": (600.0, 3000.0, 20000.0)}
+    assert planned(dataset, CPU, nodes=20, **sizes).lnauto["inference"]["smallest_node_mm3"] == 300
+    assert planned(dataset, CPU, nodes=19, **sizes).lnauto["inference"]["smallest_node_mm3"] is None
     partly = replace(dataset, description={**dataset.description, "annotation": "partial"})
-    plan = planned(partly, CPU, nodes_per_case=[10, 10], **sizes)
+    plan = planned(partly, CPU, nodes=20, **sizes)
     assert plan.lnauto["inference"]["smallest_node_mm3"] is None
     assert "not every node is drawn" in plan.lnauto["reasons"]["filter"]
 
@@ -374,9 +380,16 @@ def test_a_worker_that_dies_is_a_named_error(own: Path, monkeypatch: pytest.Monk
     )
 
 
-@pytest.mark.parametrize("cases", [1, 2, 3])
-def test_few_cases_still_plan_and_train(folders: Path, command: Command, cases: int) -> None:
-    write_balls(folders / "raw/Dataset901_Balls", cases=cases, side=24, test_cases=0)
+@pytest.mark.parametrize(("cases", "annotated"), [(1, 1), (2, 2), (3, 3), (4, 4), (21, 1)])
+def test_few_cases_still_plan_and_train(folders: Path, command: Command, cases: int, annotated: int) -> None:
+    raw = folders / "raw/Dataset901_Balls"
+    write_balls(raw, cases=cases, side=24, test_cases=0)
+    without = sorted((raw / "labelsTr").iterdir())[annotated:]
+    description = json.loads((raw / "dataset.json").read_text())
+    description["unannotated"] = [path.name.removesuffix(".nii.gz") for path in without]
+    (raw / "dataset.json").write_text(json.dumps(description))
+    for path in without:
+        path.unlink()
     assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")[0] == 0
     code, _, complaint = command("train", 901, 0, "--iterations", 1, "--quiet", "--device", "cpu")
     assert code == 0, complaint

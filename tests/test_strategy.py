@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from lnauto.errors import InputError
 from lnauto.planners.evidence import Completeness, Evidence
+from lnauto.planners.patient_level import choose_patient_level
 from lnauto.planners.strategy import RULES, choose_strategy
 
 PLAIN = Evidence(
@@ -84,13 +86,73 @@ def test_the_runner_up_is_the_next_that_holds() -> None:
     assert choose_strategy(PLAIN).runner_up is None
 
 
-def test_a_declaration_that_the_data_deny_is_told() -> None:
-    assert choose_strategy(replace(PLAIN, declared="full", completeness=LITTLE)).contradiction == (
-        'dataset.json declares "annotation": "full", but only about 30% (20% to 40%) of the nodes look drawn'
-    )
-    assert choose_strategy(replace(PLAIN, declared="partial", completeness=Completeness(0.95, 0.9, 1.0))).contradiction
-    assert choose_strategy(replace(PLAIN, declared="full", completeness=ALL)).contradiction is None
-    assert choose_strategy(replace(PLAIN, completeness=LITTLE)).contradiction is None
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"declared": "full", "completeness": LITTLE}, "only about 30% (20% to 40%) of the nodes look drawn"),
+        ({"declared": "full", "completeness": ALL}, None),
+        (
+            {"declared": "partial", "completeness": Completeness(0.95, 0.9, 1.0)},
+            "about 95% (90% to 100%) of the nodes look drawn",
+        ),
+        ({"declared": "partial", "completeness": LITTLE}, None),
+        ({"completeness": LITTLE}, None),
+        (
+            {"declared": "scribble", "ignore_label": True, "filled_share": 0.8},
+            "80% of what is drawn as node is wider than a stroke",
+        ),
+        ({"declared": "scribble", **STROKES}, None),
+        ({"declared": "full", **STROKES}, "what is drawn looks like strokes"),
+    ],
+)
+def test_a_declaration_that_the_data_deny_is_told(changes: dict[str, Any], told: str | None) -> None:
+    contradiction = choose_strategy(replace(PLAIN, **changes)).contradiction
+    assert (contradiction is None) == (told is None)
+    if told is not None:
+        assert contradiction is not None
+        assert f'declares "annotation": "{changes["declared"]}"' in contradiction
+        assert told in contradiction
+
+
+def test_strokes_of_nodes_alone_are_refused() -> None:
+    with pytest.raises(InputError, match="no stroke of background is drawn"):
+        choose_strategy(replace(PLAIN, **STROKES, background_drawn=False))
+
+
+def test_a_person_may_name_the_strategy() -> None:
+    chosen = choose_strategy(PLAIN, "partial_instance")
+    assert (chosen.name, chosen.runner_up) == ("partial_instance", "full")
+    assert "given by --strategy; by itself lnauto would have chosen full" in chosen.reason
+    assert choose_strategy(PLAIN, "full").reason == choose_strategy(PLAIN).reason
+
+
+@pytest.mark.parametrize(
+    ("wish", "changes", "line"),
+    [
+        ("guesswork", {}, "there is no strategy guesswork, in --strategy; give one of stage_level, image_level"),
+        ("full", {"annotated_cases": 0}, "full learns from masks, and no case has one"),
+        ("ignore_label", {}, "ignore_label needs to know which voxels were not judged"),
+    ],
+)
+def test_a_strategy_the_data_cannot_carry_is_refused(wish: str, changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        choose_strategy(replace(PLAIN, **changes), wish)
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "said"),
+    [
+        ({}, None, "there is no patients.csv"),
+        ({"patients": 60, "known_lnm": (30, 20)}, "image_level", "lnm is known of 50 patients, 20 with metastasis"),
+        ({"patients": 60, "known_lnm": (41, 9)}, None, "too little is known of the 60 patients (lnm of 41 without and 9 with"),
+        ({"patients": 60, "known_stages": (30, 5, 5, 5)}, "stage_level", "n_stage is known of 45 patients, 15 of them above 0"),
+        ({"patients": 60, "known_stages": (51, 3, 3, 3)}, None, "too little is known"),
+    ],
+)
+def test_what_a_table_could_carry_beside_the_masks(changes: dict[str, Any], level: str | None, said: str) -> None:
+    chosen, reason = choose_patient_level(replace(PLAIN, **changes))
+    assert chosen == level
+    assert said in reason
 
 
 def test_rules_read_evidence_that_exists_and_every_figure_says_how_it_was_found() -> None:

@@ -41,7 +41,7 @@ class NodeCheck:
         trainer = self.trainer
         predictor = predictor_of(trainer, overlap=0.0)
         dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(self.cases))
-        scheme = LabelScheme.of_description(trainer.dataset_json)
+        scheme = LabelScheme.of_description({**trainer.dataset_json, "instances": False})  # preprocessed masks number no nodes
         spacing = trainer.configuration_manager.spacing
         trainer.set_deep_supervision_enabled(False)
         matchings = []

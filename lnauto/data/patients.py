@@ -178,6 +178,14 @@ def _cases_of(cells: pd.DataFrame, case_names: Collection[str] | None) -> dict[s
 
 
 def _case_problems(cases_of: dict[str, tuple[str, ...]], known: set[str], where: str, has_column: bool) -> Iterator[Problem]:
+    named = {case for cases in cases_of.values() for case in cases}
+    if len(named) > 1 and not named & known:
+        first, one = next(iter(cases_of)), sorted(known)[0]
+        remedy = f'name the patients as the cases are, or each patient\'s cases in a column "{CASES}"'
+        yield Problem(
+            f"none of the {len(cases_of)} patients matches a case: the first is {first}, a case is {one}", where, remedy
+        )
+        return
     claimed: dict[str, str] = {}
     for patient, cases in cases_of.items():
         if not cases:

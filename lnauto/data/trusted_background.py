@@ -19,7 +19,7 @@ from lnauto.nodes import Array, Box, label_components
 SMOOTH_MM = 1.0  # standard deviation: noise goes, and a node of 5 mm keeps its middle [our choice]
 REASONS = ("unknown", "region", "air", "bone", "intensity", "depth", "organ", "shell")
 """Why a voxel is background; a voxel that several rules name counts for the last of them."""
-LEAST_BONE_ML = 10.0  # calcium in smaller pieces may be a calcified node
+LEAST_BRIGHT_ML = 10.0  # what is bright in smaller pieces may be a calcified node [our choice]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def materialise(
     trust: Trust,
     box: Box,
     description: Mapping[str, Any],
-    organs: Array | None,
+    organs: Array | None = None,
 ) -> Array:
     """The label a network may learn from: what is drawn as drawn, 0 where that is certain, `ignore` elsewhere.
 
@@ -112,10 +112,13 @@ def reasons(
     air = (image[within] == 0).all(axis=0) if trust.air_below is None else smooth[0] < trust.air_below
     inside[air] = REASONS.index("air")
     if trust.bone_above is not None:
-        inside[_large(smooth[0] > trust.bone_above, LEAST_BONE_ML, spacing)] = REASONS.index("bone")
+        inside[_large(smooth[0] > trust.bone_above, LEAST_BRIGHT_ML, spacing)] = REASONS.index("bone")
     like_node = np.ones(inside.shape, bool)
     for channel, low, high in zip(smooth, trust.low, trust.high, strict=True):
-        like_node &= (channel >= (-np.inf if low is None else low)) & (channel <= (np.inf if high is None else high))
+        if low is not None:
+            like_node &= channel >= low
+        if high is not None:
+            like_node &= ~_large(channel > high, LEAST_BRIGHT_ML, spacing)
     possible = grown(like_node, trust.margin_mm, spacing)
     inside[~possible & (inside == 0)] = REASONS.index("intensity")
     if trust.depth_mm is not None:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import logging
-import os
-import platform
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lnauto.errors import InputError
+from lnauto.networks import machine_cache
 from lnauto.networks.channels_last import use_channels_last
 
 log = logging.getLogger(__name__)
 
-CACHE = Path.home() / ".cache" / "lnauto" / "compute.json"
+CACHE = "compute"
 WORTH_IT = 1.2  # bf16 has to be that much faster: below, the noise of the measurement decides
 LARGEST_DISAGREEMENT = 0.05  # relative distance of the logits; bf16's eight bits give 0.5 to 2 % on U-Nets
 PROBE_VOXELS = 32**3
@@ -74,10 +70,10 @@ def choose_compute(network: nn.Module, channels: int, patch: list[int], device: 
     if precision == "bf16":
         return fast
     key = _fingerprint_of(network, channels, patch)
-    known = _read_cache()
+    known = machine_cache.read(CACHE)
     if key not in known:
         known[key] = _bf16_pays(network, channels, patch, fast)
-        _write_cache(known)
+        machine_cache.write(CACHE, known)
     return fast if known[key] else Compute(device, "fp32")
 
 
@@ -134,23 +130,4 @@ def _time_step(network: nn.Module, image: Tensor, compute: Compute) -> tuple[flo
 
 def _fingerprint_of(network: nn.Module, channels: int, patch: list[int]) -> str:
     shapes = [(name, list(value.shape)) for name, value in network.state_dict().items()]
-    machine = (platform.node(), platform.processor(), os.cpu_count(), torch.get_num_threads(), torch.__version__)
-    text = json.dumps([shapes, channels, [int(side) for side in patch], machine])
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def _read_cache() -> dict[str, bool]:
-    try:
-        return dict(json.loads(CACHE.read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
-def _write_cache(known: dict[str, bool]) -> None:
-    try:
-        CACHE.parent.mkdir(parents=True, exist_ok=True)
-        temporary = CACHE.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(known))
-        temporary.replace(CACHE)
-    except OSError as error:  # a read-only home costs a second check, nothing else
-        log.debug("The check of this CPU could not be kept: %s", error)
+    return machine_cache.key_of(shapes, channels, [int(side) for side in patch])

@@ -19,9 +19,11 @@ from lnauto.evaluation.cases import ALL_NODES
 from lnauto.evaluation.summary import Summary
 from lnauto.files import read_json, write_json
 from lnauto.paths import VARIABLES
+from lnauto.planners.wishes import Wishes
 from lnauto.report.overlay import draw_overlay
 from lnauto.workflow import threshold_baseline
 from lnauto.workflow.evaluate import evaluate, plain
+from lnauto.workflow.plan import Request as PlanRequest
 from lnauto.workflow.plan import plan_and_preprocess
 from lnauto.workflow.predict import Request as PredictRequest
 from lnauto.workflow.predict import predict
@@ -72,7 +74,7 @@ def run_demo(output: Path, settings: Settings) -> str:
             quiet=settings.quiet,
         )
     log.info("\n2. Planning (lnauto_plan_and_preprocess -d 501)")
-    plan_and_preprocess("501", minutes=settings.minutes, device=settings.device, quiet=settings.quiet)
+    plan_and_preprocess("501", PlanRequest(wishes=Wishes(minutes=settings.minutes), device=settings.device, quiet=settings.quiet))
     log.info("\n3. Training one model on all cases, in the %g minutes the plan has (lnauto_train 501 all)", settings.minutes)
     train("501", ["all"], TrainRequest(device=settings.device, proceed=True, quiet=settings.quiet))
     log.info("\n4. Predicting the test cases (lnauto_predict -i %s -o %s)", raw / "imagesTs", predictions)

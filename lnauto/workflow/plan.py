@@ -5,63 +5,134 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
-from lnauto.data.folds import make_folds, strata_of, validates_on_training
 from lnauto.data.preprocess import Job, check_disk, expected_cost, pending, preprocess
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.paths import Paths, activate, find_dataset
+from lnauto.planners.budget import Probe
+from lnauto.planners.compare import departures
 from lnauto.planners.evidence import gather
+from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
 from lnauto.planners.machine import this_machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
 from lnauto.planners.planner import make_plan
 from lnauto.planners.region import choose_region
-from lnauto.planners.strategy import choose_strategy
+from lnauto.planners.strategy import Strategy, choose_strategy
+from lnauto.planners.topology import Topology
 from lnauto.planners.trust import choose_trust
+from lnauto.planners.wishes import NONE, Wishes
+from lnauto.workflow.splits import SPLITS, write_splits
 
 log = logging.getLogger(__name__)
 
-SPLITS = "splits_final.json"
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of planning."""
+
+    configuration: str = CONFIGURATION
+    wishes: Wishes = NONE
+    device: str | None = None
+    pretrained: Path | None = None
+    workers: int | None = None
+    explain: bool = False
+    do_preprocess: bool = True
+    quiet: bool = False
 
 
-def plan_and_preprocess(
-    identifier: str,
-    configuration: str = CONFIGURATION,
-    minutes: float | None = None,
-    device: str | None = None,
-    workers: int | None = None,
-    do_preprocess: bool = True,
-    quiet: bool = False,
-) -> Plan:
+def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     """Everything before training, for one data set."""
     paths = activate()
-    dataset = read_checked(paths, identifier, quiet)
-    cases = look_at_all(dataset, quiet)
-    evidence = gather(dataset, cases)
-    strategy = choose_strategy(evidence)
-    if strategy.trainer is None:
-        remedy = "draw the nodes in some cases; a later version may do without"
-        raise InputError.of(f"there is nothing lnauto {__version__} can train here: {strategy.reason}", dataset.name, remedy)
+    dataset = read_checked(paths, identifier, request.quiet)
+    if request.pretrained is not None:
+        check_foundation(request.pretrained, dataset)
+    cases = look_at_all(dataset, request.quiet)
+    evidence = gather(dataset, cases, pretrained=request.pretrained is not None)
+    strategy = choose_strategy(evidence, request.wishes.strategy)
+    _check_trainable(dataset, strategy, request.wishes)
     folder = paths.preprocessed / dataset.name
     region = choose_region(cases)
     trust = choose_trust(dataset, cases, strategy.name, region[0])
     fingerprint = summarise(cases, region[0])
     write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
-    plan = make_plan(dataset, fingerprint, evidence, this_machine(device), minutes, region, trust)
-    plan.configuration(configuration)
+    plan = make_plan(
+        dataset,
+        fingerprint,
+        evidence,
+        this_machine(request.device),
+        request.wishes,
+        probe_for(dataset, request.device),
+        region,
+        trust,
+    )
+    plan.configuration(request.configuration)
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)
     write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
-    log.info("%s", plan.explain())
-    if do_preprocess:
-        bring_up_to_date(dataset, plan, configuration, paths, workers, quiet)
+    log.info("%s", explain(plan) if request.explain else plan.explain())
+    _tell_departures(plan, folder / "nnUNetPlans.json", request.configuration)
+    if request.do_preprocess:
+        bring_up_to_date(dataset, plan, request.configuration, paths, request.workers, request.quiet)
     return plan
+
+
+def probe_for(dataset: RawDataset, device: str | None) -> Probe:
+    """Times steps of networks for this data set on this machine."""
+    channels, classes = len(dataset.channel_names), len(dataset.labels)
+
+    def probe(topology: Topology) -> float:
+        from lnauto.networks.probe import seconds_per_step
+
+        return seconds_per_step(topology.architecture, topology.patch, topology.batch, channels, classes, device)
+
+    return probe
+
+
+def check_foundation(folder: Path, dataset: RawDataset) -> None:
+    """Whether a foundation model takes images of these channels."""
+    remedy = "give the result folder of an nnU-Net training, which holds dataset.json and plans.json"
+    description = read_json(folder / "dataset.json", remedy)
+    theirs, ours = list(description["channel_names"].values()), list(dataset.channel_names.values())
+    if len(theirs) != len(ours):
+        raise InputError.of(
+            f"the foundation model takes {len(theirs)} channels ({', '.join(theirs)}), {dataset.name} has {len(ours)} "
+            f"({', '.join(ours)})",
+            folder,
+            "give a model of the same channels, or leave --pretrained out",
+        )
+
+
+def _check_trainable(dataset: RawDataset, strategy: Strategy, wishes: Wishes) -> None:
+    from lnauto.trainers import find_trainer
+
+    if wishes.trainer is not None:
+        find_trainer(wishes.trainer)
+    elif strategy.trainer is None:
+        remedy = "draw the nodes in some cases; a later version may do without"
+        if strategy.name == "few_shot":
+            remedy = "leave --pretrained out; a later version adapts foundation models"
+        raise InputError.of(f"there is nothing lnauto {__version__} can train here: {strategy.reason}", dataset.name, remedy)
+    if strategy.contradiction:
+        log.warning("%s.", strategy.contradiction)
+
+
+def _tell_departures(plan: Plan, stock: Path, configuration: str) -> None:
+    """Where stock nnU-Net's plan for the same data set lies beside ours, what is different."""
+    if not stock.is_file():
+        return
+    other = read_json(stock, "remove it, or plan again with nnU-Net")
+    if configuration in other["configurations"]:
+        log.info("Compared with %s:", stock.name)
+        for line in departures(plan, other, configuration):
+            log.info("  %s", line)
 
 
 def read_checked(paths: Paths, identifier: str, quiet: bool) -> RawDataset:
@@ -84,36 +155,6 @@ def keep_earlier(path: Path, plan: Plan) -> None:
             write_json(kept, earlier)
             log.info("There was another plan before; it is kept as %s.", kept.name)
     plan.save(path)
-
-
-def write_splits(dataset: RawDataset, path: Path) -> None:
-    """Folds grouped by patient. A file somebody else made is respected; one lnauto made follows the cases."""
-    annotated = {case.name for case in dataset.annotated_cases}
-    folds = make_folds(annotated, dataset.patient_of, strata_of(dataset.patients, annotated))
-    known = read_json(path, f"remove it; it is made anew from {dataset.name}") if path.is_file() else None
-    if known is not None and known != folds:
-        cases = {case for fold in known for side in ("train", "val") for case in fold[side]}
-        if known != make_folds(cases, dataset.patient_of, strata_of(dataset.patients, cases)):
-            _respect(path, cases, annotated)
-            return
-        log.info("The cases changed, so the folds are made anew; train every fold anew, too: a case may have changed sides.")
-    if folds and validates_on_training(folds[0]):
-        log.info("There is one patient only: fold 0 validates on its training case, which says nothing about new patients.")
-    write_json(path, folds)
-
-
-def _respect(path: Path, cases: set[str], annotated: set[str]) -> None:
-    """Keep folds that were made by hand; say which cases they leave out, refuse cases that do not exist."""
-    unknown, left_out = sorted(cases - annotated), sorted(annotated - cases)
-    if unknown:
-        raise InputError.of(
-            f"the folds name {len(unknown)} cases that have no image or label, such as {unknown[0]}",
-            path,
-            "correct it, or remove it to have it made anew",
-        )
-    log.info("The folds that were already there are kept, in %s.", path)
-    if left_out:
-        log.warning("%d annotated cases are in no fold, such as %s: they are not trained on.", len(left_out), left_out[0])
 
 
 def bring_up_to_date(

@@ -15,7 +15,8 @@ from lnauto.files import read_json
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.plan import PLANS_NAME, Plan
 from lnauto.workflow.fold import Request, tell_results, train_fold
-from lnauto.workflow.plan import SPLITS, bring_up_to_date
+from lnauto.workflow.plan import bring_up_to_date
+from lnauto.workflow.splits import SPLITS
 
 if TYPE_CHECKING:
     from lnauto.evaluation.cases import CaseResult

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +24,11 @@ from lnauto.errors import CasesFailedError
 from lnauto.files import read_json
 from lnauto.nodes import label_components
 from lnauto.paths import VARIABLES, activate
+from lnauto.planners.case_facts import CaseFacts, NodeFacts
 from lnauto.planners.evidence import Evidence
 from lnauto.planners.plan import Plan
 from lnauto.planners.sampling import RANDOM_AMONG_STROKES, choose_sampling
+from lnauto.planners.trust import choose_trust
 from lnauto.trainers.lntrainer import LNTrainer
 from lnauto.trainers.options import Options
 from lnauto.trainers.patches import PatchLoader
@@ -240,6 +243,44 @@ def test_the_loader_of_a_training_obeys_the_plan(own: Path) -> None:
         trainer.initialize()
         trainer.get_dataloaders()
         assert trainer.validation_batches.loader.random_share == share
+
+
+def drawn(low: float, high: float, short: float = 12.0) -> CaseFacts:
+    node = NodeFacts(500.0, 14.0, short, False, 1.0, (40.0,), (-80.0,), (), ((low, high), (2.0, 9.0)))
+    empty = np.empty((1, 0), np.float32)
+    return CaseFacts([2.0, 1.0, 1.0], [9, 9, 9], 1.0, empty, True, (node,), 1.0, 0.9, None, None)
+
+
+def test_the_rules_come_from_the_nodes_that_are_drawn(planned: Path) -> None:
+    dataset = RawDataset.read(planned / "raw" / NAME)
+    usual, reason = choose_trust(dataset, [drawn(0, 60), drawn(20, 90)], "partial_instance", "none")
+    assert usual is not None
+    assert (usual.low, usual.high, usual.depth_mm, usual.region) == ((-30.0,), (130.0,), 10.0, "body")  # never narrower
+    wide, reason = choose_trust(dataset, [drawn(-60, 60), drawn(20, 190, short=36)], "partial_instance", "lungs")
+    assert wide is not None
+    assert (wide.low, wide.high, wide.depth_mm, wide.region) == ((-60.0,), (190.0,), 18.0, "lungs")
+    assert "what is not between -60 and 190 HU, as the 2 drawn nodes are" in reason
+    assert (wide.organs, wide.bone_above) == (None, 250.0)
+
+
+def test_where_everything_is_drawn_or_nothing_is_no_background_is_made_up(planned: Path) -> None:
+    dataset = RawDataset.read(planned / "raw" / NAME)
+    for strategy in ("full", "ignore_label", "scribble"):
+        assert choose_trust(dataset, [drawn(0, 60)], strategy, "none") == (None, "as drawn")
+    assert choose_trust(dataset, [], "partial_instance", "none")[0] is None
+
+
+def test_only_ct_has_intensities_that_mean_the_same_everywhere(planned: Path) -> None:
+    dataset = RawDataset.read(planned / "raw" / NAME)
+    both = replace(dataset, description={**dataset.description, "channel_names": {"0": "CT", "1": "PET"}})
+    trust, _ = choose_trust(both, [drawn(0, 60)], "partial_instance", "none")
+    assert trust is not None
+    assert (trust.low, trust.high) == ((-30.0, None), (130.0, None))
+    resonance = replace(dataset, description={**dataset.description, "channel_names": {"0": "T2"}})
+    trust, reason = choose_trust(resonance, [drawn(0, 60)], "partial_instance", "none")
+    assert trust is not None
+    assert (trust.low, trust.region, trust.depth_mm, trust.air_below, trust.bone_above) == ((None,), "none", None, None, None)
+    assert reason.startswith("3 mm round each drawn node; ")
 
 
 def found(**facts: Any) -> Evidence:

@@ -65,12 +65,14 @@ class Plan:
         chosen = self.configuration(configuration)
         missing = [key for key in ("strategy", "trainer", "budget") if key not in self.lnauto]
         missing += [f"budget.{key}" for key in _BUDGET_KEYS if key not in self.lnauto.get("budget", {})]
+        trusted = self.lnauto.get("trusted_background") or {}
+        missing += [f"trusted_background.{key}" for key in ("low", "high", "region") if trusted and key not in trusted]
         missing += [key for key in ("patch_size", "batch_size", "spacing", "architecture") if key not in chosen]
         if missing:
             raise InputError.of(f"the plan lacks {', '.join(missing)}", path, "put it back, or plan again")
-        if region_of(self.content) not in REGIONS:
-            what = f"there is no region {region_of(self.content)} (there: {', '.join(REGIONS)})"
-            raise InputError.of(what, path, "write one of them")
+        regions = {region_of(self.content), trusted.get("region", "none")}
+        if unknown := sorted(regions - set(REGIONS)):
+            raise InputError.of(f"there is no region {unknown[0]} (there: {', '.join(REGIONS)})", path, "write one of them")
         strides = chosen["architecture"]["arch_kwargs"]["strides"]
         divisors = [math.prod(stride[axis] for stride in strides) for axis in range(len(chosen["patch_size"]))]
         if any(side % divisor for side, divisor in zip(chosen["patch_size"], divisors, strict=True)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust
 from lnauto.planners.case_facts import CaseFacts, NodeFacts
@@ -12,6 +14,7 @@ ORGANS = "organsTr"
 SOFT_TISSUE_HU = (-30.0, 130.0)  # nobody's nodes are narrower than that: those drawn may all be of one patient [our choice]
 AIR_BELOW_HU, BONE_ABOVE_HU = -500.0, 250.0
 LEAST_DEPTH_MM = 10.0
+SPARED = 2.0  # per cent of the nodes that may be darker or brighter than the range [our choice]
 
 
 def choose_trust(dataset: RawDataset, cases: Sequence[CaseFacts], strategy: str, region: str) -> tuple[Trust | None, str]:
@@ -38,10 +41,10 @@ def choose_trust(dataset: RawDataset, cases: Sequence[CaseFacts], strategy: str,
 
 
 def _range(nodes: Sequence[NodeFacts], channel: int) -> tuple[float, float]:
-    """From the darkest to the brightest node."""
-    low, high = SOFT_TISSUE_HU
-    middles = [node.middle[channel] for node in nodes]
-    return round(min(low, *(dark for dark, _ in middles)), 1), round(max(high, *(bright for _, bright in middles)), 1)
+    """From nearly the darkest to nearly the brightest node: of many nodes one is drawn into the lung."""
+    dark = np.percentile([node.middle[channel][0] for node in nodes], SPARED)
+    bright = np.percentile([node.middle[channel][1] for node in nodes], 100 - SPARED)
+    return round(min(SOFT_TISSUE_HU[0], float(dark)), 1), round(max(SOFT_TISSUE_HU[1], float(bright)), 1)
 
 
 def _reason(trust: Trust, nodes: int) -> str:

@@ -233,6 +233,23 @@ def test_patches_with_foreground_are_still_forced() -> None:
     assert loader.has_ignore
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"region": "knee"}, "there is no region knee (there: none, body, lungs, neck)"),
+        ({}, "the plan lacks trusted_background.low"),
+    ],
+)
+def test_rules_edited_wrongly_are_told(own: Path, command: Command, change: dict[str, Any], line: str) -> None:
+    plan = Plan.load(preprocessed(own) / "lnautoPlans.json", "")
+    plan.lnauto["trusted_background"] |= change
+    if not change:
+        del plan.lnauto["trusted_background"]["low"]
+    plan.save(preprocessed(own) / "lnautoPlans.json")
+    code, _, complaint = command("train", 911, 0, "--device", "cpu", "--quiet")
+    assert (code, complaint.startswith(f"lnauto: {line}"), complaint.count("\n")) == (2, True, 1)
+
+
 def test_the_loader_of_a_training_obeys_the_plan(own: Path) -> None:
     base = preprocessed(own)
     plan, description = read_json(base / "lnautoPlans.json", ""), read_json(base / "dataset.json", "")
@@ -258,8 +275,10 @@ def test_the_rules_come_from_the_nodes_that_are_drawn(planned: Path) -> None:
     assert (usual.low, usual.high, usual.depth_mm, usual.region) == ((-30.0,), (130.0,), 10.0, "body")  # never narrower
     wide, reason = choose_trust(dataset, [drawn(-60, 60), drawn(20, 190, short=36)], "partial_instance", "lungs")
     assert wide is not None
-    assert (wide.low, wide.high, wide.depth_mm, wide.region) == ((-60.0,), (190.0,), 18.0, "lungs")
-    assert "what is not between -60 and 190 HU, as the 2 drawn nodes are" in reason
+    assert (wide.low, wide.high, wide.depth_mm, wide.region) == ((-58.4,), (187.4,), 18.0, "lungs")
+    assert "what is not between -58.4 and 187.4 HU, as the 2 drawn nodes are" in reason
+    slips = [drawn(-800, 60), *[drawn(0, 60)] * 99]
+    assert choose_trust(dataset, slips, "partial_instance", "none")[0] == usual  # one of a hundred is drawn into the lung
     assert (wide.organs, wide.bone_above) == (None, 250.0)
 
 

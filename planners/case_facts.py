@@ -14,6 +14,7 @@ from scipy.ndimage import binary_dilation, find_objects
 
 from lnauto.data.raw import Case, RawDataset
 from lnauto.data.region import REGIONS, Anatomy, choose_box, extent_mm, find_anatomy
+from lnauto.data.trusted_background import SMOOTH_MM, smoothed
 from lnauto.nodes import Array, Box, label_components, measure_nodes
 
 SAMPLES_PER_CASE = 50_000
@@ -33,6 +34,7 @@ class NodeFacts:
     inside: tuple[float, ...]  # mean intensity, channel by channel
     shell: tuple[float, ...]  # the same of what lies round it and is no node
     held_by: tuple[str, ...] = ()  # the regions it lies in, with a margin
+    middle: tuple[tuple[float, float], ...] = ()  # 10th and 90th percentile of its smoothed intensities, channel by channel
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,15 @@ def _look_at_nodes(image: Array, instances: Array, spacing: list[float], regions
                 inside=_means(around, own),
                 shell=_means(around, shell),
                 held_by=tuple(name for name, region in regions.items() if _holds(region, box, numbers.shape, spacing)),
+                middle=tuple(_middle(smoothed(channel, spacing, SMOOTH_MM)[own]) for channel in around),
             )
         )
     return found
+
+
+def _middle(values: Array) -> tuple[float, float]:
+    low, high = np.percentile(values, [10, 90])
+    return float(low), float(high)
 
 
 def _holds(region: Box, node: Box, shape: tuple[int, ...], spacing: list[float]) -> bool:

@@ -88,6 +88,7 @@ class Plan:
             "configuration": {key: chosen[key] for key in _CONFIGURATION_KEYS},
             "labels": labels,
             "region": region_of(self.content),
+            "trusted_background": self.lnauto.get("trusted_background"),
         }
         return hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=12).hexdigest()
 

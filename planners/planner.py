@@ -9,6 +9,7 @@ import numpy as np
 
 from lnauto import __version__
 from lnauto.data.raw import RawDataset
+from lnauto.data.trusted_background import Trust
 from lnauto.errors import InputError
 from lnauto.planners.budget import Budget, Probe, plan_budget
 from lnauto.planners.evidence import Evidence
@@ -18,6 +19,7 @@ from lnauto.planners.machine import Machine
 from lnauto.planners.patient_level import choose_patient_level
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
 from lnauto.planners.recipe import choose_recipe
+from lnauto.planners.sampling import choose_sampling
 from lnauto.planners.spacing import median_spacing
 from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.topology import LADDER
@@ -36,6 +38,7 @@ def make_plan(
     wishes: Wishes = NONE,
     probe: Probe | None = None,
     region: tuple[str, str] = ("none", "whole images"),
+    trust: tuple[Trust | None, str] = (None, "as drawn"),
 ) -> Plan:
     """The plan for `dataset` on `machine`. Without a `probe`, which times steps on it, the machine's kind has to do."""
     strategy = choose_strategy(evidence, wishes.strategy)
@@ -70,6 +73,8 @@ def make_plan(
                 "patient_head": None,
                 "completeness": evidence.completeness.value if evidence.completeness else None,
                 "region": region[0],
+                "trusted_background": asdict(trust[0]) if trust[0] else None,
+                "sampling": choose_sampling(evidence, trust[0] is not None),
                 "budget": budget.to_json(),
                 **recipe.settings,
                 "inference": {
@@ -99,6 +104,7 @@ def make_plan(
                     **recipe.reasons,
                     "filter": smallest_reason,
                     "region": region[1],
+                    "background": trust[1],
                 },
             },
         }

@@ -18,7 +18,7 @@ SCANTY = 0.2  # drawn_share below this: only little of the image was judged
 INCOMPLETE = 0.85  # completeness below this: some nodes are not drawn
 FEW_CASES = 20  # annotated cases up to which a foundation model is adapted rather than trained on
 
-NO_TRAINER_YET = "there is no trainer for that yet, the others are learned as background"
+NO_TRAINER_YET = "there is no trainer for that yet; what cannot be node is learned as background, the rest is ignored"
 ADVICE = 'say "annotation" in dataset.json'
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lnauto.compat.training import nnUNetDataLoader, nnUNetTrainer, without_intensity, without_timing
+from lnauto.compat.training import nnUNetTrainer, without_intensity, without_timing
 from lnauto.errors import InputError
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json
@@ -28,6 +28,7 @@ from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
 from lnauto.trainers.learning_curve import draw_learning_curve
 from lnauto.trainers.options import Options
+from lnauto.trainers.patches import PatchLoader
 from lnauto.trainers.progress import ProgressBar
 from lnauto.trainers.schedule import Clock, Length, learning_rate
 from lnauto.trainers.validation import NodeCheck, validate_fold
@@ -156,7 +157,7 @@ class LNTrainer(nnUNetTrainer):
         return endless(batches, self.clock.iteration, self.options.workers, pinned), endless(validation_batches, 0, 0)
 
     def _batches(self, dataset: Any, patch: Any, transforms: Any, stream: int) -> Batches:
-        loader = nnUNetDataLoader(
+        loader = PatchLoader(
             dataset,
             self.batch_size,
             patch,
@@ -166,6 +167,7 @@ class LNTrainer(nnUNetTrainer):
             probabilistic_oversampling=self.probabilistic_oversampling,
             transforms=transforms,
         )
+        loader.random_share = self.plans_manager.plans.get("lnauto", {}).get("sampling", {}).get("random", 0.0)
         return Batches(loader, self.options.seed, stream, self.local_rank)
 
     # ---- training

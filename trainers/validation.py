@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lnauto.data.preprocess import provenance_path
 from lnauto.data.provenance import Provenance
+from lnauto.data.trusted_background import as_drawn
 from lnauto.evaluation.cases import ALL_NODES, CaseResult, evaluate_case
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.evaluation.matching import total
@@ -40,7 +41,7 @@ class NodeCheck:
         trainer = self.trainer
         predictor = predictor_of(trainer, overlap=0.0)
         dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(self.cases))
-        scheme = LabelScheme.of_description(trainer.dataset_json)
+        scheme = LabelScheme.of_description({**trainer.dataset_json, "instances": False})  # preprocessed masks number no nodes
         spacing = trainer.configuration_manager.spacing
         trainer.set_deep_supervision_enabled(False)
         matchings = []
@@ -81,7 +82,7 @@ def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
     sources = Provenance(provenance_path(Path(trainer.preprocessed_dataset_folder)))
     predictor = predictor_of(trainer)
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(names))
-    scheme = LabelScheme.of_description(trainer.dataset_json)
+    scheme = LabelScheme.of_description(as_drawn(trainer.dataset_json))
     writer = trainer.plans_manager.image_reader_writer_class()
     trainer.network.eval()
     trainer.set_deep_supervision_enabled(False)

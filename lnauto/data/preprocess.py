@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lnauto.data.provenance import Provenance
+from lnauto.data.locations import sample_locations
+from lnauto.data.provenance import Provenance, digest_of
 from lnauto.data.raw import Case
 from lnauto.data.region import find_region, region_of
+from lnauto.data.trusted_background import Trust, materialise
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.files import replacing
 
@@ -35,6 +37,17 @@ class Job:
     dataset_json: dict[str, Any]
     folder: Path
     data_hash: str
+    organs: Path | None = None  # a folder of organ masks
+
+    def organ_mask(self, case: Case) -> Path | None:
+        """The mask of organs that no node lies in, where there is one for this case."""
+        path = self.organs / f"{case.name}{self.dataset_json['file_ending']}" if self.organs is not None else None
+        return path if path is not None and path.is_file() else None
+
+    def hash_of(self, case: Case) -> str:
+        """What the preprocessed case depends on besides its image and label."""
+        mask = self.organ_mask(case)
+        return self.data_hash if mask is None else f"{self.data_hash} {digest_of(mask)}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class Cost:
 def pending(cases: list[Case], job: Job) -> list[Case]:
     """The cases that are not there yet, or were made from other files or under another plan."""
     provenance = Provenance(provenance_path(job.folder))
-    return [case for case in cases if not (_files_there(job.folder, case) and provenance.is_current(case, job.data_hash))]
+    return [case for case in cases if not (_files_there(job.folder, case) and provenance.is_current(case, job.hash_of(case)))]
 
 
 def provenance_path(folder: Path) -> Path:
@@ -90,7 +103,7 @@ def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | 
         for case, problem in done:
             bar.update()
             if problem is None:
-                provenance.record(case, job.data_hash)
+                provenance.record(case, job.hash_of(case))
             else:
                 failed.append(problem)
     if failed:
@@ -150,8 +163,15 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
         def run_case_npy(self, data: Any, seg: Any, properties: Any, manager: Any, *rest: Any) -> Any:
             if seg is not None and job.dataset_json.get("instances"):
                 seg = (seg > 0).astype(seg.dtype)  # the network learns where nodes are, not their numbers
+            if seg is not None and trust is not None:
+                seg = _with_trusted_background(data, seg, properties, trust, case, job)
             return _run_cropped(super().run_case_npy, data, seg, properties, manager, *rest)
 
+        @staticmethod
+        def _sample_foreground_locations(seg: Any, classes_or_regions: Any, seed: int = 1234, **_: Any) -> Any:
+            return sample_locations(seg, classes_or_regions, seed)
+
+    trust = Trust.of_plan(job.plans)
     plans = PlansManager(job.plans)
     configuration = plans.get_configuration(job.configuration)
     images, label = [str(path) for path in case.images], str(case.label) if case.label is not None else None
@@ -163,6 +183,20 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
         properties,
         configuration.patch_size,
     )
+
+
+def _with_trusted_background(
+    data: np.ndarray, seg: np.ndarray, properties: dict[str, Any], trust: Trust, case: Case, job: Job
+) -> np.ndarray:
+    from lnauto.compat.images import SimpleITKIO
+
+    organs, path = None, job.organ_mask(case)
+    if path is not None:
+        organs = SimpleITKIO().read_seg(str(path))[0][0]
+        if organs.shape != seg.shape[1:]:
+            raise ValueError(f"the organ mask {path.name} has the shape {organs.shape}, the image {seg.shape[1:]}")
+    box = _find_region(data, properties, trust.region)
+    return materialise(data, seg[0], properties["spacing"], trust, box, job.dataset_json, organs)[None]
 
 
 def _run_cropped(run: Callable[..., Any], data: Any, seg: Any, properties: dict[str, Any], manager: Any, *rest: Any) -> Any:

@@ -54,15 +54,16 @@ def _unchanged(path: Path, known: Source) -> bool:
     state = path.stat()
     if (state.st_size, state.st_mtime_ns) == (known.size, known.mtime_ns):
         return True  # a file that was neither written nor exchanged need not be read
-    return state.st_size == known.size and _digest(path) == known.digest
+    return state.st_size == known.size and digest_of(path) == known.digest
 
 
 def _describe(path: Path) -> Source:
     state = path.stat()
-    return Source(str(path), state.st_size, state.st_mtime_ns, _digest(path))
+    return Source(str(path), state.st_size, state.st_mtime_ns, digest_of(path))
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """What tells a file's content from any other."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

@@ -7,12 +7,12 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
 from lnauto.data.preprocess import Job, check_disk, expected_cost, pending, preprocess
 from lnauto.data.raw import RawDataset
+from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.paths import Paths, activate, find_dataset
@@ -27,6 +27,7 @@ from lnauto.planners.planner import make_plan
 from lnauto.planners.region import choose_region
 from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.topology import Topology
+from lnauto.planners.trust import choose_trust
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.workflow.splits import SPLITS, write_splits
 
@@ -55,18 +56,27 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
         check_foundation(request.pretrained, dataset)
     cases = look_at_all(dataset, request.quiet)
     evidence = gather(dataset, cases, pretrained=request.pretrained is not None)
-    _check_trainable(dataset, choose_strategy(evidence, request.wishes.strategy), request.wishes)
+    strategy = choose_strategy(evidence, request.wishes.strategy)
+    _check_trainable(dataset, strategy, request.wishes)
     folder = paths.preprocessed / dataset.name
     region = choose_region(cases)
+    trust = choose_trust(dataset, cases, strategy.name, region[0])
     fingerprint = summarise(cases, region[0])
     write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
     plan = make_plan(
-        dataset, fingerprint, evidence, this_machine(request.device), request.wishes, probe_for(dataset, request.device), region
+        dataset,
+        fingerprint,
+        evidence,
+        this_machine(request.device),
+        request.wishes,
+        probe_for(dataset, request.device),
+        region,
+        trust,
     )
     plan.configuration(request.configuration)
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)
-    write_json(folder / "dataset.json", dataset.description)
+    write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
     log.info("%s", explain(plan) if request.explain else plan.explain())
     _tell_departures(plan, folder / "nnUNetPlans.json", request.configuration)
     if request.do_preprocess:
@@ -151,7 +161,7 @@ def bring_up_to_date(
     dataset: RawDataset, plan: Plan, configuration: str, paths: Paths, workers: int | None = None, quiet: bool = False
 ) -> None:
     """Preprocess what is missing, or was made from other labels or under another plan."""
-    job = make_job(dataset.description, plan, configuration, paths.preprocessed / dataset.name)
+    job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
     cases = list(dataset.annotated_cases)
     waiting = pending(cases, job)
     if not waiting:
@@ -168,7 +178,10 @@ def bring_up_to_date(
     log.info("Preprocessed in %.0f s, to %s.", time.monotonic() - start, job.folder)
 
 
-def make_job(description: dict[str, Any], plan: Plan, configuration: str, folder: Path) -> Job:
+def make_job(dataset: RawDataset, plan: Plan, configuration: str, folder: Path) -> Job:
     identifier = plan.configuration(configuration)["data_identifier"]
+    trust = Trust.of_plan(plan.content)
+    description = with_ignore(dataset.description, trust)
     data_hash = plan.data_hash(configuration, description["labels"])
-    return Job(plan.content, configuration, description, folder / identifier, data_hash)
+    organs = dataset.folder / trust.organs if trust is not None and trust.organs else None
+    return Job(plan.content, configuration, description, folder / identifier, data_hash, organs)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnauto.data.raw import RawDataset
+from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.paths import Paths, activate, find_dataset
@@ -64,7 +65,7 @@ def _description(paths: Paths, name: str, plan: Plan, request: Request) -> dict[
     if (paths.raw / name).is_dir():
         dataset = RawDataset.read(paths.raw / name)
         bring_up_to_date(dataset, plan, request.configuration, paths, quiet=request.quiet)
-        return dataset.description
+        return with_ignore(dataset.description, Trust.of_plan(plan.content))
     log.info("The raw data set %s is not in %s; training on what is preprocessed.", name, paths.raw)
     return dict(read_json(paths.preprocessed / name / "dataset.json", "plan again with lnauto_plan_and_preprocess"))
 

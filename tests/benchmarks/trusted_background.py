@@ -1,0 +1,71 @@
+"""How much of the nodes that nobody drew is taken for background, and how much background there is to learn from.
+
+python tests/benchmarks/trusted_background.py [--semireal FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from lnauto.compat.images import SimpleITKIO
+from lnauto.data.phantom import make_phantom
+from lnauto.data.raw import RawDataset
+from lnauto.data.region import find_region
+from lnauto.data.trusted_background import REASONS, reasons
+from lnauto.planners.case_facts import look_at
+from lnauto.planners.region import choose_region
+from lnauto.planners.trust import choose_trust
+
+CASES = 6
+SETS = [(style, seed, size, part) for style in "ab" for seed, size, part in ((101, 64, 0.2), (102, 96, 0.35), (103, 128, 0.5))]
+
+
+def measure(folder: Path, numbers_of: Callable[[str], Path]) -> None:
+    """Print a line for a data set whose nodes, drawn or not, are numbered in files named by `numbers_of`."""
+    dataset = RawDataset.read(folder)
+    facts = [look_at(dataset, case, 0) for case in dataset.cases]
+    trust, _ = choose_trust(dataset, facts, "partial_instance", choose_region(facts)[0])
+    assert trust is not None
+    undrawn, tissue, everything, worst = [], [], [], [0.0]
+    for case in dataset.cases:
+        image, properties = SimpleITKIO().read_images([str(path) for path in case.images])
+        drawn = sitk.GetArrayFromImage(sitk.ReadImage(str(case.label))) > 0
+        numbers = sitk.GetArrayFromImage(sitk.ReadImage(str(numbers_of(case.name))))
+        spacing = properties["spacing"]
+        box = find_region(image[0], spacing, properties["sitk_stuff"]["direction"], trust.region)
+        why = reasons(image, drawn, spacing, trust, box)
+        missed = (numbers > 0) & ~drawn
+        undrawn.append(why[missed])
+        worst += [float((why[missed & (numbers == number)] > 0).mean()) for number in np.unique(numbers[missed])]
+        tissue.append(why[(image[0] > -300) & (why != REASONS.index("region"))])
+        everything.append(why.ravel())
+    trusted = [float((np.concatenate(part) > 0).mean()) for part in (undrawn, everything, tissue)]
+    shares = np.bincount(np.concatenate(everything), minlength=len(REASONS)) / sum(map(len, everything))
+    named = ", ".join(f"{name} {share:.1%}" for name, share in zip(REASONS, shares, strict=True) if share >= 0.0005)
+    print(
+        f"{folder.name}: trusted of {len(worst) - 1} nodes nobody drew {trusted[0]:.2%} (worst {max(worst):.0%}), of all voxels "
+        f"{trusted[1]:.0%}, of tissue in the {trust.region} {trusted[2]:.0%}; {named}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--semireal", type=Path, help="a raw data set drawn in part, with all nodes numbered in nodesTr")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        for style, seed, size, part in SETS:
+            folder = Path(root) / f"Dataset{seed}_Style{style.upper()}"
+            make_phantom(folder, cases=CASES, annotation="partial", fraction=part, size=size, seed=seed, style=style, quiet=True)
+            measure(folder, lambda case, truth=folder / "truth/nodes": truth / f"{case}.nii.gz")  # type: ignore[misc]
+    if options.semireal:
+        measure(options.semireal, lambda case: options.semireal / f"nodesTr/{case}.nii.gz")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """The planner: whether it takes data sets for what they are, and what its looking costs.
 
     python tests/benchmarks/planning.py --parts strategy --seeds report    # 40 data sets, the confusion table
+    python tests/benchmarks/planning.py --parts speed                      # looking against stock's fingerprint + preprocessing
 
 Rules are tuned with `--seeds tune` and judged with `--seeds report`. Everything is written to a temporary folder, the figures to
 the JSON file named with --json, after every part.
@@ -21,6 +22,7 @@ from typing import Any
 
 from annotation_kinds import HALVES, Sample, phantoms
 from pipeline import machine
+from planning_speed import WORKERS, show_speed, speed
 from real_kinds import real, tables
 from tqdm import tqdm
 
@@ -35,8 +37,12 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only data sets whose kind holds this text, such as partial")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw phantoms")
     parser.add_argument("--realdata", type=Path, default=Path(__file__).parents[3] / "shared" / "data")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds of the speed part")
     parser.add_argument("--json", type=Path, default=Path("benchmark_planning.json"))
+    parser.add_argument("--worker", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.worker:
+        return WORKERS[options.worker[0]](*options.worker[1:])
     figures: dict[str, Any] = {"machine": machine("cpu"), "command": " ".join(sys.argv)}
     for name in options.parts:
         with tempfile.TemporaryDirectory(prefix="lnauto_benchmark_") as folder:
@@ -103,8 +109,8 @@ def show_strategy(figures: dict[str, Any]) -> None:
             print("    " + ", ".join(f"{name} {value}" for name, value in verdict["evidence"].items()))
 
 
-PARTS = {"strategy": strategy}
-SHOW = {"strategy": show_strategy}
+PARTS = {"strategy": strategy, "speed": speed}
+SHOW = {"strategy": show_strategy, "speed": show_speed}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -87,8 +87,8 @@ def tables(root: Path, half: str, realdata: Path, only: str = "") -> Iterator[Sa
             patients["tumour_side"] = table["tumor", "core", "side"].map({"left": "L", "right": "R"})
         else:
             levels = table["pathology"][["ipsi", "contra"]]
-            involved = (levels == True).any(axis=1)  # noqa: E712: missing and False differ
-            patients["lnm"] = involved.astype(float).where(levels.notna().any(axis=1))
+            involved = levels.isin([True]).any(axis=1)
+            patients["lnm"] = involved.astype(float).where(levels.notna().any(axis=1))  # missing and False differ
         folder = root / f"Dataset{720 + number}_Table"
         folder.mkdir(parents=True)
         patients.to_csv(folder / "patients.csv", index=False)

@@ -22,6 +22,7 @@ from lnauto.planners.machine import this_machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
 from lnauto.planners.planner import make_plan
 from lnauto.planners.strategy import choose_strategy
+from lnauto.report.plan_picture import draw_plan
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def plan_and_preprocess(
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)
     write_json(folder / "dataset.json", dataset.description)
+    draw_plan(cases, plan, folder / f"{PLANS_NAME}.png")
     log.info("%s", plan.explain())
     if do_preprocess:
         bring_up_to_date(dataset, plan, configuration, paths, workers, quiet)

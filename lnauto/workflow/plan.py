@@ -29,6 +29,7 @@ from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.topology import Topology
 from lnauto.planners.trust import choose_trust
 from lnauto.planners.wishes import NONE, Wishes
+from lnauto.report.plan_picture import draw_plan
 from lnauto.workflow.splits import SPLITS, write_splits
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)
     write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
+    draw_plan(cases, plan, folder / f"{PLANS_NAME}.png")
     log.info("%s", explain(plan) if request.explain else plan.explain())
     _tell_departures(plan, folder / "nnUNetPlans.json", request.configuration)
     if request.do_preprocess:

@@ -1,0 +1,62 @@
+"""What share of the nodes was drawn: estimated, with an interval, from places that look like drawn nodes but were not drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lnauto.data.raw import RawDataset
+from lnauto.nodes import Array
+from lnauto.planners.case_facts import CaseFacts
+from lnauto.planners.evidence import Completeness
+from lnauto.planners.likeness import Likeness, find_likeness
+from lnauto.planners.size_selection import prepare, undrawn
+
+FEWEST_CASES, FEWEST_NODES = 5, 6  # annotated; with fewer nothing can be told apart
+MOST_CASES = 24  # drawn by the seed if there are more
+SMALL_NODE = 0.75  # of the radius a quarter of drawn nodes stay below: un-drawn ones are smaller
+DRAWS = 50  # of cases, with replacement, for the interval
+INTERVAL = (5, 95)  # percentiles of what the draws give
+
+
+def estimate_completeness(
+    dataset: RawDataset, cases: Sequence[CaseFacts], seed: int = 0, quiet: bool = False
+) -> Completeness | None:
+    """The share of nodes that were drawn, or None where it cannot be said.
+
+    `cases` are the facts of `dataset.cases`, in their order. What an `ignore` label covers is declared to be unknown, so there is
+    nothing to estimate.
+    """
+    annotated = [(case, facts) for case, facts in zip(dataset.cases, cases, strict=True) if facts.annotated]
+    if dataset.ignore_label is not None or len(annotated) < FEWEST_CASES:
+        return None
+    if len(annotated) > MOST_CASES:
+        chosen = np.random.default_rng(seed).choice(len(annotated), MOST_CASES, replace=False)
+        annotated = [annotated[at] for at in sorted(chosen)]
+    volumes = [node.volume_mm3 for _, facts in annotated for node in facts.nodes]
+    if len(volumes) < FEWEST_NODES:
+        return None
+    radius = SMALL_NODE * float(np.quantile([(3 * volume / (4 * np.pi)) ** (1 / 3) for volume in volumes], 0.25))
+    likeness = find_likeness(dataset, [case for case, _ in annotated], radius, seed, quiet)
+    return None if likeness is None else with_interval(likeness, seed)
+
+
+def with_interval(likeness: Likeness, seed: int) -> Completeness:
+    """The estimate from all cases, and what cases drawn again and again give."""
+    rng = np.random.default_rng(seed)
+    value, start = _share(likeness.drawn, likeness.others, None)
+    shares = []
+    for _ in range(DRAWS):
+        times = np.bincount(rng.integers(likeness.cases, size=likeness.cases), minlength=likeness.cases)
+        drawn = likeness.drawn[np.repeat(np.arange(len(likeness.drawn)), times[likeness.drawn_case])]
+        others = likeness.others[np.repeat(np.arange(len(likeness.others)), times[likeness.others_case])]
+        if np.isfinite(drawn[:, 1]).sum() >= FEWEST_NODES:
+            shares.append(_share(drawn, others, start)[0])
+    low, high = np.percentile([*shares, value], INTERVAL)
+    return Completeness(round(value, 3), round(float(min(low, value)), 3), round(float(max(high, value)), 3))
+
+
+def _share(drawn: Array, others: Array, start: Array | None) -> tuple[float, Array]:
+    missing, fitted = undrawn(prepare(drawn, others), start)
+    return len(drawn) / (len(drawn) + missing), fitted

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import expit, logit
 
 from lnauto.data.raw import RawDataset
-from lnauto.nodes import Array
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.evidence import Completeness
 from lnauto.planners.likeness import Likeness, find_likeness
-from lnauto.planners.size_selection import prepare, undrawn
+from lnauto.planners.size_selection import Looks, all_drawn_costs, prepare, undrawn
 
 FEWEST_CASES, FEWEST_NODES = 5, 6  # annotated; with fewer nothing can be told apart
 MOST_CASES = 24  # drawn by the seed if there are more
 SMALL_NODE = 0.75  # of the radius a quarter of drawn nodes stay below: un-drawn ones are smaller
 DRAWS = 50  # of cases, with replacement, for the interval
 INTERVAL = (5, 95)  # percentiles of what the draws give
+WIDENED = 1.4  # in log-odds: the draws do not train anew, nor doubt the model; found on phantoms
+NOT_WORTH = 3.0  # log-likelihood that un-drawn nodes must explain before it counts as known that there are any
 
 
 def estimate_completeness(
@@ -43,20 +45,24 @@ def estimate_completeness(
 
 
 def with_interval(likeness: Likeness, seed: int) -> Completeness:
-    """The estimate from all cases, and what cases drawn again and again give."""
+    """The estimate from all cases, and what cases drawn again and again give; up to 1 if all nodes may have been drawn."""
     rng = np.random.default_rng(seed)
-    value, start = _share(likeness.drawn, likeness.others, None)
+    looks = prepare(likeness.drawn, likeness.others)
+    missing, fitted = undrawn(looks)
+    value = _share(looks, missing)
     shares = []
     for _ in range(DRAWS):
         times = np.bincount(rng.integers(likeness.cases, size=likeness.cases), minlength=likeness.cases)
         drawn = likeness.drawn[np.repeat(np.arange(len(likeness.drawn)), times[likeness.drawn_case])]
         others = likeness.others[np.repeat(np.arange(len(likeness.others)), times[likeness.others_case])]
         if np.isfinite(drawn[:, 1]).sum() >= FEWEST_NODES:
-            shares.append(_share(drawn, others, start)[0])
-    low, high = np.percentile([*shares, value], INTERVAL)
+            again = prepare(drawn, others)
+            shares.append(_share(again, undrawn(again, fitted)[0]))
+    low, high = expit(logit(value) + WIDENED * (logit(np.percentile([*shares, value], INTERVAL)) - logit(value)))
+    if all_drawn_costs(looks, fitted) < NOT_WORTH:
+        high = 1.0
     return Completeness(round(value, 3), round(float(min(low, value)), 3), round(float(max(high, value)), 3))
 
 
-def _share(drawn: Array, others: Array, start: Array | None) -> tuple[float, Array]:
-    missing, fitted = undrawn(prepare(drawn, others), start)
-    return len(drawn) / (len(drawn) + missing), fitted
+def _share(looks: Looks, missing: float) -> float:
+    return len(looks.drawn) / (len(looks.drawn) + max(missing, 1e-6))

@@ -7,7 +7,7 @@ node's radius, all intensities relative to those of drawn nodes: nothing here is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from lnauto.nodes import Array, label_components
 Floats = NDArray[np.float32]
 
 VOXELS_PER_RADIUS = 2.2  # of the grid everything is looked at on
+MOST_VOXELS = 2_500_000
 SCALES = (0.45, 0.9, 1.8, 3.6, 7.2)  # of smoothing
 BOX_ABOVE = 2.0  # scales that two passes of a box stand in for, whose cost does not grow with them
 SHARE_SCALES = (1.8, 4.0)
@@ -97,14 +98,19 @@ def _read(dataset: RawDataset, case: Case, radius: float) -> tuple[Floats, Array
     spacing = np.array(properties["spacing"], float)
     numbers = drawn.astype(np.int32) if dataset.instances else label_components(np.isin(drawn, dataset.node_labels))[0]
     volumes = np.bincount(numbers.ravel())[1:] * np.prod(spacing)
-    steps = [
-        max(1, min(int(radius / VOXELS_PER_RADIUS / side), length // 8))
-        for side, length in zip(spacing, numbers.shape, strict=True)
-    ]
+    steps = _steps(numbers.shape, spacing, radius)
     names = list(dataset.channel_names.values())
     means = np.stack([_block_means(_comparable(image[n], names[n]), steps) for n in range(len(image))])
     middle = tuple(slice(step // 2, size // step * step, step) for step, size in zip(steps, numbers.shape, strict=True))
     return means, spacing * steps, numbers[middle], volumes
+
+
+def _steps(shape: tuple[int, ...], spacing: Array, radius: float) -> list[int]:
+    """Voxels to a side of the coarse grid's voxels; where that leaves too many, more along the finest side."""
+    steps = [max(1, min(round(radius / VOXELS_PER_RADIUS / side), size // 8)) for side, size in zip(spacing, shape, strict=True)]
+    while np.prod([size // step for size, step in zip(shape, steps, strict=True)]) > MOST_VOXELS:
+        steps[int(np.argmin(spacing * steps))] += 1
+    return steps
 
 
 def _comparable(channel: Array, name: str) -> Array:
@@ -145,22 +151,36 @@ def _smooth(values: Floats, scale: float, radius: float, spacing: Array) -> Floa
 def _look(
     image: Floats, spacing: Array, numbers: NDArray[np.int32], volumes: Array, radius: float, ranges: list[tuple[float, float]]
 ) -> _Looked:
-    possible = np.ones(numbers.shape, bool)
-    maps: list[Floats] = []
-    for channel, (low, high) in zip(image, ranges, strict=True):
-        relative = np.clip((channel - np.float32(low)) / np.float32(high - low), -CLIP, 1 + CLIP)
-        levels = [_smooth(relative, scale, radius, spacing) for scale in SCALES]
-        possible &= (levels[0] >= 0) & (levels[0] <= 1)
-        maps += [relative, *levels, *(one - other for one, other in zip(levels[:3], levels[1:4], strict=True))]
-        maps.append(gaussian_gradient_magnitude(relative, SCALES[0] * radius / spacing, truncate=2.5))
-        for outside in (relative < 0, relative > 1):
-            maps += [_smooth(outside.astype(np.float32), scale, radius, spacing) for scale in SHARE_SCALES]
+    relative = [
+        np.clip((channel - np.float32(low)) / np.float32(high - low), -CLIP, 1 + CLIP)
+        for channel, (low, high) in zip(image, ranges, strict=True)
+    ]
+    slightly = [_smooth(channel, SCALES[0], radius, spacing) for channel in relative]
+    possible = np.logical_and.reduce([(channel >= 0) & (channel <= 1) for channel in slightly])
+    features = [values[possible].astype(np.float16) for values in _maps(relative, slightly, radius, spacing)]
+    places = [values[possible].astype(np.float16) for values in _places(image[0], spacing / radius)]
+    return _Looked(spacing, numbers, volumes, possible, np.stack([*features, *places], axis=1))
+
+
+def _maps(relative: list[Floats], slightly: list[Floats], radius: float, spacing: Array) -> Iterator[Floats]:
+    """What each voxel's surroundings are like, one after the other to spare memory."""
+    for channel, level in zip(relative, slightly, strict=True):
+        yield channel
+        yield level
         for axis in range(3):
             step = max(1, round(ASIDE * radius / spacing[axis]))
-            maps += [np.roll(levels[0], way * step, axis) for way in (-1, 1)]
-    maps += _places(image[0], spacing / radius)
-    features = np.stack([values[possible] for values in maps], axis=1).astype(np.float16)
-    return _Looked(spacing, numbers, volumes, possible, features)
+            for way in (-1, 1):
+                yield np.roll(level, way * step, axis)
+        finer = level
+        for scale in SCALES[1:]:
+            coarser = _smooth(channel, scale, radius, spacing)
+            yield coarser
+            yield finer - coarser
+            finer = coarser
+        yield gaussian_gradient_magnitude(channel, SCALES[0] * radius / spacing, truncate=2.5)
+        for outside in (channel < 0, channel > 1):
+            for scale in SHARE_SCALES:
+                yield _smooth(outside.astype(np.float32), scale, radius, spacing)
 
 
 def _places(channel: Floats, steps: Array) -> list[Floats]:

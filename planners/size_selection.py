@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from scipy.special import expit, ndtr
 
 from lnauto.nodes import Array
@@ -22,6 +22,7 @@ BELOW_MEDIAN = 3.0  # candidates are looked at down to so much below the median 
 VOLUMES = 40  # steps of the grid of log volumes
 BELOW, ABOVE = 2.5, 1.0  # how far that grid reaches beyond the drawn nodes' log volumes
 LEAST_SPREAD = 0.2  # of looks round what a volume lets expect
+MOST_ODDS = 8.0  # logarithm, of being drawn: all are
 ALMOST_NONE = 1e-12
 
 
@@ -84,15 +85,30 @@ def _chance_seen(volume: Array, seen: Array) -> Callable[[Array], Array]:
 
 def undrawn(looks: Looks, start: Array | None = None) -> tuple[float, Array]:
     """The number of nodes that were not drawn, and the fitted parameters, from which a similar fit may start."""
-    share, middle = 0.5, float(looks.drawn.mean())
-    candidates = max(len(looks.size), 1)
-    size = float(looks.size.mean()) if len(looks.size) else middle
-    nearly_all = np.array([np.log(1.1 * len(looks.drawn)), middle, 0.0, 4.0, 0.0, np.log(candidates), size, 0.5, -0.5])
-    some = np.array([np.log(2 * len(looks.drawn)), middle - share, 0.0, -0.5, 0.0, np.log(share * candidates), size, 0.5, -0.5])
-    fits = [minimize(_misfit, at, (looks,), method="L-BFGS-B") for at in ([nearly_all, some] if start is None else [start])]
-    best = min(fits, key=lambda fit: float(fit.fun))
+    starts = [_start(looks, 1.1, 4.0), _start(looks, 2.0, -0.5)] if start is None else [start]
+    best = min((_fit(looks, at) for at in starts), key=lambda fit: float(fit.fun))
     nodes, sizes, chance, _ = _parts(best.x, looks)
     return float(nodes * (sizes * (1 - chance)).sum()), best.x
+
+
+def all_drawn_costs(looks: Looks, fitted: Array) -> float:
+    """By how much the log-likelihood falls if every node has to be drawn."""
+    full = _fit(looks, _start(looks, 1.0, MOST_ODDS), least_odds=MOST_ODDS)
+    return float(full.fun) - _misfit(fitted, looks)
+
+
+def _start(looks: Looks, times_drawn: float, odds: float) -> Array:
+    count, middle = len(looks.drawn), float(looks.drawn.mean())
+    left = max(len(looks.size) - (times_drawn - 1) * count, 1.0)
+    size = float(looks.size.mean()) if len(looks.size) else middle
+    return np.array([np.log(times_drawn * count), middle + 1 - times_drawn, 0.0, odds, 0.0, np.log(left), size, 0.5, -0.5])
+
+
+def _fit(looks: Looks, start: Array, least_odds: float = -MOST_ODDS) -> OptimizeResult:
+    count, middle = np.log(len(looks.drawn)), float(looks.drawn.mean())
+    bounds = [(count - 0.1, count + 5), (middle - 4, middle + 3), (-2.0, 1.0), (least_odds, MOST_ODDS), (-3.0, 2.0)]
+    bounds += [(-3.0, 12.0), (-10.0, 30.0), (-3.0, 3.0), (-2.0, 2.0)]
+    return minimize(_misfit, np.clip(start, *np.transpose(bounds)), (looks,), method="L-BFGS-B", bounds=bounds)
 
 
 def _parts(at: Array, looks: Looks) -> tuple[float, Array, Array, float]:
@@ -112,5 +128,5 @@ def _misfit(at: Array, looks: Looks) -> float:
     candidates = np.log(nodes * (looks.as_node @ (sizes * (1 - chance))) + others * as_other + ALMOST_NONE).sum()
     expected = nodes * ((sizes * chance).sum() + (sizes * (1 - chance) * looks.seen).sum()) + others
     # wide: volumes vary about as those of enlarged nodes do, and un-drawn nodes are rather smaller than drawn ones
-    unlikely = (at[2] / 0.35) ** 2 + (at[7] - 0.5) ** 2 + ((at[8] + 0.5) / 0.7) ** 2 + (at[4] / 0.7) ** 2 + (at[3] / 6) ** 2 + (at[1] - volume.mean() + 0.5) ** 2
+    unlikely = (min(at[3], 0.0) / 1.0) ** 2 + (at[2] / 0.35) ** 2 + (at[7] - 0.5) ** 2 + ((at[8] + 0.5) / 0.7) ** 2 + (at[4] / 0.7) ** 2 + (at[1] - volume.mean() + 0.5) ** 2
     return float(expected - drawn - candidates + unlikely / 2)

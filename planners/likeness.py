@@ -41,7 +41,7 @@ CORE = 0.75  # a candidate's size is the volume where the score is at least this
 class Likeness:
     """Drawn nodes and candidates that carry no label, (volume, score, size) each.
 
-    Volume and size are natural logarithms of mm3, the score of odds. `size` is that of the score's peak, which can be had of both;
+    Volume and size are natural logarithms of mm3, the score of odds. `size` is that of the score's peak, known of both;
     a drawn node without a peak has neither score nor size (nan).
     """
 

@@ -19,6 +19,7 @@ from lnauto.nodes import Array
 
 FALL = 1.2  # per unit of log-odds, of the scores of what is no node; as found on phantoms, and taken as known
 BELOW_MEDIAN = 3.0  # candidates are looked at down to so much below the median score of drawn nodes
+OTHERS, OTHERS_SPREAD = 0.75, 0.2  # of the candidates are no node: so deep a look finds mostly those
 VOLUMES = 40  # steps of the grid of log volumes
 BELOW, ABOVE = 2.5, 1.0  # how far that grid reaches beyond the drawn nodes' log volumes
 LEAST_SPREAD = 0.2  # of looks round what a volume lets expect
@@ -77,7 +78,7 @@ def _chance_seen(volume: Array, seen: Array) -> Callable[[Array], Array]:
 
     def misfit(at: Array) -> float:
         odds = at[0] + np.exp(at[1]) * (volume - middle) / spread
-        return float(np.logaddexp(0, np.where(seen, -odds, odds)).sum() + (at[0] - 2) ** 2 / 18 + (at[1] + 0.5) ** 2 / 2)
+        return float(np.logaddexp(0, np.where(seen, -odds, odds)).sum() + (at[0] - 2) ** 2 / 18 + 2 * (at[1] + 0.5) ** 2)
 
     level, slope = minimize(misfit, [1.5, -0.5]).x
     return lambda at: np.asarray(expit(level + np.exp(slope) * (at - middle) / spread))
@@ -123,10 +124,21 @@ def _misfit(at: Array, looks: Looks) -> float:
     nodes, sizes, chance, others = _parts(at, looks)
     volume = looks.drawn
     odds = at[3] + np.exp(at[4]) * (volume - volume.mean())
-    drawn = len(volume) * at[0] + np.log(_bell(volume, at[1], float(np.exp(at[2]))) + ALMOST_NONE).sum() - np.logaddexp(0, -odds).sum()
+    drawn = (
+        len(volume) * at[0]
+        + np.log(_bell(volume, at[1], float(np.exp(at[2]))) + ALMOST_NONE).sum()
+        - np.logaddexp(0, -odds).sum()
+    )
     as_other = FALL * np.exp(-FALL * looks.above) * _bell(looks.size, at[6] + at[7] * looks.above, float(np.exp(at[8])))
     candidates = np.log(nodes * (looks.as_node @ (sizes * (1 - chance))) + others * as_other + ALMOST_NONE).sum()
     expected = nodes * ((sizes * chance).sum() + (sizes * (1 - chance) * looks.seen).sum()) + others
-    # wide: volumes vary about as those of enlarged nodes do, and un-drawn nodes are rather smaller than drawn ones
-    unlikely = (min(at[3], 0.0) / 1.0) ** 2 + (at[2] / 0.35) ** 2 + (at[7] - 0.5) ** 2 + ((at[8] + 0.5) / 0.7) ** 2 + (at[4] / 0.7) ** 2 + (at[1] - volume.mean() + 0.5) ** 2
+    unlikely = (
+        ((at[1] - volume.mean() + 0.5) / 1.0) ** 2  # un-drawn nodes are rather smaller than drawn ones
+        + (at[2] / 0.35) ** 2  # volumes vary about as those of enlarged nodes do
+        + (min(at[3], 0.0) / 2.0) ** 2
+        + (at[4] / 0.7) ** 2
+        + ((at[5] - np.log(OTHERS * (len(looks.size) + 1))) / OTHERS_SPREAD) ** 2
+        + (at[7] - 0.5) ** 2
+        + ((at[8] + 0.5) / 0.7) ** 2
+    )
     return float(expected - drawn - candidates + unlikely / 2)

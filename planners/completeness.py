@@ -41,7 +41,9 @@ def estimate_completeness(
         return None
     radius = SMALL_NODE * float(np.quantile([(3 * volume / (4 * np.pi)) ** (1 / 3) for volume in volumes], 0.25))
     likeness = find_likeness(dataset, [case for case, _ in annotated], radius, seed, quiet)
-    return None if likeness is None else with_interval(likeness, seed)
+    if likeness is None or np.isfinite(likeness.drawn[:, 1]).sum() < FEWEST_NODES:
+        return None
+    return with_interval(likeness, seed)
 
 
 def with_interval(likeness: Likeness, seed: int) -> Completeness:

@@ -31,6 +31,7 @@ ASIDE = 1.8  # how far the neighbours lie whose intensity is looked at
 INTENSITY_RANGE = (2, 98)  # percentiles of drawn voxels, smoothed; what lies outside is no candidate
 CLIP = 3.0  # in widths of that range
 FOLDS = 3
+FEWEST_WITH_NODES = 4  # cases
 PER_NODE, PER_CASE = 100, 4000  # voxels learnt from: drawn ones, others
 PEAK_ABOVE = 0.01
 RIDGE = 0.8  # two peaks are one candidate if the score between them does not fall below this part of the lower one
@@ -63,29 +64,32 @@ class _Looked:
     features: NDArray[np.float16]  # half precision: the classifier sorts them into 255 bins anyway
 
 
-def find_likeness(dataset: RawDataset, cases: Sequence[Case], radius_mm: float, seed: int, quiet: bool = False) -> Likeness:
-    """Look at the cases twice: for what drawn nodes look like, and for what looks like them."""
+def find_likeness(
+    dataset: RawDataset, cases: Sequence[Case], radius_mm: float, seed: int, quiet: bool = False
+) -> Likeness | None:
+    """Learn from some cases what drawn nodes look like, find what looks like them in the others; None if too few can be seen."""
     rng = np.random.default_rng(seed)
-    bar = tqdm(cases, "un-drawn nodes", delay=2, disable=quiet)
-    coarse = [_read(dataset, case, radius_mm) for case in bar]
+    coarse = [_read(dataset, case, radius_mm) for case in tqdm(cases, "cases read", delay=2, disable=quiet)]
+    with_nodes = [at for at, (_, _, numbers, _) in enumerate(coarse) if numbers.any()]
+    if len(with_nodes) < FEWEST_WITH_NODES:
+        return None
+    empty = np.setdiff1d(np.arange(len(coarse)), with_nodes)
+    order = np.concatenate([rng.permutation(with_nodes), rng.permutation(empty)])  # so that every part of the cases holds nodes
     ranges = _ranges([(image, spacing, numbers) for image, spacing, numbers, _ in coarse], radius_mm)
     looked = []
-    while coarse:  # so that each image goes when its features come
-        looked.append(_look(*coarse.pop(0), radius_mm, ranges))
-    order = rng.permutation(len(looked))
-    drawn, others, drawn_case, others_case = [], [], [], []
-    for fold in range(FOLDS):
+    for _ in tqdm(cases, "cases looked at", delay=2, disable=quiet):
+        looked.append(_look(*coarse.pop(0), radius_mm, ranges))  # an image goes when its features come
+    found: dict[int, tuple[Array, Array]] = {}
+    for fold in tqdm(range(FOLDS), "un-drawn nodes", delay=2, disable=quiet):
         held_out = order[fold::FOLDS]
-        model = _learn([looked[at] for at in np.setdiff1d(order, held_out)], rng)
-        for at in held_out:
-            found, rest = _candidates(looked[at], model, radius_mm)
-            drawn.append(found)
-            others.append(rest)
-            drawn_case += [int(at)] * len(found)
-            others_case += [int(at)] * len(rest)
-    return Likeness(
-        np.concatenate(drawn), np.array(drawn_case, int), np.concatenate(others), np.array(others_case, int), len(looked)
-    )
+        model = _learn([looked[at] for at in order if at not in held_out], rng)
+        found |= {int(at): _candidates(looked[at], model, radius_mm) for at in held_out}
+    drawn, others = zip(*(found[at] for at in range(len(looked))), strict=True)
+    return Likeness(np.concatenate(drawn), _whose(drawn), np.concatenate(others), _whose(others), len(looked))
+
+
+def _whose(rows: Sequence[Array]) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(rows)), [len(part) for part in rows])
 
 
 def _read(dataset: RawDataset, case: Case, radius: float) -> tuple[Floats, Array, NDArray[np.int32], Array]:

@@ -44,6 +44,7 @@ setup(
         "scipy>=1.11",
         "pandas>=2.1",
         "scikit-learn>=1.3",
+        "scikit-image>=0.22",
         "connected-components-3d>=3.12",
         "matplotlib>=3.8",
         "packaging>=23",

@@ -1,0 +1,70 @@
+"""What share of the nodes was drawn: estimated, with an interval, from places that look like drawn nodes but were not drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import expit, logit
+
+from lnauto.data.raw import RawDataset
+from lnauto.planners.case_facts import CaseFacts
+from lnauto.planners.evidence import Completeness
+from lnauto.planners.likeness import Likeness, find_likeness
+from lnauto.planners.size_selection import Looks, all_drawn_costs, prepare, undrawn
+
+FEWEST_CASES, FEWEST_NODES = 5, 6  # annotated; with fewer nothing can be told apart
+MOST_CASES = 24  # drawn by the seed if there are more
+SMALL_NODE = 0.75  # of the radius a quarter of drawn nodes stay below: un-drawn ones are smaller
+DRAWS = 50  # of cases, with replacement, for the interval
+INTERVAL = (5, 95)  # percentiles of what the draws give
+WIDENED = 1.4  # in log-odds: the draws do not train anew, nor doubt the model; found on phantoms
+NOT_WORTH = 3.0  # log-likelihood that un-drawn nodes must explain before it counts as known that there are any
+
+
+def estimate_completeness(
+    dataset: RawDataset, cases: Sequence[CaseFacts], seed: int = 0, quiet: bool = False
+) -> Completeness | None:
+    """The share of nodes that were drawn, or None where it cannot be said.
+
+    `cases` are the facts of `dataset.cases`, in their order. What an `ignore` label covers is declared to be unknown, so there is
+    nothing to estimate.
+    """
+    annotated = [(case, facts) for case, facts in zip(dataset.cases, cases, strict=True) if facts.annotated]
+    if dataset.ignore_label is not None or len(annotated) < FEWEST_CASES:
+        return None
+    if len(annotated) > MOST_CASES:
+        chosen = np.random.default_rng(seed).choice(len(annotated), MOST_CASES, replace=False)
+        annotated = [annotated[at] for at in sorted(chosen)]
+    volumes = [node.volume_mm3 for _, facts in annotated for node in facts.nodes]
+    if len(volumes) < FEWEST_NODES:
+        return None
+    radius = SMALL_NODE * float(np.quantile([(3 * volume / (4 * np.pi)) ** (1 / 3) for volume in volumes], 0.25))
+    likeness = find_likeness(dataset, [case for case, _ in annotated], radius, seed, quiet)
+    if likeness is None or np.isfinite(likeness.drawn[:, 1]).sum() < FEWEST_NODES:
+        return None
+    return with_interval(likeness, seed)
+
+
+def with_interval(likeness: Likeness, seed: int) -> Completeness:
+    """The estimate from all cases, and what cases drawn again and again give; up to 1 if all nodes may have been drawn."""
+    rng = np.random.default_rng(seed)
+    looks = prepare(likeness.drawn, likeness.others)
+    missing, fitted = undrawn(looks)
+    value = _share(looks, missing)
+    shares = []
+    for _ in range(DRAWS):
+        times = np.bincount(rng.integers(likeness.cases, size=likeness.cases), minlength=likeness.cases)
+        drawn = likeness.drawn[np.repeat(np.arange(len(likeness.drawn)), times[likeness.drawn_case])]
+        others = likeness.others[np.repeat(np.arange(len(likeness.others)), times[likeness.others_case])]
+        if np.isfinite(drawn[:, 1]).sum() >= FEWEST_NODES:
+            again = prepare(drawn, others)
+            shares.append(_share(again, undrawn(again, fitted)[0]))
+    low, high = expit(logit(value) + WIDENED * (logit(np.percentile([*shares, value], INTERVAL)) - logit(value)))
+    if all_drawn_costs(looks, fitted) < NOT_WORTH:
+        high = 1.0
+    return Completeness(round(value, 3), round(float(min(low, value)), 3), round(float(max(high, value)), 3))
+
+
+def _share(looks: Looks, missing: float) -> float:
+    return len(looks.drawn) / (len(looks.drawn) + max(missing, 1e-6))

@@ -1,0 +1,174 @@
+"""How much of a data set was drawn: on tables of looks made from a known model, and on small pictures of balls among bars."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from building import write_image
+from scipy.special import expit
+
+from lnauto.data.raw import RawDataset
+from lnauto.planners.case_facts import look_at
+from lnauto.planners.completeness import estimate_completeness, with_interval
+from lnauto.planners.evidence import Completeness
+from lnauto.planners.likeness import Likeness, find_likeness
+from lnauto.planners.size_selection import prepare, undrawn
+
+SIDE, SPACING = 40, (2.5, 2.0, 2.0)
+
+
+def made_up(seed: int, offset: float, nodes: int = 160, cases: int = 16) -> tuple[Likeness, float]:
+    """Looks of nodes, large ones drawn rather, and of what is none; and the share that is drawn."""
+    rng = np.random.default_rng(seed)
+    volume = rng.normal(8.0, 1.0, nodes)
+    drawn = rng.random(nodes) < expit(offset + 1.3 * (volume - 8.0))
+    size = 6.0 + 0.9 * (volume - 8.0) + rng.normal(0, 0.4, nodes)
+    score = 1.5 + 0.8 * (volume - 8.0) + rng.normal(0, 1.0, nodes)
+    hidden = rng.random(nodes) > expit(3.0 + volume - 8.0)
+    look = np.stack([volume, np.where(hidden, np.nan, score), np.where(hidden, np.nan, size)], 1)
+    case = rng.integers(cases, size=nodes)
+    other = rng.exponential(1 / 1.2, 400) - 3.0
+    nothing = np.stack([other, 5.5 + 0.5 * (other + 3) + rng.normal(0, 0.6, 400)], 1)
+    undrawn_seen = ~drawn & ~hidden
+    others = np.concatenate([look[undrawn_seen][:, 1:], nothing])
+    others_case = np.concatenate([case[undrawn_seen], rng.integers(cases, size=400)])
+    return Likeness(look[drawn], case[drawn], others, others_case, cases), float(drawn.mean())
+
+
+def share(likeness: Likeness) -> float:
+    return len(likeness.drawn) / (len(likeness.drawn) + undrawn(prepare(likeness.drawn, likeness.others))[0])
+
+
+@pytest.mark.parametrize("offset", [-2.0, -0.7, 0.7])
+def test_the_share_is_found_although_large_nodes_are_drawn_first(offset: float) -> None:
+    errors, uncorrected = [], []
+    for seed in range(5):
+        likeness, truth = made_up(seed, offset)
+        errors.append(share(likeness) - truth)
+        above = np.nanmedian(likeness.drawn[:, 1])
+        sure = np.sum(likeness.drawn[:, 1] > above), np.sum(likeness.others[:, 0] > above)
+        uncorrected.append(sure[0] / sum(sure) - truth)
+    assert abs(np.mean(errors)) < 0.06
+    assert np.mean(uncorrected) > 0.12  # what counting the surest candidates would give
+
+
+def test_full_annotation_is_told_from_candidates_that_are_no_nodes() -> None:
+    likeness, truth = made_up(0, offset=30.0)
+    found = with_interval(likeness, seed=0)
+    assert truth == 1.0
+    assert found.value > 0.9
+    assert found.high == 1.0
+
+
+def test_the_interval_holds_value_and_truth_and_narrows_with_more_cases() -> None:
+    widths = []
+    for nodes, cases in ((60, 8), (480, 64)):
+        likeness, truth = made_up(1, offset=-0.7, nodes=nodes, cases=cases)
+        found = with_interval(likeness, seed=0)
+        assert found.low <= found.value <= found.high
+        assert found.low <= truth <= found.high
+        widths.append(found.high - found.low)
+    assert 0.02 < widths[1] < widths[0]
+
+
+def test_many_undrawn_nodes_rule_out_that_all_were_drawn() -> None:
+    likeness, _ = made_up(2, offset=-0.7)
+    assert with_interval(likeness, seed=0).high < 0.95
+
+
+def write_pictures(
+    folder: Path, drawn: float, *, cases: int = 10, channels: int = 1, seed: int = 0, ignore: bool = False, empty: float = 0.0
+) -> float:
+    """Balls among bars of the same brightness; of the balls the largest are drawn. Returns the share that is."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(np.arange(SIDE),) * 3, indexing="ij")).astype(float)
+    radii, places = [], []
+    for _ in range(cases):
+        centres: list[np.ndarray] = []
+        while len(centres) < 6:
+            centre = rng.uniform(6, SIDE - 6, 3)
+            if all(np.linalg.norm(centre - other) > 12 for other in centres):
+                centres.append(centre)
+        places.append(centres)
+        radii.append(rng.uniform(2.2, 5.0, 6))
+    noisy = np.concatenate(radii) + rng.normal(0, 1.0, 6 * cases)
+    chosen = (noisy >= np.quantile(noisy, 1 - drawn)).reshape(cases, 6)
+    chosen[rng.permutation(cases)[: round(empty * cases)]] = False
+    for number in range(cases):
+        bright, label = np.zeros((SIDE,) * 3), np.zeros((SIDE,) * 3, np.uint8)
+        for _ in range(2):  # bars
+            y, x = rng.integers(4, SIDE - 4, 2)
+            bright[:, y - 2 : y + 2, x - 2 : x + 2] = 1
+        for centre, radius, wanted in zip(places[number], radii[number], chosen[number], strict=True):
+            ball = np.linalg.norm(grid - centre[:, None, None, None], axis=0) <= radius
+            bright[ball] = 1
+            label[ball & wanted] = 1
+        for channel in range(channels):
+            image = (100 * (1 - 0.5 * channel) * bright + rng.normal(0, 12, bright.shape)).astype(np.float32)
+            write_image(folder / "imagesTr" / f"case_{number}_{channel:04d}.nii.gz", image, SPACING)
+        write_image(folder / "labelsTr" / f"case_{number}.nii.gz", label, SPACING)
+    labels = {"background": 0, "node": 1} | ({"ignore": 2} if ignore else {})
+    names = {str(channel): name for channel, name in enumerate(("CT", "PET")[:channels])}
+    description = {"channel_names": names, "labels": labels, "numTraining": cases, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return float(chosen.mean())
+
+
+def estimate(folder: Path, seed: int = 0) -> Completeness | None:
+    dataset = RawDataset.read(folder)
+    return estimate_completeness(dataset, [look_at(dataset, case, 0) for case in dataset.cases], seed, quiet=True)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_pictures_drawn_in_full_and_in_part_are_told_apart(tmp_path: Path, channels: int) -> None:
+    write_pictures(tmp_path / "full", 1.0, channels=channels)
+    truth = write_pictures(tmp_path / "part", 0.4, channels=channels)
+    full, part = estimate(tmp_path / "full"), estimate(tmp_path / "part")
+    assert full is not None
+    assert part is not None
+    assert full.value > 0.85
+    assert full.high == 1.0
+    assert part.value < 0.65
+    assert part.low <= truth <= part.high < 0.95
+
+
+def test_cases_left_out_as_a_whole_count_as_undrawn(tmp_path: Path) -> None:
+    truth = write_pictures(tmp_path, 1.0, cases=10, empty=0.5)
+    found = estimate(tmp_path)
+    assert found is not None
+    assert found.low <= truth <= found.high < 0.95
+
+
+def test_the_same_seed_gives_the_same_figure(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 0.5, cases=6)
+    assert estimate(tmp_path, seed=3) == estimate(tmp_path, seed=3)
+
+
+def test_a_node_is_judged_alike_whether_it_was_drawn_or_not(tmp_path: Path) -> None:
+    """A classifier that had seen the case would find the nodes that are not drawn in it less likely."""
+    write_pictures(tmp_path / "whole", 1.0)
+    write_pictures(tmp_path / "less", 1.0)
+    emptied = tmp_path / "less" / "labelsTr" / "case_0.nii.gz"
+    write_image(emptied, np.zeros((SIDE,) * 3, np.uint8), SPACING)
+    found = []
+    for folder in ("whole", "less"):
+        dataset = RawDataset.read(tmp_path / folder)
+        likeness = find_likeness(dataset, dataset.cases, radius_mm=5.0, seed=0, quiet=True)
+        assert likeness is not None
+        found.append(likeness)
+    drawn = found[0].drawn[found[0].drawn_case == 0][:, 1]
+    undrawn_there = np.sort(found[1].others[found[1].others_case == 0][:, 0])[-len(drawn) :]
+    assert np.median(undrawn_there) > np.nanmedian(drawn) - 1.0
+
+
+@pytest.mark.parametrize(
+    ("cases", "drawn", "ignore", "empty"),
+    [(4, 1.0, False, 0.0), (6, 0.1, False, 0.0), (6, 1.0, True, 0.0), (6, 1.0, False, 0.5)],
+    ids=["four cases", "four nodes", "an ignore label", "nodes in three cases"],
+)
+def test_it_is_not_said_where_it_cannot_be(tmp_path: Path, cases: int, drawn: float, ignore: bool, empty: float) -> None:
+    write_pictures(tmp_path, drawn, cases=cases, ignore=ignore, empty=empty)
+    assert estimate(tmp_path) is None

@@ -3,7 +3,8 @@
 Every side is a process of its own; stock and lnauto take turns. Stock's plan is made before, and counts neither as time nor as
 memory; imports count for neither side, but the whole processes' seconds are in the JSON file. Memory is that of the largest
 process, as the system counts it at its end; stock's workers are not added up. The half case is the middle half of the slices,
-where all nodes lie: so the cost of a voxel can be told from that of a node.
+where all nodes lie: so the cost of a voxel can be told from that of a node. One case has no estimate of completeness, six have:
+"estimate s" must not be 0 there.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ preprocess([int(sys.argv[1])], configurations=["3d_fullres"], num_processes=[2])
 print()
 print(json.dumps({"fingerprint": between - started, "preprocessing": time.perf_counter() - between}))
 """  # as text: nnU-Net's workers import the program that starts them, and this one is slow to import
-DATA_SETS = {"1 case": (801, 1, False), "1 half": (802, 1, True), "3 cases": (803, 3, False), "3 halves": (804, 3, True)}
+DATA_SETS = {"1 case": (801, 1, False), "1 half": (802, 1, True), "6 cases": (803, 6, False), "6 halves": (804, 6, True)}
 
 
 def speed(root: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -154,12 +155,13 @@ def paste_nodes(
 
 
 def show_speed(figures: dict[str, Any]) -> None:
-    columns = ("Mvoxel", "stock s", "lnauto s", "ratio", "stock GB", "lnauto GB", "s/Mvoxel")
-    print(f"{'':10}" + "".join(f"{column:>10}" for column in columns))
+    columns = ("Mvoxel", "stock s", "lnauto s", "ratio", "stock GB", "lnauto GB", "estimate s", "s/Mvoxel")
+    print(f"{'':10}" + "".join(f"{column:>11}" for column in columns))
     for name, found in figures.items():
         stock, ours, size = found["stock"], found["lnauto"], found["megavoxels"]
         row = (size, stock["seconds"], ours["seconds"], found["ratio"], stock["memory_gb"], ours["memory_gb"])
-        print(f"{name:10}" + "".join(f"{value:10.2f}" for value in row) + f"{ours['seconds'] / size:10.3f}")
+        row += (ours["completeness"],)
+        print(f"{name:10}" + "".join(f"{value:11.2f}" for value in row) + f"{ours['seconds'] / size:11.3f}")
     print("ratio: stock's seconds of lnauto's; the last column is lnauto's")
 
 

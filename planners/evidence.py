@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
@@ -63,7 +63,7 @@ class Evidence:
     missing_entries: Annotated[dict[str, float], "share of patients without an entry, column by column"] = field(
         default_factory=dict
     )
-    completeness: Annotated[Completeness | None, "share of the nodes that were drawn; not estimated yet"] = None
+    completeness: Annotated[Completeness | None, "share of the nodes that were drawn, with an interval; by planners/completeness.py"] = None
     foundation_model: Annotated[bool, "whether a foundation model was given; none can be yet"] = False
     neck_mm: Annotated[Spread | None, "CT: median extent (z, y, x) of the body from 40 mm below the lungs' top upwards"] = None
     region_holds: Annotated[dict[str, float], "CT: share of the nodes that lie in a region with 10 mm round them"] = field(
@@ -75,7 +75,8 @@ class Evidence:
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         hints = get_type_hints(type(self), include_extras=True)
-        return {name: {"value": getattr(self, name), "how": hint.__metadata__[0]} for name, hint in hints.items()}
+        values = {**vars(self), "completeness": asdict(self.completeness) if self.completeness else None}
+        return {name: {"value": values[name], "how": hint.__metadata__[0]} for name, hint in hints.items()}
 
 
 def gather(

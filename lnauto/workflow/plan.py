@@ -18,6 +18,7 @@ from lnauto.files import read_json, write_json
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.budget import Probe
 from lnauto.planners.compare import departures
+from lnauto.planners.completeness import estimate_completeness
 from lnauto.planners.evidence import gather
 from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
@@ -56,7 +57,8 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     if request.pretrained is not None:
         check_foundation(request.pretrained, dataset)
     cases = look_at_all(dataset, request.quiet)
-    evidence = gather(dataset, cases, pretrained=request.pretrained is not None)
+    completeness = estimate_completeness(dataset, cases, quiet=request.quiet)
+    evidence = gather(dataset, cases, completeness, pretrained=request.pretrained is not None)
     strategy = choose_strategy(evidence, request.wishes.strategy)
     _check_trainable(dataset, strategy, request.wishes)
     folder = paths.preprocessed / dataset.name

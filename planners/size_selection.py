@@ -37,9 +37,10 @@ class Looks:
     as_node: Array  # candidates x volumes: density of the candidate's look if it is such a node, seen or not
     above: Array  # candidates: by how much the score exceeds the lowest one looked at
     size: Array  # candidates
+    fall: float  # of the scores of what is no node
 
 
-def prepare(drawn: Array, others: Array) -> Looks:
+def prepare(drawn: Array, others: Array, fall: float = FALL) -> Looks:
     """Learn from the drawn nodes (log volume, score, size) how volume shows; weigh the candidates (score, size)."""
     lowest = float(np.nanmedian(drawn[:, 1])) - BELOW_MEDIAN
     found = drawn[np.nan_to_num(drawn[:, 1], nan=-np.inf) > lowest]
@@ -55,7 +56,7 @@ def prepare(drawn: Array, others: Array) -> Looks:
     above = np.maximum(ndtr((score_wanted - lowest) / score_spread), 0.05)
     seen = _chance_seen(volume, np.nan_to_num(drawn[:, 1], nan=-np.inf) > lowest)(grid)
     as_node = _bell(size, size_wanted, size_spread) * _bell(score, score_wanted, score_spread) / above * seen
-    return Looks(volume, grid, seen, as_node, score[:, 0] - lowest, size[:, 0])
+    return Looks(volume, grid, seen, as_node, score[:, 0] - lowest, size[:, 0], fall)
 
 
 def _line(columns: Array, values: Array) -> tuple[Array, float]:
@@ -129,7 +130,9 @@ def _misfit(at: Array, looks: Looks) -> float:
         + np.log(_bell(volume, at[1], float(np.exp(at[2]))) + ALMOST_NONE).sum()
         - np.logaddexp(0, -odds).sum()
     )
-    as_other = FALL * np.exp(-FALL * looks.above) * _bell(looks.size, at[6] + at[7] * looks.above, float(np.exp(at[8])))
+    as_other = (
+        looks.fall * np.exp(-looks.fall * looks.above) * _bell(looks.size, at[6] + at[7] * looks.above, float(np.exp(at[8])))
+    )
     candidates = np.log(nodes * (looks.as_node @ (sizes * (1 - chance))) + others * as_other + ALMOST_NONE).sum()
     expected = nodes * ((sizes * chance).sum() + (sizes * (1 - chance) * looks.seen).sum()) + others
     unlikely = (

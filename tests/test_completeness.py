@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,14 @@ def test_full_annotation_is_told_from_candidates_that_are_no_nodes() -> None:
     found = with_interval(likeness, seed=0)
     assert truth == 1.0
     assert found.value > 0.9
+    assert found.high == 1.0
+
+
+def test_a_few_candidates_like_nodes_do_not_rule_out_that_all_were_drawn() -> None:
+    likeness, _ = made_up(0, offset=30.0)
+    doubtful = np.concatenate([likeness.others, [[1.0, 6.0], [1.5, 6.0], [2.5, 6.5], [3.0, 7.0]]])
+    found = with_interval(replace(likeness, others=doubtful, others_case=np.append(likeness.others_case, [0, 4, 8, 12])), seed=0)
+    assert found.value < 0.995
     assert found.high == 1.0
 
 

@@ -93,12 +93,6 @@ def undrawn(looks: Looks, start: Array | None = None) -> tuple[float, Array]:
     return float(nodes * (sizes * (1 - chance)).sum()), best.x
 
 
-def all_drawn_costs(looks: Looks, fitted: Array) -> float:
-    """By how much the log-likelihood falls if every node has to be drawn."""
-    full = _fit(looks, _start(looks, 1.0, MOST_ODDS), least_odds=MOST_ODDS)
-    return float(full.fun) - _misfit(fitted, looks)
-
-
 def _start(looks: Looks, times_drawn: float, odds: float) -> Array:
     count, middle = len(looks.drawn), float(looks.drawn.mean())
     left = max(len(looks.size) - (times_drawn - 1) * count, 1.0)
@@ -106,9 +100,9 @@ def _start(looks: Looks, times_drawn: float, odds: float) -> Array:
     return np.array([np.log(times_drawn * count), middle + 1 - times_drawn, 0.0, odds, 0.0, np.log(left), size, 0.5, -0.5])
 
 
-def _fit(looks: Looks, start: Array, least_odds: float = -MOST_ODDS) -> OptimizeResult:
+def _fit(looks: Looks, start: Array) -> OptimizeResult:
     count, middle = np.log(len(looks.drawn)), float(looks.drawn.mean())
-    bounds = [(count - 0.1, count + 5), (middle - 4, middle + 3), (-2.0, 1.0), (least_odds, MOST_ODDS), (-3.0, 2.0)]
+    bounds = [(count - 0.1, count + 5), (middle - 4, middle + 3), (-2.0, 1.0), (-MOST_ODDS, MOST_ODDS), (-3.0, 2.0)]
     bounds += [(-3.0, 12.0), (-10.0, 30.0), (-3.0, 3.0), (-2.0, 2.0)]
     return minimize(_misfit, np.clip(start, *np.transpose(bounds)), (looks,), method="L-BFGS-B", bounds=bounds)
 

@@ -37,9 +37,10 @@ class Looks:
     as_node: Array  # candidates x volumes: density of the candidate's look if it is such a node, seen or not
     above: Array  # candidates: by how much the score exceeds the lowest one looked at
     size: Array  # candidates
+    fall: float  # of the scores of what is no node
 
 
-def prepare(drawn: Array, others: Array) -> Looks:
+def prepare(drawn: Array, others: Array, fall: float = FALL) -> Looks:
     """Learn from the drawn nodes (log volume, score, size) how volume shows; weigh the candidates (score, size)."""
     lowest = float(np.nanmedian(drawn[:, 1])) - BELOW_MEDIAN
     found = drawn[np.nan_to_num(drawn[:, 1], nan=-np.inf) > lowest]
@@ -55,7 +56,7 @@ def prepare(drawn: Array, others: Array) -> Looks:
     above = np.maximum(ndtr((score_wanted - lowest) / score_spread), 0.05)
     seen = _chance_seen(volume, np.nan_to_num(drawn[:, 1], nan=-np.inf) > lowest)(grid)
     as_node = _bell(size, size_wanted, size_spread) * _bell(score, score_wanted, score_spread) / above * seen
-    return Looks(volume, grid, seen, as_node, score[:, 0] - lowest, size[:, 0])
+    return Looks(volume, grid, seen, as_node, score[:, 0] - lowest, size[:, 0], fall)
 
 
 def _line(columns: Array, values: Array) -> tuple[Array, float]:
@@ -92,12 +93,6 @@ def undrawn(looks: Looks, start: Array | None = None) -> tuple[float, Array]:
     return float(nodes * (sizes * (1 - chance)).sum()), best.x
 
 
-def all_drawn_costs(looks: Looks, fitted: Array) -> float:
-    """By how much the log-likelihood falls if every node has to be drawn."""
-    full = _fit(looks, _start(looks, 1.0, MOST_ODDS), least_odds=MOST_ODDS)
-    return float(full.fun) - _misfit(fitted, looks)
-
-
 def _start(looks: Looks, times_drawn: float, odds: float) -> Array:
     count, middle = len(looks.drawn), float(looks.drawn.mean())
     left = max(len(looks.size) - (times_drawn - 1) * count, 1.0)
@@ -105,9 +100,9 @@ def _start(looks: Looks, times_drawn: float, odds: float) -> Array:
     return np.array([np.log(times_drawn * count), middle + 1 - times_drawn, 0.0, odds, 0.0, np.log(left), size, 0.5, -0.5])
 
 
-def _fit(looks: Looks, start: Array, least_odds: float = -MOST_ODDS) -> OptimizeResult:
+def _fit(looks: Looks, start: Array) -> OptimizeResult:
     count, middle = np.log(len(looks.drawn)), float(looks.drawn.mean())
-    bounds = [(count - 0.1, count + 5), (middle - 4, middle + 3), (-2.0, 1.0), (least_odds, MOST_ODDS), (-3.0, 2.0)]
+    bounds = [(count - 0.1, count + 5), (middle - 4, middle + 3), (-2.0, 1.0), (-MOST_ODDS, MOST_ODDS), (-3.0, 2.0)]
     bounds += [(-3.0, 12.0), (-10.0, 30.0), (-3.0, 3.0), (-2.0, 2.0)]
     return minimize(_misfit, np.clip(start, *np.transpose(bounds)), (looks,), method="L-BFGS-B", bounds=bounds)
 
@@ -129,7 +124,9 @@ def _misfit(at: Array, looks: Looks) -> float:
         + np.log(_bell(volume, at[1], float(np.exp(at[2]))) + ALMOST_NONE).sum()
         - np.logaddexp(0, -odds).sum()
     )
-    as_other = FALL * np.exp(-FALL * looks.above) * _bell(looks.size, at[6] + at[7] * looks.above, float(np.exp(at[8])))
+    as_other = (
+        looks.fall * np.exp(-looks.fall * looks.above) * _bell(looks.size, at[6] + at[7] * looks.above, float(np.exp(at[8])))
+    )
     candidates = np.log(nodes * (looks.as_node @ (sizes * (1 - chance))) + others * as_other + ALMOST_NONE).sum()
     expected = nodes * ((sizes * chance).sum() + (sizes * (1 - chance) * looks.seen).sum()) + others
     unlikely = (

@@ -28,6 +28,7 @@ import SimpleITK as sitk
 from lnauto.data.phantom import make_phantom
 from lnauto.data.phantom.annotation import partial
 from lnauto.data.raw import RawDataset
+from lnauto.nodes import label_components
 from lnauto.planners.case_facts import look_at
 from lnauto.planners.completeness import estimate_completeness
 
@@ -155,10 +156,10 @@ def real(root: Path, data: Path) -> list[Row]:
 
 def share_of_nodes(folder: Path) -> float:
     drawn = nodes = 0
-    for path in sorted((folder / "nodesTr").glob("*.nii.gz")):
-        instances = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    for path in sorted((folder / "truthTr").glob("*.nii.gz")):
+        instances, count = label_components(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
         label = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "labelsTr" / path.name)))
-        drawn, nodes = drawn + len(set(np.unique(instances[label > 0])) - {0}), nodes + len(set(np.unique(instances)) - {0})
+        drawn, nodes = drawn + len(set(np.unique(instances[label > 0])) - {0}), nodes + count
     return drawn / nodes
 
 

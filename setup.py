@@ -49,6 +49,7 @@ setup(
         "matplotlib>=3.8",
         "packaging>=23",
         "psutil>=5.9",
+        "threadpoolctl>=3.1",
         "tqdm>=4.66",
     ],
     extras_require={

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lnauto.data.raw import RawDataset
 from lnauto.planners.case_facts import CaseFacts
@@ -47,7 +48,11 @@ def estimate_completeness(
 
 def with_interval(likeness: Likeness, seed: int) -> Completeness:
     """The estimate from all cases, and what cases drawn again and again give."""
-    rng = np.random.default_rng(seed)
+    with threadpool_limits(1):  # the fits are small: on several threads their linear algebra takes six times as long
+        return _with_interval(likeness, np.random.default_rng(seed))
+
+
+def _with_interval(likeness: Likeness, rng: np.random.Generator) -> Completeness:
     looks = prepare(likeness.drawn, likeness.others)
     missing, fitted = undrawn(looks)
     value = _share(looks, missing)

@@ -63,7 +63,9 @@ class Evidence:
     missing_entries: Annotated[dict[str, float], "share of patients without an entry, column by column"] = field(
         default_factory=dict
     )
-    completeness: Annotated[Completeness | None, "share of the nodes that were drawn, with an interval; by planners/completeness.py"] = None
+    completeness: Annotated[
+        Completeness | None, "share of the nodes that were drawn, with an interval; by planners/completeness.py"
+    ] = None
     foundation_model: Annotated[bool, "whether a foundation model was given; none can be yet"] = False
     neck_mm: Annotated[Spread | None, "CT: median extent (z, y, x) of the body from 40 mm below the lungs' top upwards"] = None
     region_holds: Annotated[dict[str, float], "CT: share of the nodes that lie in a region with 10 mm round them"] = field(

@@ -7,6 +7,7 @@ not depend on whether the node itself was drawn. Peaks of the score are the cand
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from skimage.segmentation import watershed
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tqdm import tqdm
 
+from lnauto.cores import usable_cores
 from lnauto.data.raw import Case, RawDataset
 from lnauto.nodes import Array
 from lnauto.planners.surroundings import FINEST, Floats, Looked, drawn_intensities, look_round, read_coarse, smooth
@@ -55,9 +57,10 @@ def find_likeness(
     empty = np.setdiff1d(np.arange(len(coarse)), with_nodes)
     order = np.concatenate([rng.permutation(with_nodes), rng.permutation(empty)])  # so that every part of the cases holds nodes
     ranges = drawn_intensities(coarse, radius_mm)
-    looked = []
-    for _ in tqdm(cases, "cases looked at", delay=2, disable=quiet):
-        looked.append(look_round(coarse.pop(0), radius_mm, ranges))  # an image goes when its features come
+    images = (coarse.pop(0) for _ in cases)  # so that an image goes when its features come
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        looks = pool.map(lambda case: look_round(case, radius_mm, ranges), images)
+        looked = list(tqdm(looks, "cases looked at", len(cases), delay=2, disable=quiet))
     found: dict[int, tuple[Array, Array]] = {}
     for fold in tqdm(range(FOLDS), "un-drawn nodes", delay=2, disable=quiet):
         held_out = order[fold::FOLDS]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import psutil
+
+from lnauto.cores import usable_cores
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ def this_machine(device: str | None = None) -> Machine:
     from lnauto.networks.compute import find_device  # imports torch, which costs seconds
 
     kind = find_device(device).type
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if kind == "cuda":
         import torch
 

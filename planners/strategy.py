@@ -18,7 +18,7 @@ SCANTY = 0.2  # drawn_share below this: only little of the image was judged
 INCOMPLETE = 0.85  # completeness below this: some nodes are not drawn
 FEW_CASES = 20  # annotated cases up to which a foundation model is adapted rather than trained on
 
-NO_TRAINER_YET = "there is no trainer for that yet; what cannot be node is learned as background, the rest is ignored"
+HOW_PARTIAL = "what cannot be node is learned as background, the rest is ignored"
 ADVICE = 'say "annotation" in dataset.json'
 
 
@@ -116,7 +116,7 @@ RULES = (
         "LNTrainer",
         ("declared",),
         lambda found: found.declared == "partial",
-        lambda found: f"{_declared('partial')(found)}; {NO_TRAINER_YET}",
+        lambda found: f"{_declared('partial')(found)}; {HOW_PARTIAL}",
         f"another declaration: {ADVICE}",
     ),
     Rule(
@@ -135,7 +135,7 @@ RULES = (
         "LNTrainer",
         ("declared", "completeness"),
         _looks_partial,
-        lambda found: f"about {found.completeness} of the nodes are drawn, by estimate; {NO_TRAINER_YET}",
+        lambda found: f"about {found.completeness} of the nodes are drawn, by estimate; {HOW_PARTIAL}",
         f'an estimate of {INCOMPLETE:.0%} or more, or "annotation": "full" in dataset.json',
     ),
     Rule(

@@ -28,7 +28,15 @@ FLOORS = {
     "evaluation": 1,
     "ground": 0,
 }
-GROUND = {"", "nodes", "paths", "errors", "files", "compat"}  # small things that may know each other; "" is lnauto/__init__.py
+GROUND = {
+    "",
+    "nodes",
+    "paths",
+    "errors",
+    "files",
+    "cores",
+    "compat",
+}  # may know each other; "" is lnauto/__init__.py
 NEIGHBOURS = {("workflow", "report"), ("inference", "networks")}  # the first room may import the second on its own floor
 NNUNET = {"nnunetv2", "batchgenerators", "batchgeneratorsv2", "dynamic_network_architectures"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from lnauto.cores import usable_cores
 from lnauto.data.locations import sample_locations
 from lnauto.data.provenance import Provenance, digest_of
 from lnauto.data.raw import Case
@@ -255,8 +255,7 @@ def _files_there(folder: Path, case: Case) -> bool:
 
 def _workers_that_pay(cases: int, cost: Cost) -> int:
     """One process for small work; else as many as there are cores, up to the number of cases."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, cases) if cost.voxels > WORKER_PAYS_FROM_VOXELS else 1
+    return min(usable_cores(), cases) if cost.voxels > WORKER_PAYS_FROM_VOXELS else 1
 
 
 def prepare_image(images: list[Path], plans: Any, configuration: Any, region: str = "none") -> tuple[np.ndarray, dict[str, Any]]:

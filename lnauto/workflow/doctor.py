@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lnauto import __version__
+from lnauto.cores import usable_cores
 from lnauto.errors import Problem
 from lnauto.paths import DATASET_NAME, DEFAULT_ROOT, VARIABLES
 
@@ -181,7 +182,6 @@ def examine_hardware(torch_works: bool) -> Hardware:
         gpus = tuple(Gpu(card.name, card.total_memory / GB) for card in cards)
         mps, cuda = torch.backends.mps.is_available(), torch.version.cuda
     flags = cpu_flags()
-    cores = os.cpu_count() or 1
     total = available = physical = None
     try:
         import psutil
@@ -197,7 +197,7 @@ def examine_hardware(torch_works: bool) -> Hardware:
         cuda_of_torch=cuda,
         driver=shutil.which("nvidia-smi") is not None,
         physical_cores=physical,
-        usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores,
+        usable_cores=usable_cores(),
         avx512_bf16=None if flags is None else "avx512_bf16" in flags,
         amx_bf16=None if flags is None else "amx_bf16" in flags,
         memory_gb=total,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lnauto.cores import usable_cores
 from lnauto.errors import InputError
 from lnauto.evaluation.folder import Evaluation
 from lnauto.files import read_json
@@ -173,7 +173,7 @@ def _length(plan: Plan, request: Request) -> Length:
 
 def workers_for(device: str, length: Length) -> int:
     """Processes that make batches: as many as feed a GPU; beside a CPU's training one, if that leaves it two cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if length.iterations is not None and length.iterations < WORKER_PAYS_FROM_ITERATIONS:
         return 0
     return min(12, max(cores - 2, 1)) if device == "cuda" else int(cores > 2)

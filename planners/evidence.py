@@ -56,7 +56,9 @@ class Evidence:
     known_sides: Annotated[int, "patients of patients.csv with a tumour_side"]
     centres: Annotated[int, "different entries of centre in patients.csv"]
     missing_entries: Annotated[dict[str, float], "share of patients without an entry, column by column"]
-    completeness: Annotated[Completeness | None, "share of the nodes that were drawn; not estimated yet"]
+    completeness: Annotated[
+        Completeness | None, "share of nodes that were drawn, by candidates that look like drawn nodes; corrected for size"
+    ]
     foundation_model: Annotated[bool, "whether a foundation model was given; none can be yet"]
 
     def to_json(self) -> dict[str, dict[str, Any]]:

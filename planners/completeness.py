@@ -13,7 +13,7 @@ from lnauto.planners.evidence import Completeness
 from lnauto.planners.likeness import Likeness, find_likeness
 from lnauto.planners.size_selection import FALL, Looks, prepare, undrawn
 
-FEWEST_CASES, FEWEST_NODES = 5, 6  # annotated; with fewer nothing can be told apart
+FEWEST_CASES, FEWEST_NODES = 8, 6  # annotated; a classifier of fewer knows too little of what is no node
 MOST_CASES = 24  # drawn by the seed if there are more
 SMALL_NODE = 0.75  # of the radius a quarter of drawn nodes stay below: un-drawn ones are smaller
 DRAWS = 50  # of cases, with replacement, for the interval

@@ -156,7 +156,7 @@ def test_cases_left_out_as_a_whole_count_as_undrawn(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_figure(tmp_path: Path) -> None:
-    write_pictures(tmp_path, 0.5, cases=6)
+    write_pictures(tmp_path, 0.5, cases=8)
     assert estimate(tmp_path, seed=3) == estimate(tmp_path, seed=3)
 
 
@@ -179,8 +179,8 @@ def test_a_node_is_judged_alike_whether_it_was_drawn_or_not(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("cases", "drawn", "ignore", "empty"),
-    [(4, 1.0, False, 0.0), (6, 0.1, False, 0.0), (6, 1.0, True, 0.0), (6, 1.0, False, 0.5)],
-    ids=["four cases", "four nodes", "an ignore label", "nodes in three cases"],
+    [(7, 1.0, False, 0.0), (8, 0.08, False, 0.0), (8, 1.0, True, 0.0), (8, 1.0, False, 0.625)],
+    ids=["seven cases", "four nodes", "an ignore label", "nodes in three cases"],
 )
 def test_it_is_not_said_where_it_cannot_be(tmp_path: Path, cases: int, drawn: float, ignore: bool, empty: float) -> None:
     write_pictures(tmp_path, drawn, cases=cases, ignore=ignore, empty=empty)

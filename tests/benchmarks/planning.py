@@ -2,6 +2,7 @@
 
     python tests/benchmarks/planning.py --parts strategy --seeds report    # 40 data sets, the confusion table
     python tests/benchmarks/planning.py --parts speed                      # looking against stock's fingerprint + preprocessing
+    python tests/benchmarks/planning.py --parts budgets                    # whether budgets are kept, and what more time is worth
 
 Rules are tuned with `--seeds tune` and judged with `--seeds report`. Everything is written to a temporary folder, the figures to
 the JSON file named with --json, after every part.
@@ -22,6 +23,7 @@ from typing import Any
 
 from annotation_kinds import HALVES, Sample, phantoms
 from pipeline import machine
+from planning_budgets import budgets, show_budgets
 from planning_speed import WORKERS, show_speed, speed
 from real_kinds import real, tables
 from tqdm import tqdm
@@ -38,6 +40,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes that draw phantoms")
     parser.add_argument("--realdata", type=Path, default=Path(__file__).parents[3] / "shared" / "data")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of the speed part")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[3.0, 10.0], help="budgets of that part")
     parser.add_argument("--json", type=Path, default=Path("benchmark_planning.json"))
     parser.add_argument("--worker", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -109,8 +112,8 @@ def show_strategy(figures: dict[str, Any]) -> None:
             print("    " + ", ".join(f"{name} {value}" for name, value in verdict["evidence"].items()))
 
 
-PARTS = {"strategy": strategy, "speed": speed}
-SHOW = {"strategy": show_strategy, "speed": show_speed}
+PARTS = {"strategy": strategy, "speed": speed, "budgets": budgets}
+SHOW = {"strategy": show_strategy, "speed": show_speed, "budgets": show_budgets}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,7 +3,7 @@
 Every side is a process of its own; stock and lnauto take turns. Stock's plan is made before, and counts neither as time nor as
 memory; imports count for neither side, but the whole processes' seconds are in the JSON file. Memory is that of the largest
 process, as the system counts it at its end; stock's workers are not added up. The half case is the middle half of the slices,
-where all nodes lie: so the cost of a voxel can be told from that of a node. One case has no estimate of completeness, six have:
+where all nodes lie: so the cost of a voxel can be told from that of a node. One case has no estimate of completeness, eight have:
 "estimate s" must not be 0 there.
 """
 
@@ -37,7 +37,7 @@ preprocess([int(sys.argv[1])], configurations=["3d_fullres"], num_processes=[2])
 print()
 print(json.dumps({"fingerprint": between - started, "preprocessing": time.perf_counter() - between}))
 """  # as text: nnU-Net's workers import the program that starts them, and this one is slow to import
-DATA_SETS = {"1 case": (801, 1, False), "1 half": (802, 1, True), "6 cases": (803, 6, False), "6 halves": (804, 6, True)}
+DATA_SETS = {"1 case": (801, 1, False), "1 half": (802, 1, True), "8 cases": (803, 8, False), "8 halves": (804, 8, True)}
 
 
 def speed(root: Path, options: argparse.Namespace) -> dict[str, Any]:

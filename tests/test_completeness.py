@@ -179,8 +179,8 @@ def test_a_node_is_judged_alike_whether_it_was_drawn_or_not(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("cases", "drawn", "ignore", "empty"),
-    [(7, 1.0, False, 0.0), (8, 0.08, False, 0.0), (8, 1.0, True, 0.0), (8, 1.0, False, 0.625)],
-    ids=["seven cases", "four nodes", "an ignore label", "nodes in three cases"],
+    [(7, 1.0, False, 0.0), (8, 0.1, False, 0.0), (8, 1.0, True, 0.0), (8, 1.0, False, 0.625)],
+    ids=["seven cases", "five nodes", "an ignore label", "nodes in three cases"],
 )
 def test_it_is_not_said_where_it_cannot_be(tmp_path: Path, cases: int, drawn: float, ignore: bool, empty: float) -> None:
     write_pictures(tmp_path, drawn, cases=cases, ignore=ignore, empty=empty)

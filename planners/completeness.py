@@ -14,7 +14,7 @@ from lnauto.planners.likeness import Likeness, find_likeness
 from lnauto.planners.size_selection import FALL, Looks, prepare, undrawn
 
 FEWEST_CASES, FEWEST_NODES = 8, 6  # annotated; a classifier of fewer knows too little of what is no node
-MOST_CASES = 24  # drawn by the seed if there are more
+MOST_CASES, MOST_IF_DECLARED = 24, 8  # drawn by the seed if there are more; a declaration is checked, not decided upon
 SMALL_NODE = 0.75  # of the radius a quarter of drawn nodes stay below: un-drawn ones are smaller
 DRAWS = 50  # of cases, with replacement, for the interval
 INTERVAL = (5, 95)  # percentiles of what the draws give
@@ -33,8 +33,9 @@ def estimate_completeness(
     annotated = [(case, facts) for case, facts in zip(dataset.cases, cases, strict=True) if facts.annotated]
     if dataset.ignore_label is not None or len(annotated) < FEWEST_CASES:
         return None
-    if len(annotated) > MOST_CASES:
-        chosen = np.random.default_rng(seed).choice(len(annotated), MOST_CASES, replace=False)
+    most = MOST_CASES if dataset.annotation is None else MOST_IF_DECLARED
+    if len(annotated) > most:
+        chosen = np.random.default_rng(seed).choice(len(annotated), most, replace=False)
         annotated = [annotated[at] for at in sorted(chosen)]
     volumes = [node.volume_mm3 for _, facts in annotated for node in facts.nodes]
     if len(volumes) < FEWEST_NODES:

@@ -66,7 +66,7 @@ class Evidence:
     completeness: Annotated[
         Completeness | None, "share of the nodes that were drawn, with an interval; by planners/completeness.py"
     ] = None
-    foundation_model: Annotated[bool, "whether a foundation model was given; none can be yet"] = False
+    foundation_model: Annotated[bool, "whether --pretrained names a foundation model"] = False
     neck_mm: Annotated[Spread | None, "CT: median extent (z, y, x) of the body from 40 mm below the lungs' top upwards"] = None
     region_holds: Annotated[dict[str, float], "CT: share of the nodes that lie in a region with 10 mm round them"] = field(
         default_factory=dict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from building import write_image
 from scipy.special import expit
 
 from lnauto.data.raw import RawDataset
+from lnauto.planners import completeness
 from lnauto.planners.case_facts import look_at
 from lnauto.planners.completeness import estimate_completeness, with_interval
 from lnauto.planners.evidence import Completeness
@@ -185,3 +187,38 @@ def test_a_node_is_judged_alike_whether_it_was_drawn_or_not(tmp_path: Path) -> N
 def test_it_is_not_said_where_it_cannot_be(tmp_path: Path, cases: int, drawn: float, ignore: bool, empty: float) -> None:
     write_pictures(tmp_path, drawn, cases=cases, ignore=ignore, empty=empty)
     assert estimate(tmp_path) is None
+
+
+def test_a_declaration_is_checked_on_eight_cases_and_decided_upon_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path, 1.0, cases=10)
+    looked_at: list[int] = []
+    monkeypatch.setattr(completeness, "find_likeness", lambda dataset, cases, *_: looked_at.append(len(cases)))
+    estimate(tmp_path)
+    description = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps({**description, "annotation": "full"}))
+    estimate(tmp_path)
+    assert looked_at == [10, 8]
+
+
+def test_the_estimate_reaches_plan_strategy_and_preprocessed_labels(
+    folders: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    raw = folders / "raw/Dataset902_Pictures"
+    truth = write_pictures(raw, 0.4)
+    code, out, complaint = command("plan_and_preprocess", "-d", 902, "--device", "cpu")
+    assert code == 0, complaint
+    folder = folders / "preprocessed/Dataset902_Pictures"
+    plan = json.loads((folder / "lnautoPlans.json").read_text())["lnauto"]
+    assert plan["strategy"] == "partial_instance"
+    assert plan["completeness"] == plan["evidence"]["completeness"]["value"]["value"] < 0.65
+    assert plan["trusted_background"] is not None
+    assert "of the nodes are drawn, by estimate" in out
+    assert json.loads((folder / "dataset.json").read_text())["labels"]["ignore"] == 2
+    description = json.loads((raw / "dataset.json").read_text())
+    (raw / "dataset.json").write_text(json.dumps({**description, "annotation": "full"}))
+    _, out, _ = command("plan_and_preprocess", "-d", 902, "--device", "cpu", "--no-preprocess")
+    assert 'dataset.json declares "annotation": "full", but only about' in out
+    assert json.loads((folder / "lnautoPlans.json").read_text())["lnauto"]["strategy"] == "full"
+    assert truth < 0.5

@@ -24,11 +24,12 @@ def choose_region(cases: Sequence[CaseFacts]) -> tuple[str, str]:
     eligible = [name for name in kept if name == "body" or nodes >= NODES_TO_GO_BY]
     holding = [name for name in eligible if held[name] == 1.0 and kept[name] <= 1 - LEAST_REMOVED]
     if not holding:
-        shares = ", ".join(f"{name} holds {held[name]:.0%} of the nodes and {kept[name]:.0%} of the voxels" for name in kept)
-        return (
-            "none",
-            f"whole images: no region holds every drawn node and leaves out {LEAST_REMOVED:.0%} of the voxels ({shares})",
-        )
+        small = [name for name in kept if kept[name] <= 1 - LEAST_REMOVED]
+        if not small:
+            return "none", f"whole images: no region leaves out {LEAST_REMOVED:.0%} of the voxels"
+        shares = ", ".join(f"{name} {held[name]:.0%}" for name in small)
+        few = f"; {nodes} are too few to go by" if nodes < NODES_TO_GO_BY else ""
+        return "none", f"whole images: no smaller region holds every one of the {nodes} nodes drawn ({shares}{few})"
     name = min(holding, key=lambda region: kept[region])
     reason = f"it holds all {nodes} drawn nodes with {HELD_MM:g} mm round them, and {kept[name]:.0%} of the voxels"
     return name, f"{name}: {reason}"

@@ -64,7 +64,7 @@ class Evidence:
         default_factory=dict
     )
     completeness: Annotated[
-        Completeness | None, "share of the nodes that were drawn, with an interval; by planners/completeness.py"
+        Completeness | None, "share of the nodes that were drawn, with an interval; by planners/completeness"
     ] = None
     foundation_model: Annotated[bool, "whether --pretrained names a foundation model"] = False
     neck_mm: Annotated[Spread | None, "CT: median extent (z, y, x) of the body from 40 mm below the lungs' top upwards"] = None

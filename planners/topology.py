@@ -169,15 +169,8 @@ def _feature_map_voxels(architecture: dict[str, Any], patch: list[int], channels
     """Voxels of all feature maps of one sample: nnU-Net's own estimate of what a training step holds in memory."""
     import torch
 
-    from lnauto.compat.networks import get_network_from_plans
+    from lnauto.networks.build import build
 
     with torch.device("meta"):  # the estimate reads shapes only; weights would cost a second a try
-        network = get_network_from_plans(
-            architecture["network_class_name"],
-            architecture["arch_kwargs"],
-            architecture["_kw_requires_import"],
-            channels,
-            classes,
-            allow_init=False,
-        )
-    return float(network.compute_conv_feature_map_size(patch))
+        network = build(architecture, channels, classes, allow_init=False)
+    return float(network.compute_conv_feature_map_size(patch))  # type: ignore[operator]

@@ -16,9 +16,9 @@ from lnauto.data.raw import RawDataset
 from lnauto.planners import completeness
 from lnauto.planners.case_facts import look_at
 from lnauto.planners.completeness import estimate_completeness, with_interval
+from lnauto.planners.completeness.likeness import Likeness, find_likeness
+from lnauto.planners.completeness.size_selection import prepare, undrawn
 from lnauto.planners.evidence import Completeness
-from lnauto.planners.likeness import Likeness, find_likeness
-from lnauto.planners.size_selection import prepare, undrawn
 
 SIDE, SPACING = 40, (2.5, 2.0, 2.0)
 

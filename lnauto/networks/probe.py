@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lnauto.networks import machine_cache
+from lnauto.networks.build import build
 from lnauto.networks.compute import choose_compute, find_device
 
 CACHE = "steps"
@@ -31,16 +32,7 @@ def seconds_per_step(
 
 
 def _time(architecture: dict[str, Any], patch: list[int], batch: int, channels: int, classes: int, device: torch.device) -> float:
-    from lnauto.compat.networks import get_network_from_plans
-
-    network = get_network_from_plans(
-        architecture["network_class_name"],
-        architecture["arch_kwargs"],
-        architecture["_kw_requires_import"],
-        channels,
-        classes,
-        deep_supervision=True,
-    )
+    network = build(architecture, channels, classes, deep_supervision=True)
     compute = choose_compute(network, channels, patch, device)
     network = compute.prepare(network).train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from lnauto.cores import usable_cores
 from lnauto.data.raw import Case, RawDataset
 from lnauto.nodes import Array
-from lnauto.planners.surroundings import FINEST, Floats, Looked, drawn_intensities, look_round, read_coarse, smooth
+from lnauto.planners.completeness.surroundings import FINEST, Floats, Looked, drawn_intensities, look_round, read_coarse, smooth
 
 FOLDS = 3
 FEWEST_WITH_NODES = 4  # cases

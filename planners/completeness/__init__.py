@@ -9,9 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from lnauto.data.raw import RawDataset
 from lnauto.planners.case_facts import CaseFacts
+from lnauto.planners.completeness.likeness import Likeness, find_likeness
+from lnauto.planners.completeness.size_selection import FALL, Looks, prepare, undrawn
 from lnauto.planners.evidence import Completeness
-from lnauto.planners.likeness import Likeness, find_likeness
-from lnauto.planners.size_selection import FALL, Looks, prepare, undrawn
 
 FEWEST_CASES, FEWEST_NODES = 8, 6  # annotated; a classifier of fewer knows too little of what is no node
 MOST_CASES, MOST_IF_DECLARED = 24, 8  # drawn by the seed if there are more; a declaration is checked, not decided upon

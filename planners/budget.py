@@ -13,7 +13,7 @@ from typing import Any
 
 from lnauto.errors import InputError
 from lnauto.planners.machine import Machine
-from lnauto.planners.topology import LADDER, Preset, Topology, choose_preset
+from lnauto.planners.topology import LADDER, SMALL, TINY, Preset, Topology, choose_preset
 
 STOCK_EPOCHS, STOCK_ITERATIONS, STOCK_VALIDATION_ITERATIONS = 1000, 250, 50
 CPU_MINUTES = 30.0
@@ -64,21 +64,24 @@ def plan_budget(machine: Machine, minutes: float | None, fit: Fit, probe: Probe 
 
 
 def _largest_in_time(machine: Machine, minutes: float, fit: Fit, probe: Probe) -> tuple[Preset, float]:
-    """Upwards from the smallest network while the next has time for what it needs; what is hopeless is not timed."""
-    chosen: tuple[Preset, float] | None = None
-    for preset in LADDER:
-        if machine.device == "cuda" and preset.memory_gb > machine.memory_gb * 1.05:
+    """Upwards from the small network while the next has time for what it needs; what is hopeless is not timed."""
+
+    def seconds_of(preset: Preset) -> float:
+        return probe(fit(preset)) * ITERATION_TO_STEP
+
+    chosen, seconds = SMALL, seconds_of(SMALL)
+    if _iterations(minutes, seconds) < SMALL.least_iterations:
+        return TINY, seconds_of(TINY)
+    for preset in LADDER[LADDER.index(SMALL) + 1 :]:
+        too_large = machine.device == "cuda" and preset.memory_gb > machine.memory_gb * 1.05
+        guess = seconds * preset.feature_map_voxels / chosen.feature_map_voxels
+        if too_large or _iterations(minutes, guess) < preset.least_iterations:
             break
-        if chosen is not None:
-            guess = chosen[1] * preset.feature_map_voxels / chosen[0].feature_map_voxels
-            if _iterations(minutes, guess) < preset.least_iterations:
-                break
-        seconds = probe(fit(preset)) * ITERATION_TO_STEP
-        if chosen is not None and _iterations(minutes, seconds) < preset.least_iterations:
+        slower = seconds_of(preset)
+        if _iterations(minutes, slower) < preset.least_iterations:
             break
-        chosen = preset, seconds
-    assert chosen is not None  # the smallest network needs no number of iterations
-    return chosen
+        chosen, seconds = preset, slower
+    return chosen, seconds
 
 
 def _iterations(minutes: float, seconds: float) -> int:

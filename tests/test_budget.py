@@ -49,7 +49,7 @@ def test_the_network_is_the_largest_there_is_time_for(minutes: float, seconds: f
 def test_a_network_that_is_hopeless_is_not_timed() -> None:
     timed: list[str] = []
     plan_budget(CPU, 10, pretend, pace(0.3, timed))
-    assert timed == ["tiny ResEnc", "small ResEnc"]
+    assert timed == ["small ResEnc"]
 
 
 def test_what_a_step_takes_counts_not_what_it_was_guessed_to_take() -> None:

@@ -13,7 +13,7 @@ from lnauto.networks.build import build
 from lnauto.networks.compute import choose_compute, find_device
 
 CACHE = "steps"
-WARM_UP, STEPS = 1, 3
+WARM_UP, STEPS = 1, 2
 LONG_ENOUGH_SECONDS = 6.0  # a step that takes a third of this is not timed again: what disturbs it is small beside it
 
 

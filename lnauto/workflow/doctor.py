@@ -24,7 +24,11 @@ from lnauto.paths import DATASET_NAME, DEFAULT_ROOT, VARIABLES
 GB = 1e9
 LEAST_MEMORY_GB = 8.0
 LEAST_DISK_GB = 10.0
-MODULES = {"scikit-learn": "sklearn", "connected-components-3d": "cc3d"}  # those whose module is named otherwise
+MODULES = {
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "connected-components-3d": "cc3d",
+}  # those whose module is named otherwise
 CPUINFO = Path("/proc/cpuinfo")
 AUGMENTERS = "nnUNet_n_proc_DA"
 MATRIX = 512

@@ -119,6 +119,8 @@ def test_a_foundation_model_of_other_channels_is_refused(raw: Path, command: Com
     (model / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}}))
     assert "a foundation model is given, and 4 cases are annotated" in refused(command, raw, "--pretrained", model)
     assert "holds dataset.json" in refused(command, raw, "--pretrained", model / "nowhere")
+    (model / "dataset.json").write_text("{}")
+    assert 'has no "channel_names"' in refused(command, raw, "--pretrained", model)
 
 
 def test_a_budget_too_small_for_an_epoch_is_refused(raw: Path, command: Command) -> None:

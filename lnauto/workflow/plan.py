@@ -104,7 +104,10 @@ def check_foundation(folder: Path, dataset: RawDataset) -> None:
     """Whether a foundation model takes images of these channels."""
     remedy = "give the result folder of an nnU-Net training, which holds dataset.json and plans.json"
     description = read_json(folder / "dataset.json", remedy)
-    theirs, ours = list(description["channel_names"].values()), list(dataset.channel_names.values())
+    named = description.get("channel_names") if isinstance(description, dict) else None
+    if not isinstance(named, dict):
+        raise InputError.of('the foundation model\'s dataset.json has no "channel_names"', folder / "dataset.json", remedy)
+    theirs, ours = list(named.values()), list(dataset.channel_names.values())
     if len(theirs) != len(ours):
         raise InputError.of(
             f"the foundation model takes {len(theirs)} channels ({', '.join(theirs)}), {dataset.name} has {len(ours)} "
@@ -133,7 +136,7 @@ def _tell_departures(plan: Plan, stock: Path, configuration: str) -> None:
     if not stock.is_file():
         return
     other = read_json(stock, "remove it, or plan again with nnU-Net")
-    if configuration in other["configurations"]:
+    if configuration in other.get("configurations", {}):
         log.info("Compared with %s:", stock.name)
         for line in departures(plan, other, configuration):
             log.info("  %s", line)

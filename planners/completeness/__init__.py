@@ -49,7 +49,7 @@ def estimate_completeness(
 
 def with_interval(likeness: Likeness, seed: int) -> Completeness:
     """The estimate from all cases, and what cases drawn again and again give."""
-    with threadpool_limits(1):  # the fits are small: on several threads their linear algebra takes six times as long
+    with threadpool_limits(1):  # the fits are small: on several threads of a busy machine they took six times as long
         return _with_interval(likeness, np.random.default_rng(seed))
 
 

@@ -16,6 +16,7 @@ from lnauto.planners.spacing import coarser, target_spacing
 from lnauto.planners.topology import Preset, Topology, fit, fit_to_patch
 from lnauto.planners.wishes import Wishes
 
+FEWEST_STAGES = 3  # of a network: nnU-Net's loss leaves out the coarsest of its outputs, and one has to remain
 CONTEXT_MM = 10.0  # on either side of a node, so that the network sees what it lies in [our choice]
 
 
@@ -83,6 +84,10 @@ def choose_geometry(
         spacing, spacing_reason = target_spacing(found.spacings, found.shapes_after_crop, smallest, short_of_time)
     if wishes.patch is not None:
         topology = fitter.fit_to(preset, spacing, wishes.patch)
+        if len(topology.architecture["arch_kwargs"]["strides"]) < FEWEST_STAGES:
+            raise InputError.of(
+                "the network can pool the patch only once or not at all", "--patch", "give 16 voxels a side or more"
+            )
         order = fitter.order(spacing)
         as_given = [topology.patch[order.index(axis)] for axis in range(3)] == list(wishes.patch)
         patch_reason = "given by --patch" + ("" if as_given else ", and enlarged to what the network can pool")

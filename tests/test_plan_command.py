@@ -147,3 +147,8 @@ def test_a_table_that_knows_none_of_the_cases_is_refused(raw: Path, command: Com
 )
 def test_wishes_that_cannot_be_met_are_refused(raw: Path, command: Command, flags: tuple[object, ...], line: str) -> None:
     assert line in refused(command, raw, *flags)
+
+
+def test_a_patch_too_small_to_pool_is_refused(raw: Path, command: Command) -> None:
+    assert "can pool the patch only once or not at all, in --patch; give 16" in refused(command, raw, "--patch", 8, 8, 8)
+    assert "can pool the patch only once or not at all" in refused(command, raw, "--patch", 1, 1, 1)

@@ -20,7 +20,7 @@ _convolution_backward = torch.ops.aten.convolution_backward
 
 
 class DilatedConv3d(nn.Conv3d):
-    """`nn.Conv3d` of stride 1 that keeps the size of what it is given; names and values of the weights are those of `nn.Conv3d`."""
+    """`nn.Conv3d` of stride 1 that keeps the size of what it is given; its weights have the same names and values."""
 
     @classmethod
     def like(cls, conv: nn.Conv3d, dilation: Sequence[int]) -> DilatedConv3d:
@@ -89,7 +89,7 @@ def _backward(gradient: Tensor, x: Tensor, weight: Tensor, padding: Any, dilatio
 
 
 def every_nth_slice(x: Tensor, n: int) -> Tensor:
-    """The slices 0, n, 2n, ... of every sample as a sample of their own, likewise 1, n + 1, ... and so on; filled up with zeros."""
+    """Slices 0, n, 2n, ... of every sample as a sample of their own, likewise 1, n + 1, ... and so on; filled up with zeros."""
     if missing := -x.shape[2] % n:
         x = functional.pad(x, (0, 0, 0, 0, 0, missing))
     return torch.cat([x[:, :, start::n] for start in range(n)])

@@ -231,6 +231,25 @@ def test_prediction_is_bit_for_bit_the_first_decoders_output() -> None:
     assert not torch.allclose(second, third, atol=1e-3)
 
 
+def test_up_to_half_of_the_features_are_dropped_before_the_further_decoders_alone() -> None:
+    network, image = decoders().train(), torch.randn(1, 1, 24, 24, 24)
+    dropped: list[float] = []
+
+    def look(module: torch.nn.Module, given: tuple[list[Tensor]]) -> None:
+        empty = [(feature == 0).all(dim=(2, 3, 4)) for feature in given[0]]
+        dropped.append(float(torch.cat(empty, dim=1).float().mean()))
+
+    for decoder in (network.decoder, *network.auxiliary):
+        decoder.register_forward_pre_hook(look)
+    for _ in range(40):
+        network(image)
+    first, second, third = np.array(dropped).reshape(40, 3).T
+    assert first.max() == 0
+    for further in (second, third):
+        assert further.mean() == pytest.approx(0.25, abs=0.1)
+        assert further.std() > 0.1
+
+
 def test_the_decoders_start_from_three_kinds_of_weights() -> None:
     network = decoders()
     spread = []

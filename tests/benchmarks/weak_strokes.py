@@ -114,9 +114,20 @@ def once(path: Path, make: Callable[[], Any]) -> Any:
 
 
 def write_phantom(raw: Path) -> None:
-    for name, annotation in ((PHANTOM.full, "full"), (PHANTOM.strokes, "scribble")):
-        if not (raw / name).is_dir():
-            make_phantom(raw / name, cases=CASES, test_cases=TEST_CASES, size=SIZE, annotation=annotation, seed=7, declare=True)
+    strokes, full = raw / PHANTOM.strokes, raw / PHANTOM.full
+    if not strokes.is_dir():
+        make_phantom(strokes, cases=CASES, test_cases=TEST_CASES, size=SIZE, annotation="scribble", seed=7, quiet=True)
+    description = json.loads((strokes / "dataset.json").read_text())
+    labels = {"background": 0, "node": 1}
+    link(full, strokes, imagesTr="imagesTr", labelsTr="truth/labelsTr", imagesTs="imagesTs", labelsTs="labelsTs")
+    write_json(full / "dataset.json", {**description, "labels": labels, "annotation": "full"})
+
+
+def link(folder: Path, source: Path, **parts: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for own, theirs in parts.items():
+        if not (folder / own).exists():
+            (folder / own).symlink_to(source / theirs)
 
 
 def write_hippocampus(raw: Path, source: Path) -> None:
@@ -127,9 +138,7 @@ def write_hippocampus(raw: Path, source: Path) -> None:
         if (folder / "dataset.json").is_file():
             continue
         (folder / "labelsTr").mkdir(parents=True, exist_ok=True)
-        for part in ("imagesTr", "imagesTs", "labelsTs"):
-            if not (folder / part).exists():
-                (folder / part).symlink_to(source / part)
+        link(folder, source, **{part: part for part in ("imagesTr", "imagesTs", "labelsTs")})
         for number, path in enumerate(sorted((source / "labelsTr").glob("*.nii.gz"))):
             image = sitk.ReadImage(str(path))
             label = sitk.GetArrayFromImage(image).astype(np.uint8)
@@ -266,7 +275,6 @@ def stepping(root: Path, data: Data, name: str) -> Callable[[], Any]:
     from lnauto.trainers import find_trainer
     from lnauto.trainers.options import Options
     from lnauto.trainers.schedule import Length
-    from lnauto.workflow.plan import bring_up_to_date  # noqa: F401 (data are there: a training ran)
 
     use(root, root / "cost")
     base = root / "preprocessed" / data.strokes

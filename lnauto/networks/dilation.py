@@ -1,8 +1,7 @@
 """Dilated 3D convolutions whose weights learn as fast as those of dense ones, on a CPU.
 
-oneDNN has no fast kernel for the gradient of the weights where the first spatial axis is dilated: that gradient alone then takes
-two to six times as long as without dilation, and a decoder of dilation 3 or 6 twice as long as a dense one
-(documentation/methods/scribble.md). Slices that are `dilation` apart never meet the slices between them. So the gradient is
+oneDNN has no fast kernel for the gradient of the weights where the first spatial axis is dilated: that gradient then takes two to
+six times as long as without dilation, the whole convolution up to two and a half times (documentation/methods/scribble.md). Slices that are `dilation` apart never meet the slices between them. So the gradient is
 that of a convolution dense along this axis over every dilation-th slice, summed over where one starts: the same products in
 another order. Forward pass and the gradient of the input are fast as they are.
 """

@@ -51,8 +51,8 @@ class Data:
     iterations: int
 
 
-PHANTOM = Data("phantom", "Dataset611_Phantom", "Dataset612_PhantomStrokes", (32, 40, 40), 1000)
-HIPPOCAMPUS = Data("hippocampus", "Dataset621_Hippocampus", "Dataset622_HippocampusStrokes", (32, 40, 32), 1000)
+PHANTOM = Data("phantom", "Dataset611_Phantom", "Dataset612_PhantomStrokes", (32, 40, 40), 500)
+HIPPOCAMPUS = Data("hippocampus", "Dataset621_Hippocampus", "Dataset622_HippocampusStrokes", (32, 40, 32), 600)
 
 
 def main() -> int:

@@ -1,9 +1,10 @@
 """Dilated 3D convolutions whose weights learn as fast as those of dense ones, on a CPU.
 
 oneDNN has no fast kernel for the gradient of the weights where the first spatial axis is dilated: that gradient then takes two to
-six times as long as without dilation, the whole convolution up to two and a half times (documentation/methods/scribble.md). Slices that are `dilation` apart never meet the slices between them. So the gradient is
-that of a convolution dense along this axis over every dilation-th slice, summed over where one starts: the same products in
-another order. Forward pass and the gradient of the input are fast as they are.
+six times as long as without dilation, the whole convolution up to two and a half times (documentation/methods/scribble.md).
+Slices that are `dilation` apart never meet the slices between them. So the gradient is that of a convolution dense along this
+axis over every dilation-th slice, summed over where one starts: the same products in another order. Forward pass and the
+gradient of the input are fast as they are.
 """
 
 from __future__ import annotations

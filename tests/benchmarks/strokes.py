@@ -14,17 +14,19 @@ ROUND, ANYWHERE = 0.003, 0.006  # of the background: strokes round what is drawn
 GAPS = (2, 3, 4)  # voxels between a label and a stroke round it
 
 
-def draw_strokes(rng: np.random.Generator, label: NDArray[np.integer], ignore: int) -> NDArray[np.uint8]:
-    """A bent line in every slice of each piece of a label until a tenth of it is drawn; arcs round them, and lines anywhere."""
+def draw_strokes(
+    rng: np.random.Generator, label: NDArray[np.integer], ignore: int, body: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """A bent line in every slice of each piece of a label, to a tenth of it at most; arcs round them, and lines through the body."""
     drawn = np.full(label.shape, ignore, np.uint8)
     for value in np.unique(label[label > 0]):
         pieces, count = label_components(label == value)
         for number in range(1, count + 1):
             _inside(rng, drawn, pieces == number, int(value))
     _round(rng, drawn, label > 0, ignore)
-    only_here = np.ones(label.shape, bool)
+    body = np.ones(label.shape, bool) if body is None else body
     scratch = np.where(drawn == ignore, 2, 0).astype(np.uint8)  # as the phantom's annotator writes it
-    stroke_background(rng, scratch, label > 0, only_here, ANYWHERE)
+    stroke_background(rng, scratch, label > 0, body, ANYWHERE)
     drawn[(scratch == 0) & (label == 0)] = 0
     return drawn
 

@@ -38,6 +38,7 @@ from lnauto.files import write_json
 ROWS = ("full", "strokes alone", "LNTrainerScribble")
 CASES, TEST_CASES, SIZE = 24, 10, 64
 TIMED_STEPS = 8
+SOFT_TISSUE_HU = -300
 
 
 @dataclass(frozen=True)
@@ -114,41 +115,44 @@ def once(path: Path, make: Callable[[], Any]) -> Any:
 
 
 def write_phantom(raw: Path) -> None:
-    strokes, full = raw / PHANTOM.strokes, raw / PHANTOM.full
-    if not strokes.is_dir():
-        make_phantom(strokes, cases=CASES, test_cases=TEST_CASES, size=SIZE, annotation="scribble", seed=7, quiet=True)
-    description = json.loads((strokes / "dataset.json").read_text())
-    labels = {"background": 0, "node": 1}
-    link(full, strokes, imagesTr="imagesTr", labelsTr="truth/labelsTr", imagesTs="imagesTs", labelsTs="labelsTs")
-    write_json(full / "dataset.json", {**description, "labels": labels, "annotation": "full"})
-
-
-def link(folder: Path, source: Path, **parts: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for own, theirs in parts.items():
-        if not (folder / own).exists():
-            (folder / own).symlink_to(source / theirs)
+    if not (raw / PHANTOM.full).is_dir():
+        make_phantom(raw / PHANTOM.full, cases=CASES, test_cases=TEST_CASES, size=SIZE, declare=True, seed=7, quiet=True)
+    write_strokes(raw, PHANTOM, raw / PHANTOM.full, soft_tissue=True)
 
 
 def write_hippocampus(raw: Path, source: Path) -> None:
     description = json.loads((source / "dataset.json").read_text())
+    link(raw / HIPPOCAMPUS.full, source, "imagesTr", "labelsTr", "imagesTs", "labelsTs")
+    write_json(raw / HIPPOCAMPUS.full / "dataset.json", {**description, "annotation": "full"})
+    write_strokes(raw, HIPPOCAMPUS, source, soft_tissue=False)
+
+
+def link(folder: Path, source: Path, *parts: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        if not (folder / part).exists():
+            (folder / part).symlink_to(source / part)
+
+
+def write_strokes(raw: Path, data: Data, source: Path, soft_tissue: bool) -> None:
+    """The same images, and of each label what a tenth of its voxels say; with soft tissue, no stroke goes through air or lung."""
+    folder = raw / data.strokes
+    if (folder / "dataset.json").is_file():
+        return
+    description = json.loads((source / "dataset.json").read_text())
     ignore = max(description["labels"].values()) + 1
-    for name, annotation in ((HIPPOCAMPUS.full, "full"), (HIPPOCAMPUS.strokes, "scribble")):
-        folder = raw / name
-        if (folder / "dataset.json").is_file():
-            continue
-        (folder / "labelsTr").mkdir(parents=True, exist_ok=True)
-        link(folder, source, **{part: part for part in ("imagesTr", "imagesTs", "labelsTs")})
-        for number, path in enumerate(sorted((source / "labelsTr").glob("*.nii.gz"))):
-            image = sitk.ReadImage(str(path))
-            label = sitk.GetArrayFromImage(image).astype(np.uint8)
-            if annotation == "scribble":
-                label = draw_strokes(np.random.default_rng(number), label, ignore)
-            written = sitk.GetImageFromArray(label)
-            written.CopyInformation(image)
-            sitk.WriteImage(written, str(folder / "labelsTr" / path.name))
-        labels = {**description["labels"], **({"ignore": ignore} if annotation == "scribble" else {})}
-        write_json(folder / "dataset.json", {**description, "labels": labels, "annotation": annotation})
+    link(folder, source, "imagesTr", "imagesTs", "labelsTs")
+    (folder / "labelsTr").mkdir(exist_ok=True)
+    for number, path in enumerate(sorted((source / "labelsTr").glob("*.nii.gz"))):
+        image = sitk.ReadImage(str(path))
+        label = sitk.GetArrayFromImage(image).astype(np.uint8)
+        scan = source / "imagesTr" / path.name.replace(".nii.gz", "_0000.nii.gz")
+        body = sitk.GetArrayFromImage(sitk.ReadImage(str(scan))) > SOFT_TISSUE_HU if soft_tissue else None
+        written = sitk.GetImageFromArray(draw_strokes(np.random.default_rng(number), label, ignore, body))
+        written.CopyInformation(image)
+        sitk.WriteImage(written, str(folder / "labelsTr" / path.name))
+    labels = {**description["labels"], "ignore": ignore}
+    write_json(folder / "dataset.json", {**description, "labels": labels, "annotation": "scribble"})
 
 
 def drawn_shares(root: Path, data: Data) -> dict[str, float]:

@@ -178,6 +178,10 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
     configuration = plans.get_configuration(job.configuration)
     images, label = [str(path) for path in case.images], str(case.label) if case.label is not None else None
     data, seg, properties = Preprocessor(verbose=False).run_case(images, label, plans, configuration, job.dataset_json)
+    if not any(configuration.use_mask_for_norm):
+        # nnU-Net marks what lies outside the body with -1, as it later marks padding. Outside the body is background, and the
+        # augmentation needs to know it only where intensities are normalised inside the body alone.
+        seg = np.maximum(seg, 0)
     _store(
         job.folder / case.name,
         data.astype(np.float32, copy=False),

@@ -48,6 +48,8 @@ class LNTrainer(nnUNetTrainer):
     initial_lr: float
     weight_decay: float
     warm_up: int
+    output_folder: str
+    log_file: str
     dataloader_train: Iterator[dict[str, Any]] | None
 
     def __init__(
@@ -151,7 +153,7 @@ class LNTrainer(nnUNetTrainer):
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         if self.material is None:
-            return super().get_tr_and_val_datasets()  # type: ignore[no-any-return]
+            return super().get_tr_and_val_datasets()
         return self.material.training, self.dataset_class(self.preprocessed_dataset_folder, list(self.material.validation))
 
     def get_dataloaders(self) -> tuple[Iterator[dict[str, Any]], Iterator[dict[str, Any]]]:

@@ -163,8 +163,6 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
         def run_case_npy(self, data: Any, seg: Any, properties: Any, manager: Any, *rest: Any) -> Any:
             if seg is not None and job.dataset_json.get("instances"):
                 seg = (seg > 0).astype(seg.dtype)  # the network learns where nodes are, not their numbers
-            if seg is None:
-                seg = _nothing_drawn(data.shape[1:], trust, job.dataset_json)
             if seg is not None and trust is not None:
                 seg = _with_trusted_background(data, seg, properties, trust, case, job)
             return _run_cropped(super().run_case_npy, data, seg, properties, manager, *rest)
@@ -189,15 +187,6 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
         properties,
         configuration.patch_size,
     )
-
-
-def _nothing_drawn(shape: Sequence[int], trust: Trust | None, description: dict[str, Any]) -> np.ndarray | None:
-    """The label of a case without one: unknown everywhere, but for what is trusted; None if there is no value for unknown."""
-    ignore = description["labels"].get("ignore")
-    if ignore is None:
-        return None
-    undrawn = 0 if trust is not None and description.get("ignore_added") else ignore  # what the raw labels have for it
-    return np.full((1, *shape), undrawn, np.int16)
 
 
 def _with_trusted_background(

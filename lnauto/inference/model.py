@@ -94,7 +94,9 @@ def load_alone(path: Path) -> Model:
     )
 
 
-def _load_network(checkpoint: dict[str, Any], plans: Any, configuration: str, dataset_json: dict[str, Any], path: Path) -> nn.Module:
+def _load_network(
+    checkpoint: dict[str, Any], plans: Any, configuration: str, dataset_json: dict[str, Any], path: Path
+) -> nn.Module:
     network = build_network(plans, configuration, dataset_json, deep_supervision=False)
     try:
         network.load_state_dict(checkpoint["network_weights"])

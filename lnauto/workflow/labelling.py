@@ -63,11 +63,14 @@ class Round:
         rows: dict[str, dict[str, Any]] = read_json(self.begun, "start anew with --overwrite") if self.begun.is_file() else {}
         source = self.cases.gathered(self.cases.to_label)
         for name in tqdm(source.identifiers, desc="Labelling", unit="case", disable=quiet, delay=2):
-            if name not in rows:
+            if name not in rows or not (self.labels / f"{name}.pkl").is_file():
                 rows[name] = self._label_case(name, source, predictors)
                 write_json(self.begun, rows)
         kept = keep_best({name: math.nan if row["agreement"] is None else row["agreement"] for name, row in rows.items()})
         self._restore(set(self.cases.annotated) - set(kept), predictors[0])
+        for name in set(self.cases.unannotated) - set(kept):
+            for ending in (".pkl", ".b2nd"):
+                (self.labels / f"{name}{ending}").unlink(missing_ok=True)
         self._write(rows, kept, labellers)
         self.begun.unlink()
 
@@ -124,7 +127,9 @@ class Round:
         spread = f", agreement {min(scores):.2f} to {max(scores):.2f}" if scores else ""
         nothing = f"; in {silent} neither labeller found a node" if silent else ""
         log.info("%d of %d labelled cases are kept%s%s.", len(kept), len(rows), spread, nothing)
-        log.info("They add %d nodes to what is drawn: %s", sum(row["nodes_added"] for row in kept), self.table.with_suffix(".csv"))
+        log.info(
+            "They add %d nodes to what is drawn: %s", sum(row["nodes_added"] for row in kept), self.table.with_suffix(".csv")
+        )
 
 
 def _predictor(checkpoint: Path, device: torch.device, precision: str) -> Predictor:

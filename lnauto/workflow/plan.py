@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
 from lnauto.data.preprocess import Job, check_disk, expected_cost, pending, preprocess
-from lnauto.data.raw import Case, RawDataset
-from lnauto.data.trusted_background import Trust, adding_ignore, with_ignore
+from lnauto.data.raw import RawDataset
+from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.paths import Paths, activate, find_dataset
@@ -169,33 +169,17 @@ def bring_up_to_date(
 ) -> None:
     """Preprocess what is missing, or was made from other labels or under another plan."""
     job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
-    _bring_up_to_date(list(dataset.annotated_cases), job, "cases", workers, quiet)
-
-
-def bring_unannotated_up_to_date(
-    dataset: RawDataset, plan: Plan, configuration: str, paths: Paths, workers: int | None = None, quiet: bool = False
-) -> Path:
-    """The same for the cases without a label, in a folder of their own; all of them but trusted background is `ignore`."""
-    job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
-    description = adding_ignore(job.dataset_json)
-    data_hash = plan.data_hash(configuration, description["labels"])
-    folder = job.folder.with_name(f"{job.folder.name}_unannotated")
-    job = replace(job, dataset_json=description, data_hash=data_hash, folder=folder)
-    _bring_up_to_date(list(dataset.unannotated_cases), job, "cases without annotation", workers, quiet)
-    return folder
-
-
-def _bring_up_to_date(cases: list[Case], job: Job, what: str, workers: int | None, quiet: bool) -> None:
+    cases = list(dataset.annotated_cases)
     waiting = pending(cases, job)
     if not waiting:
-        log.info("All %d %s are preprocessed, from these files and under this plan.", len(cases), what)
+        log.info("All %d cases are preprocessed, from these labels and under this plan.", len(cases))
         return
     stale = sum((job.folder / f"{case.name}.pkl").is_file() for case in waiting)
     if stale:
-        log.info("%d preprocessed %s were made from other labels or under another plan; they are made again.", stale, what)
-    cost = expected_cost(len(waiting), job.plans, job.configuration)
+        log.info("%d preprocessed cases were made from other labels or under another plan; they are made again.", stale)
+    cost = expected_cost(len(waiting), plan.content, configuration)
     check_disk(cost, job.folder)
-    log.info("Preprocessing %d of %d %s, at most %.0f MB on disk.", len(waiting), len(cases), what, cost.bytes / 1e6)
+    log.info("Preprocessing %d of %d cases, at most %.0f MB on disk.", len(waiting), len(cases), cost.bytes / 1e6)
     start = time.monotonic()
     preprocess(waiting, job, quiet, workers)
     log.info("Preprocessed in %.0f s, to %s.", time.monotonic() - start, job.folder)

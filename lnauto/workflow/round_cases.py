@@ -106,7 +106,7 @@ def _places_to_centre_at(locations: Mapping[Any, Any]) -> int:
 def _check(to_label: int, drawn: Mapping[str, int], patient_of: Mapping[str, str], where: str) -> None:
     if to_label == 0:
         what = "there is nothing to label: every training case is taken as wholly annotated, and none is without annotation"
-        raise InputError.of(what, where, 'leave out --rounds, or add scans without masks in imagesUn')
+        raise InputError.of(what, where, "leave out --rounds, or add scans without masks in imagesUn")
     patients = {patient_of.get(name, name) for name, voxels in drawn.items() if voxels}
     if len(patients) < len(LABELLERS):
         what = f"two labellers need drawn nodes of two patients to learn from, and there are {len(patients)}"

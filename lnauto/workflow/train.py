@@ -93,7 +93,9 @@ def _prepare_rounds(
     if not any(asked.values()):
         return {}
     if dataset is None:
-        raise InputError.of("rounds of pseudo labels need the raw data set", paths.raw / name, "put it there, or leave out --rounds")
+        raise InputError.of(
+            "rounds of pseudo labels need the raw data set", paths.raw / name, "put it there, or leave out --rounds"
+        )
     from lnauto.compat.plans import PlansManager
 
     unannotated = bring_unannotated_up_to_date(dataset, plan, request.configuration, paths, quiet=request.quiet)

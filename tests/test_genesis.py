@@ -37,9 +37,7 @@ def test_the_same_numbers_change_a_patch_in_the_same_way_and_leave_the_original_
 
 def test_a_flip_is_a_flip_along_any_axis_and_often_none() -> None:
     patch = spread((1, 3, 4, 5))
-    possible = {
-        np.flip(patch, axis=[axis + 1 for axis in range(3) if code >> axis & 1]).tobytes(): code for code in range(8)
-    }
+    possible = {np.flip(patch, axis=[axis + 1 for axis in range(3) if code >> axis & 1]).tobytes(): code for code in range(8)}
     seen = [possible[flipped(patch, np.random.default_rng(seed)).tobytes()] for seed in range(400)]
     assert set(seen) == set(range(8)) - {7} | ({7} & set(seen))  # along all three axes is rare
     assert 0.55 < seen.count(0) / 400 < 0.75  # .6, and what is flipped back

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lnauto.data.drawn import check_drawn
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
@@ -36,6 +37,7 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
     _check_folds(chosen, len(splits), paths.preprocessed / name / SPLITS)
     description = _description(paths, name, plan, request)
+    _check_annotation(paths.preprocessed / name, plan, description, request, chosen, splits)
     results: list[CaseResult] = []
     for place, fold in enumerate(chosen):
         seconds = None
@@ -68,6 +70,16 @@ def _description(paths: Paths, name: str, plan: Plan, request: Request) -> dict[
         return with_ignore(dataset.description, Trust.of_plan(plan.content))
     log.info("The raw data set %s is not in %s; training on what is preprocessed.", name, paths.raw)
     return dict(read_json(paths.preprocessed / name / "dataset.json", "plan again with lnauto_plan_and_preprocess"))
+
+
+def _check_annotation(
+    folder: Path, plan: Plan, description: dict[str, Any], request: Request, folds: list[str], splits: list[dict[str, list[str]]]
+) -> None:
+    """Every fold must have something to learn from, before the first one starts."""
+    cases = folder / plan.configuration(request.configuration)["data_identifier"]
+    for fold in folds:
+        training = [name for split in splits for name in split["val"]] if fold == "all" else splits[int(fold)]["train"]
+        check_drawn(cases, training, description, fold)
 
 
 def _check_folds(folds: list[str], there: int, path: Path) -> None:

@@ -83,7 +83,8 @@ def test_a_curve_keeps_order_or_turns_it_round_and_stays_within_the_range() -> N
         steps = np.diff(changed.ravel()[order])
         rising = steps.sum() > 0
         assert (steps >= 0).all() if rising else (steps <= 0).all()
-        assert low - 1e-4 <= changed.min() and changed.max() <= high + 1e-4
+        assert low - 1e-4 <= changed.min()
+        assert changed.max() <= high + 1e-4
         assert not np.allclose(changed, np.clip(patch, low, high), atol=0.01)
         directions.append(bool(rising))
     assert 10 < sum(directions) < 30
@@ -118,7 +119,8 @@ def test_paint_is_noise_of_the_channels_own_range() -> None:
     for channel, original in zip(changed, patch, strict=True):
         paint = channel[channel != original]
         low, high = np.percentile(original, genesis.PERCENTILES)
-        assert low <= paint.min() and paint.max() <= high
+        assert low <= paint.min()
+        assert paint.max() <= high
         assert paint.std() == pytest.approx((high - low) / np.sqrt(12), rel=0.05)
 
 

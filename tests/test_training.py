@@ -251,7 +251,7 @@ def test_a_training_is_neither_overwritten_nor_continued_unasked(balls: Path, co
         (["901", "9"], "there is no fold 9 (there: 0, 1, 2, 3, 4)"),
         (["902", "0"], "there is no data set 902 (there: Dataset901_Balls)"),
         (["901", "0", "-c", "2d"], "the plan has no configuration 2d (it has 3d_fullres)"),
-        (["901", "0", "-tr", "LNTrainerMagic"], "there is no trainer LNTrainerMagic (there: LNTrainer)"),
+        (["901", "0", "-tr", "LNTrainerMagic"], "there is no trainer LNTrainerMagic (there: LNTrainer,"),
         (["901", "0", "--budget", "1s"], "the budget leaves 1 s for fold 0"),
         (["901", "0", "--device", "cuda"], "there is no device cuda on this machine"),
     ],

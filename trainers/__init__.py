@@ -9,7 +9,7 @@ from lnauto.errors import InputError
 if TYPE_CHECKING:
     from lnauto.trainers.lntrainer import LNTrainer
 
-TRAINERS = {"LNTrainer": "lnauto.trainers.lntrainer"}
+TRAINERS = {"LNTrainer": "lnauto.trainers.lntrainer", "LNTrainerIgnore": "lnauto.trainers.ignore"}
 """Every trainer by the name a plan or `-tr` gives it, and where it lives; importing them costs seconds."""
 
 

@@ -89,13 +89,17 @@ class LNTrainer(nnUNetTrainer):
         super().initialize()
         channels, patch = self.num_input_channels, list(self.configuration_manager.patch_size)
         if self.compute is None:
-            self.compute = choose_compute(self.network, channels, patch, self.device, self.options.precision)
+            self.compute = choose_compute(self.deployed_network, channels, patch, self.device, self.options.precision)
         self.network = self.compute.prepare(self.network)
         if self.compute.precision == "fp32":
             self.grad_scaler = None
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, None]:
-        """The plan's optimiser; the learning rate is set before every step, so there is no scheduler."""
+        """The plan's optimiser; the learning rate is set before every step, so there is no scheduler.
+
+        nnU-Net calls this as soon as the network is built, so it is also the moment to extend it.
+        """
+        self.network = self.extend(self.network)
         settings = self.plans_manager.plans.get("lnauto", {}).get("optimizer", {"name": "SGD"})
         self.initial_lr = settings.get("learning_rate", self.initial_lr)
         self.weight_decay = settings.get("weight_decay", self.weight_decay)
@@ -104,6 +108,10 @@ class LNTrainer(nnUNetTrainer):
         if settings["name"] == "AdamW":
             return torch.optim.AdamW(parameters, self.initial_lr, betas=(0.9, 0.99), weight_decay=self.weight_decay), None
         return torch.optim.SGD(parameters, self.initial_lr, momentum=0.99, nesterov=True, weight_decay=self.weight_decay), None
+
+    def extend(self, network: nn.Module) -> nn.Module:
+        """What trains, from the plan's network: a method may add parts to it that only training needs."""
+        return network
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, tuple[int, ...]]:  # noqa: N802
         """nnU-Net's augmentation, mirrored along the axes the plan names; prediction may mirror along these, too."""
@@ -296,6 +304,18 @@ class LNTrainer(nnUNetTrainer):
         """The network without what wraps it on several GPUs."""
         return getattr(self.network, "module", self.network) if self.is_ddp else self.network
 
+    @property
+    def deployed_network(self) -> nn.Module:
+        """The plan's own network: what predicts, and what stock nnU-Net finds in the checkpoint."""
+        return self.bare_network
+
+    def more_to_save(self) -> dict[str, Any]:
+        """What a training needs to go on besides the deployed network."""
+        return {}
+
+    def load_more(self, more: dict[str, Any]) -> None:
+        """Take `more_to_save` back."""
+
     # ---- checkpoints
 
     def _save_now_and_then(self) -> None:
@@ -309,7 +329,7 @@ class LNTrainer(nnUNetTrainer):
             return
         assert self.compute is not None
         content = {
-            "network_weights": self.bare_network.state_dict(),
+            "network_weights": self.deployed_network.state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
             "logging": self.logger.get_checkpoint(),
@@ -334,6 +354,7 @@ class LNTrainer(nnUNetTrainer):
                 "history": self.history,
                 "epoch_losses": self.epoch_losses,
                 "random_state": checkpoints.random_state(),
+                "more": self.more_to_save(),
             },
         }
         checkpoints.save(Path(filename), content)
@@ -350,7 +371,8 @@ class LNTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         try:
-            self.bare_network.load_state_dict(content["network_weights"])
+            self.deployed_network.load_state_dict(content["network_weights"])
+            self.load_more(state["more"])
         except RuntimeError as error:
             raise InputError.of(
                 "the checkpoint belongs to another network than the plan has now",

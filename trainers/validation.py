@@ -63,7 +63,7 @@ def predictor_of(trainer: LNTrainer, overlap: float | None = None) -> Predictor:
     assert trainer.compute is not None
     settings = trainer.plans_manager.plans.get("lnauto", {}).get("inference", {})
     return Predictor(
-        networks=[trainer.bare_network],
+        networks=[trainer.deployed_network],
         plans=trainer.plans_manager,
         configuration=trainer.configuration_manager,
         dataset_json=trainer.dataset_json,

@@ -5,10 +5,13 @@ from typing import Any
 
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-__all__ = ["nnUNetDataLoader", "nnUNetTrainer", "without_intensity", "without_timing"]
+__all__ = ["nnUNetDataLoader", "nnUNetTrainer", "padding_as", "without_intensity", "without_timing"]
+
+PADDING = -1
 
 
 def without_timing(transforms: Any) -> Any:
@@ -17,6 +20,14 @@ def without_timing(transforms: Any) -> Any:
     for transform in _every(transforms):
         if isinstance(transform, GaussianBlurTransform):
             transform.benchmark = False
+    return transforms
+
+
+def padding_as(transforms: Any, label: int) -> Any:
+    """The same augmentation, giving what lies outside the image that label; nnU-Net's is background."""
+    for transform in _every(transforms):
+        if isinstance(transform, RemoveLabelTransform) and transform.label_value == PADDING:
+            transform.set_to = label
     return transforms
 
 

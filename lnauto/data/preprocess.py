@@ -193,6 +193,10 @@ def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> Non
     trust = Trust.of_plan(job.plans)
     images = [str(path) for path in case.images]
     data, seg, properties = Preprocessor(verbose=False).run_case(images, str(case.label), plans, configuration, job.dataset_json)
+    if not any(configuration.use_mask_for_norm):
+        # nnU-Net marks what lies outside the body with -1, as it later marks padding. Outside the body is background, and the
+        # augmentation needs to know it only where intensities are normalised inside the body alone.
+        seg = np.maximum(seg, 0)
     _store(
         job.folder / case.name,
         data.astype(np.float32, copy=False),

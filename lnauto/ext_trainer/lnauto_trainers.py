@@ -4,6 +4,7 @@ Only re-exports stand here. nnU-Net forgets modules it imported from that folder
 pickled; one that lives in `lnauto.trainers` can.
 """
 
+from lnauto.trainers.ignore import LNTrainerIgnore
 from lnauto.trainers.lntrainer import LNTrainer
 
-__all__ = ["LNTrainer"]
+__all__ = ["LNTrainer", "LNTrainerIgnore"]

@@ -1,0 +1,57 @@
+"""What trainers with several decoders share: they train together, the first alone is kept for prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lnauto.networks.multi_decoder import Auxiliary, MultiDecoder
+from lnauto.trainers.ignore import LNTrainerIgnore
+
+
+class ManyDecoders(LNTrainerIgnore):
+    """Voxels that were not judged learn from what the decoders agree on."""
+
+    def auxiliaries(self) -> Sequence[Auxiliary]:
+        """The decoders besides the plan's own."""
+        raise NotImplementedError
+
+    def loss_of_branches(self, branches: list[Tensor], target: Tensor) -> Tensor:
+        """The method: from each decoder's logits (batch, class, z, y, x) in fp32 and the labels (batch, z, y, x)."""
+        raise NotImplementedError
+
+    def initialize(self) -> None:
+        self.enable_deep_supervision = False  # as in the papers: each decoder answers at full resolution
+        super().initialize()
+
+    def extend(self, network: nn.Module) -> nn.Module:
+        return MultiDecoder(network, self.auxiliaries(), self.configuration_manager.patch_size).to(self.device)
+
+    @property
+    def deployed_network(self) -> nn.Module:
+        bare = self.bare_network
+        assert isinstance(bare, MultiDecoder)
+        return bare.network
+
+    def more_to_save(self) -> dict[str, Any]:
+        bare = self.bare_network
+        assert isinstance(bare, MultiDecoder)
+        return {"auxiliary": bare.auxiliary.state_dict()}
+
+    def load_more(self, more: dict[str, Any]) -> None:
+        bare = self.bare_network
+        assert isinstance(bare, MultiDecoder)
+        bare.auxiliary.load_state_dict(more["auxiliary"])
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        assert self.compute is not None
+        data = self.compute.place(batch["data"])
+        target = self._to_device(batch["target"])[:, 0].long()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.compute.autocast():
+            branches = self.network(data)
+        loss = self.loss_of_branches([branch.float() for branch in branches], target)
+        self.take_step(loss)
+        return {"loss": loss.detach().cpu().numpy()}

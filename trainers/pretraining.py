@@ -1,7 +1,8 @@
 """Self-supervised pre-training (Model Genesis): the network learns to restore patches that were spoiled; labels are not read.
 
-It is trained as any other: the plan's network with a channel of the image in place of each segmentation head, the plan's optimiser,
-`genesis.corrupted` instead of augmentation, and the mean squared error. What it has learned is the beginning of every fold.
+It is trained as any other: the plan's network with one output per channel of the image in place of the segmentation heads, the
+plan's optimiser, `genesis.corrupted` instead of augmentation, and the mean squared error. What it has learned is the beginning of
+every fold.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lnauto.compat.storage import open_image
 from lnauto.files import write_json
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
@@ -33,12 +35,10 @@ class SpoiledPatches:
 
     def generate_train_batch(self) -> dict[str, Any]:
         """Its random numbers follow numpy's own, which `Batches` seeds by the batch's number."""
-        from lnauto.compat.storage import open_image
-
         rng = np.random.default_rng(np.random.randint(0, 2**31, 4))
         pairs = []
         for _ in range(self.batch):
-            image = open_image(self.images[rng.integers(len(self.images))])
+            image = open_image(self.images[int(rng.integers(len(self.images)))])
             pairs.append(corrupted(cut(image, self.patch, rng), rng))
         data, target = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
         return {"data": data, "target": target}
@@ -75,7 +75,7 @@ class LNPretraining(LNTrainer):
         self.enable_deep_supervision = False
 
     @staticmethod
-    def build_network_architecture(  # type: ignore[override]
+    def build_network_architecture(
         plans_manager: Any, configuration_manager: Any, num_input_channels: int, *rest: Any, **more: Any
     ) -> nn.Module:
         """The plan's network, which gives back as many channels as it is given."""

@@ -15,8 +15,10 @@ from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.plan import PLANS_NAME, Plan
-from lnauto.workflow.fold import Request, tell_results, train_fold
+from lnauto.trainers import find_trainer
+from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
 from lnauto.workflow.plan import bring_up_to_date
+from lnauto.workflow.pretrain import pretrain
 from lnauto.workflow.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -36,16 +38,23 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     splits = read_json(paths.preprocessed / name / SPLITS, f"plan again: lnauto_plan_and_preprocess -d {identifier}")
     chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
     _check_folds(chosen, len(splits), paths.preprocessed / name / SPLITS)
-    description = _description(paths, name, plan, request)
+    dataset = _dataset(paths, name)
+    description = _description(paths, name, plan, request, dataset)
     _check_annotation(paths.preprocessed / name, plan, description, request, chosen, splits)
+    find_trainer(trainer := request.trainer or plan.lnauto["trainer"])
+    model = paths.results / name / f"{trainer}__{PLANS_NAME}__{request.configuration}"
+    anew = [fold for fold in chosen if find_training(model / f"fold_{fold}", request, fold) is None]
+    pretrained = None
+    if anew and (request.pretrain or plan.lnauto.get("pretraining")):
+        seconds = None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started)
+        pretrained = pretrain(plan, description, dataset, request, paths, seconds, len(anew))
     results: list[CaseResult] = []
     for place, fold in enumerate(chosen):
         seconds = None
         if request.minutes is not None:  # the budget is the whole command's: each fold takes its share of what is left
             seconds = (request.minutes * 60 - (time.monotonic() - started)) / (len(chosen) - place)
-        trainer, found = train_fold(plan, description, fold, request, seconds, extend=len(chosen) == 1)
+        _, found = train_fold(plan, description, fold, request, seconds, len(chosen) == 1, pretrained)
         results += found
-    model = Path(trainer.output_folder_base)
     if list(folds) == ["cv"]:
         tell_results(results, model / "crossvalidation", "Pooled over all folds")
     return model
@@ -62,13 +71,19 @@ def _plan(paths: Paths, name: str, identifier: str, request: Request) -> Plan:
     return plan
 
 
-def _description(paths: Paths, name: str, plan: Plan, request: Request) -> dict[str, Any]:
-    """`dataset.json`, after making sure that what is preprocessed is what the raw data and the plan say now."""
+def _dataset(paths: Paths, name: str) -> RawDataset | None:
+    """The raw data set, if it is there."""
     if (paths.raw / name).is_dir():
-        dataset = RawDataset.read(paths.raw / name)
+        return RawDataset.read(paths.raw / name)
+    log.info("The raw data set %s is not in %s; training on what is preprocessed.", name, paths.raw)
+    return None
+
+
+def _description(paths: Paths, name: str, plan: Plan, request: Request, dataset: RawDataset | None) -> dict[str, Any]:
+    """`dataset.json`, after making sure that what is preprocessed is what the raw data and the plan say now."""
+    if dataset is not None:
         bring_up_to_date(dataset, plan, request.configuration, paths, quiet=request.quiet)
         return with_ignore(dataset.description, Trust.of_plan(plan.content))
-    log.info("The raw data set %s is not in %s; training on what is preprocessed.", name, paths.raw)
     return dict(read_json(paths.preprocessed / name / "dataset.json", "plan again with lnauto_plan_and_preprocess"))
 
 

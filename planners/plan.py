@@ -30,6 +30,11 @@ _CONFIGURATION_KEYS = (
 )
 
 
+def hash_of(content: object) -> str:
+    """A short hash of what JSON can say."""
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
 @dataclass(frozen=True)
 class Plan:
     """A plan as it stands in the file."""
@@ -84,18 +89,23 @@ class Plan:
 
     def data_hash(self, configuration: str, labels: dict[str, Any]) -> str:
         """What preprocessed data depend on, as a short hash."""
+        trusted = self.lnauto.get("trusted_background")
+        return hash_of({**self._image_made_of(configuration), "labels": labels, "trusted_background": trusted})
+
+    def image_hash(self, configuration: str) -> str:
+        """The same for images alone."""
+        return hash_of(self._image_made_of(configuration))
+
+    def _image_made_of(self, configuration: str) -> dict[str, Any]:
         chosen = self.configuration(configuration)
-        made_of = {
+        return {
             "plan": {key: self.content[key] for key in _GLOBAL_KEYS},
             "configuration": {key: chosen[key] for key in _CONFIGURATION_KEYS},
-            "labels": labels,
             "region": region_of(self.content),
-            "trusted_background": self.lnauto.get("trusted_background"),
         }
-        return hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=12).hexdigest()
 
     def hash(self) -> str:
-        return hashlib.blake2b(json.dumps(self.content, sort_keys=True).encode(), digest_size=12).hexdigest()
+        return hash_of(self.content)
 
     def explain(self) -> str:
         """The decisions and their reasons, for a person."""

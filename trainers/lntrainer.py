@@ -33,6 +33,7 @@ from lnauto.trainers.patches import PatchLoader
 from lnauto.trainers.progress import ProgressBar
 from lnauto.trainers.schedule import Clock, Length, learning_rate
 from lnauto.trainers.validation import NodeCheck, validate_fold
+from lnauto.trainers.warm_start import warm_start
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ NODE_CHECKS = 10  # times in a training that whole validation cases are looked a
 class LNTrainer(nnUNetTrainer):
     """Plain nnU-Net training of whatever the plan describes."""
 
+    activity = "Training"
     network: nn.Module
     optimizer: torch.optim.Optimizer
     initial_lr: float
@@ -75,6 +77,7 @@ class LNTrainer(nnUNetTrainer):
         self.clock = Clock(options.length)
         self.history: list[dict[str, Any]] = []
         self.epoch_losses: list[float] = []
+        self.pretrained: str | None = None  # what the weights it starts from were made of
         self._seconds_before = 0.0  # of training, in earlier runs
         self.compute: Compute | None = None
         self.num_iterations_per_epoch = options.length.iterations_per_epoch
@@ -114,6 +117,8 @@ class LNTrainer(nnUNetTrainer):
         nnU-Net calls this as soon as the network is built, so it is also the moment to extend it.
         """
         self.network = self.extend(self.network)
+        if self.options.pretrained is not None:
+            self.pretrained = warm_start(self.network, self.options.pretrained)
         settings = self.plans_manager.plans.get("lnauto", {}).get("optimizer", {"name": "SGD"})
         self.initial_lr = settings.get("learning_rate", self.initial_lr)
         self.weight_decay = settings.get("weight_decay", self.weight_decay)
@@ -206,7 +211,7 @@ class LNTrainer(nnUNetTrainer):
         batches = self.dataloader_train
         assert batches is not None
         try:
-            with ProgressBar(self.clock, self.options.quiet) as bar:
+            with ProgressBar(self.clock, self.options.quiet, self.activity) as bar:
                 while not self.clock.done:
                     self._set_learning_rate()
                     loss = float(self.train_step(next(batches))["loss"])
@@ -376,6 +381,7 @@ class LNTrainer(nnUNetTrainer):
                 "epoch_losses": self.epoch_losses,
                 "random_state": checkpoints.random_state(),
                 "more": self.more_to_save(),
+                "pretrained": self.pretrained,
             },
         }
         checkpoints.save(Path(filename), content)
@@ -405,6 +411,7 @@ class LNTrainer(nnUNetTrainer):
             self.grad_scaler.load_state_dict(content["grad_scaler_state"])
         self.history, self.epoch_losses = state["history"], state["epoch_losses"]
         self.inference_allowed_mirroring_axes = content["inference_allowed_mirroring_axes"]
+        self.pretrained = state.get("pretrained")
         self._seconds_before = state["seconds"]
         self.clock = Clock(self.options.length, state["iteration"], state["seconds"])
         checkpoints.restore_random_state(state["random_state"])

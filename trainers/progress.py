@@ -14,7 +14,7 @@ SMOOTHING = 0.95
 class ProgressBar:
     """Loss, Dice and the time left: of the iterations to come, or of the budget."""
 
-    def __init__(self, clock: Clock, quiet: bool) -> None:
+    def __init__(self, clock: Clock, quiet: bool, activity: str) -> None:
         self.clock = clock
         self.loss: float | None = None
         self.dice: float | None = None
@@ -22,7 +22,7 @@ class ProgressBar:
         total = clock.length.seconds if by_time else clock.length.iterations
         bar_format = "{desc} {percentage:3.0f}%|{bar}| {postfix}" if by_time else None
         self.bar = tqdm(
-            total=total, initial=self._position(), desc="Training", unit="it", disable=quiet, bar_format=bar_format, mininterval=1
+            total=total, initial=self._position(), desc=activity, unit="it", disable=quiet, bar_format=bar_format, mininterval=1
         )
 
     def __enter__(self) -> ProgressBar:

@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     length.add_argument("--epochs", type=at_least(1), metavar="N", help="train for so many epochs")
     length.add_argument("--iterations", type=at_least(1), metavar="N", help="train for so many iterations")
+    parser.add_argument(
+        "--pretrain", action="store_true", help="first learn from all images, without labels; done once, used by every fold"
+    )
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of weights and batches (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
@@ -64,6 +67,7 @@ def _act(arguments: argparse.Namespace) -> None:
         rounds=arguments.rounds,
         proceed=arguments.proceed,
         overwrite=arguments.overwrite,
+        pretrain=arguments.pretrain,
         quiet=arguments.quiet,
     )
     model = train(arguments.dataset, arguments.folds, request)

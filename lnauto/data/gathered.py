@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lnauto.data.locations import sample_locations
+from lnauto.data.preprocess import case_files
 from lnauto.files import replacing
 
 
@@ -17,7 +18,7 @@ class Gathered:
 
     Args:
         folders: for each case the preprocessed folder it lies in.
-        labels: a folder that `store_label` wrote into; None: the labels beside the images.
+        labels: a folder that `store_label` wrote into; None: the labels beside the images, where there are some.
     """
 
     def __init__(self, folders: Mapping[str, Path], labels: Path | None = None) -> None:
@@ -26,15 +27,15 @@ class Gathered:
         self.identifiers = list(self.folders)
 
     def load_case(self, name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Image, label, nothing, and properties, as nnU-Net's own data sets return them."""
-        from lnauto.compat.storage import load_pickle, nnUNetDatasetBlosc2
+        """Image, label (None: it has none), nothing, and properties, as nnU-Net's own data sets return them."""
+        from lnauto.compat.storage import load_pickle, open_image
 
-        other = None if self.labels is None else str(self.labels)
-        # nnU-Net has a place for a second label of a case, that of an earlier stage.
-        data, seg, relabelled, properties = nnUNetDatasetBlosc2(str(self.folders[name]), [name], other).load_case(name)
-        if self.labels is None:
-            return data, seg, None, properties
-        return data, relabelled, None, load_pickle(str(self.labels / f"{name}.pkl"))
+        image, label, facts = case_files(self.folders[name] / name)
+        if self.labels is not None:
+            _, label, facts = case_files(self.labels / name)
+        if not label.is_file():
+            return open_image(image), None, None, {}
+        return open_image(image), open_image(label), None, load_pickle(str(facts))
 
 
 def store_label(folder: Path, name: str, label: Any, properties: Mapping[str, Any], patch: Sequence[int], classes: Any) -> None:
@@ -44,6 +45,7 @@ def store_label(folder: Path, name: str, label: Any, properties: Mapping[str, An
     label = np.ascontiguousarray(label, np.int16)
     blocks, chunks = comp_blosc2_params(label.shape, tuple(patch), label.itemsize)
     located = {**properties, "class_locations": sample_locations(label, classes, seed=1234)}
-    with replacing(folder / f"{name}.pkl") as facts, replacing(folder / f"{name}.b2nd") as voxels:
+    _, final, known = case_files(folder / name)
+    with replacing(known) as facts, replacing(final) as voxels:
         nnUNetDatasetBlosc2.save_seg(label, str(voxels.with_suffix("")), chunks_seg=chunks, blocks_seg=blocks)
         write_pickle(located, str(facts))

@@ -46,6 +46,7 @@ class Request:
     rounds: int | None = None  # of pseudo labels; None: no such rounds, or, of a fold that goes on, its own
     proceed: bool = False  # --continue
     overwrite: bool = False
+    pretrain: bool = False
     quiet: bool = False
 
     @property
@@ -54,10 +55,17 @@ class Request:
 
 
 def train_fold(
-    plan: Plan, description: dict[str, Any], fold: str, request: Request, seconds: float | None, extend: bool = True
+    plan: Plan,
+    description: dict[str, Any],
+    fold: str,
+    request: Request,
+    seconds: float | None,
+    extend: bool = True,
+    pretrained: Path | None = None,
 ) -> tuple[LNTrainer, list[CaseResult]]:
-    """Train and validate; `seconds` is what all that may take, and `extend` whether a finished fold is trained further."""
-    trainer = train_network(plan, description, fold, request, seconds, extend)
+    """Train and validate; `seconds` is what all that may take, `extend` whether a finished fold is trained further, and
+    `pretrained` the weights a new one starts from."""
+    trainer = train_network(plan, description, fold, request, seconds, extend, pretrained)
     return trainer, validate(trainer)
 
 
@@ -78,6 +86,7 @@ def train_network(
     request: Request,
     seconds: float | None,
     extend: bool = True,
+    pretrained: Path | None = None,
     name: str = "",
     material: Material | None = None,
     begin: Callable[[Path], None] | None = None,
@@ -94,7 +103,7 @@ def train_network(
         trainer.learn_from(material)
     folder = Path(trainer.output_folder)
     resumed, finished = _resume_from(folder, request, fold)
-    _configure(trainer, plan, request, resumed, own_length=finished and not extend)
+    _configure(trainer, plan, request, resumed, finished and not extend, pretrained)
     if resumed is None:
         _check_other_folds(Path(trainer.output_folder_base), fold, plan, request)
         trainer.initialize()
@@ -131,22 +140,27 @@ def _make_trainer(plan: Plan, description: dict[str, Any], fold: str, request: R
 
 
 def _resume_from(folder: Path, request: Request, fold: str) -> tuple[dict[str, Any] | None, bool]:
-    """The checkpoint to go on from, and whether its training is finished; one that is there is not replaced unasked."""
+    """The checkpoint to go on from, and whether its training is finished."""
     from lnauto.inference.model import load_checkpoint
+    from lnauto.trainers.checkpoint import FINAL
+
+    there = find_training(folder, request, fold)
+    if there is None and request.proceed:
+        log.info("Fold %s has no checkpoint yet; it starts from the beginning.", fold)
+    return (load_checkpoint(there), there.name == FINAL) if there is not None else (None, False)
+
+
+def find_training(folder: Path, request: Request, fold: str) -> Path | None:
+    """The checkpoint to go on from (None: the fold starts anew); one that is there is not replaced unasked."""
     from lnauto.trainers.checkpoint import FINAL, LATEST
 
-    there = [path for path in (folder / FINAL, folder / LATEST) if path.is_file()]
-    finished = bool(there) and there[0].name == FINAL
-    if request.proceed:
-        if there:
-            return load_checkpoint(there[0]), finished
-        log.info("Fold %s has no checkpoint yet; it starts from the beginning.", fold)
-    elif there and not request.overwrite:
-        state = "finished" if finished else "begun"
-        raise InputError.of(
-            f"a training of fold {fold} is {state} there already", folder, "add --continue to go on, or --overwrite to start anew"
-        )
-    return None, False
+    there = next((path for path in (folder / FINAL, folder / LATEST) if path.is_file()), None)
+    if there is None or request.proceed or request.overwrite:
+        return there if request.proceed else None
+    state = "finished" if there.name == FINAL else "begun"
+    raise InputError.of(
+        f"a training of fold {fold} is {state} there already", folder, "add --continue to go on, or --overwrite to start anew"
+    )
 
 
 def clear(folder: Path) -> None:
@@ -175,21 +189,29 @@ def _check_other_folds(model: Path, fold: str, plan: Plan, request: Request) -> 
         )
 
 
-def _configure(trainer: LNTrainer, plan: Plan, request: Request, resumed: dict[str, Any] | None, own_length: bool) -> None:
+def _configure(
+    trainer: LNTrainer,
+    plan: Plan,
+    request: Request,
+    resumed: dict[str, Any] | None,
+    own_length: bool,
+    pretrained: Path | None,
+) -> None:
     """Length, seed and the like: of this command, or, of a training that goes on, its own."""
     from lnauto.trainers.options import Options
     from lnauto.trainers.schedule import Length
 
-    length, seed = _length(plan, request), request.seed
+    length, seed = length_of(plan, request), request.seed
     if resumed is not None:
-        seed = resumed["lnauto"]["seed"]
+        seed, pretrained = resumed["lnauto"]["seed"], None
         if own_length or not request.names_a_length:
             length = Length(**resumed["lnauto"]["length"])
     workers = workers_for(trainer.device.type, length) if request.workers is None else request.workers
-    trainer.configure(Options(length, seed, request.precision, workers, quiet=request.quiet))
+    trainer.configure(Options(length, seed, request.precision, workers, quiet=request.quiet, pretrained=pretrained))
 
 
-def _length(plan: Plan, request: Request) -> Length:
+def length_of(plan: Plan, request: Request) -> Length:
+    """How long a fold is to train."""
     from lnauto.trainers.schedule import Length
 
     budget = plan.lnauto["budget"]

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lnauto.data.gathered import Gathered, store_label
+from lnauto.data.preprocess import case_files
 from lnauto.files import read_json, write_json, write_text
 from lnauto.nodes import label_components
 from lnauto.trainers.agreement import KEEP, agreement, keep_best, pseudo_labels
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COLUMNS = ("case", "annotation", "agreement", "kept", "nodes_added", "added_mm3")
-MEANING = "Dice of the two labellers' masks in the voxels that are neither drawn nor trusted background"
+MEANING = "Dice of the two labellers' masks in the voxels of which nothing is known, neither by drawing nor as trusted background"
 
 
 class Round:
@@ -69,16 +70,16 @@ class Round:
         kept = keep_best({name: math.nan if row["agreement"] is None else row["agreement"] for name, row in rows.items()})
         self._restore(set(self.cases.annotated) - set(kept), predictors[0])
         for name in set(self.cases.unannotated) - set(kept):
-            for ending in (".pkl", ".b2nd"):
-                (self.labels / f"{name}{ending}").unlink(missing_ok=True)
+            for path in case_files(self.labels / name):
+                path.unlink(missing_ok=True)
         self._write(rows, kept, labellers)
         self.begun.unlink()
 
     def _label_case(self, name: str, source: Gathered, predictors: Sequence[Predictor]) -> dict[str, Any]:
         data, seg, _, properties = source.load_case(name)
-        own, image = np.asarray(seg[:]), data[:]
+        image, ignore = data[:], predictors[0].labels.ignore_label
+        own = np.full((1, *image.shape[1:]), ignore) if seg is None else np.asarray(seg[:])
         first, second = (predictor.predict_grid(image) for predictor in predictors)
-        ignore = predictors[0].labels.ignore_label
         filled = pseudo_labels(own[0], first, second, ignore)
         self._store(name, filled[None], properties, predictors[0])
         added = (own[0] == ignore) & (filled > 0) & (filled != ignore)

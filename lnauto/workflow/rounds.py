@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lnauto.data.raw import RawDataset
+from lnauto.data.trusted_background import adding_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
+from lnauto.paths import Paths
 from lnauto.planners.plan import Plan
 from lnauto.workflow.fold import ROUNDS, Request, clear, train_network, validate
 from lnauto.workflow.labelling import Round
-from lnauto.workflow.round_cases import LABELLERS, RoundCases
+from lnauto.workflow.plan import bring_images_up_to_date, unannotated_folder
+from lnauto.workflow.round_cases import LABELLERS, RoundCases, choose_cases
 
 if TYPE_CHECKING:
     from lnauto.evaluation.cases import CaseResult
-    from lnauto.trainers.lntrainer import LNTrainer
     from lnauto.trainers.material import Material
 
 log = logging.getLogger(__name__)
@@ -67,9 +70,47 @@ class FoldInRounds:
         return Round(self.folder / ROUNDS / f"round_{number}", self.cases)
 
 
+def prepare_rounds(
+    plan: Plan,
+    dataset: RawDataset | None,
+    splits: Sequence[Mapping[str, Sequence[str]]],
+    folds: Sequence[str],
+    request: Request,
+    model: Path,
+    paths: Paths,
+) -> dict[str, FoldInRounds]:
+    """The folds that are trained in rounds of pseudo labels; whatever forbids it is told before the first of them starts."""
+    asked = {fold: rounds for fold in folds if (rounds := rounds_of(model / f"fold_{fold}", request))}
+    if not asked:
+        return {}
+    if dataset is None:
+        place = paths.raw / plan.content["dataset_name"]
+        raise InputError.of("rounds of pseudo labels need the raw data set", place, "put it there, or leave out --rounds")
+    from lnauto.compat.plans import PlansManager
+
+    bring_images_up_to_date(dataset, plan, request.configuration, paths, request.quiet)
+    annotated = paths.preprocessed / dataset.name / plan.configuration(request.configuration)["data_identifier"]
+    description = adding_ignore(dataset.description)
+    labels = PlansManager(plan.content).get_label_manager(description)
+    unannotated = [case.name for case in dataset.unannotated_cases]
+    found = {}
+    for fold, rounds in asked.items():
+        everything = {"train": sorted({case for split in splits for case in split["val"]}), "val": []}
+        split = everything if fold == "all" else splits[int(fold)]
+        places = annotated, unannotated_folder(annotated)
+        where = f"fold {fold} of {dataset.name}"
+        cases = choose_cases(split, unannotated, dataset.patient_of, places, labels, where, request.quiet)
+        found[fold] = FoldInRounds(plan, description, fold, request, rounds, cases, model / f"fold_{fold}")
+        check_unchanged(found[fold])
+    return found
+
+
 def rounds_of(folder: Path, request: Request) -> int | None:
     """How many rounds a fold is to be trained in: as asked, or, if it goes on, as it was begun."""
     record = folder / ROUNDS / RECORD
+    if record.is_file() and not (request.proceed or request.overwrite):
+        what = "rounds of pseudo labels were begun there already"
+        raise InputError.of(what, folder, "add --continue to go on, or --overwrite to start anew")
     if not request.proceed:
         return request.rounds
     if record.is_file():
@@ -91,20 +132,16 @@ def is_begun(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (FINAL, LATEST))
 
 
-def check_rounds(work: FoldInRounds) -> None:
-    """Before anything is trained: no training is replaced unasked, and none goes on with other data than it began with."""
-    request, record = work.request, work.record
-    if not (request.proceed or request.overwrite) and (record.is_file() or is_begun(work.folder)):
-        what = f"a training of fold {work.fold} is there already"
-        raise InputError.of(what, work.folder, "add --continue to go on, or --overwrite to start anew")
-    if request.proceed and record.is_file():
-        known = read_json(record, "start anew with --overwrite")["made_of"]
-        if known != work.cases.made_of():
-            what = f"labels, images, plan or folds have changed since the rounds of fold {work.fold} were begun"
-            raise InputError.of(what, work.folder, "restore them, or start anew with --overwrite")
+def check_unchanged(work: FoldInRounds) -> None:
+    """Rounds go on only with what they were begun with: half of their labels would be of other cases."""
+    if not (work.request.proceed and work.record.is_file()):
+        return
+    if read_json(work.record, "start anew with --overwrite")["made_of"] != work.cases.made_of():
+        what = f"labels, images, plan or folds have changed since the rounds of fold {work.fold} were begun"
+        raise InputError.of(what, work.folder, "restore them, or start anew with --overwrite")
 
 
-def train_in_rounds(work: FoldInRounds, seconds: float | None, extend: bool) -> tuple[LNTrainer, list[CaseResult]]:
+def train_in_rounds(work: FoldInRounds, seconds: float | None, extend: bool, pretrained: Path | None) -> list[CaseResult]:
     """Train labellers and label, round by round, then train and validate the fold's own network."""
     from lnauto.trainers.material import Material
 
@@ -123,15 +160,18 @@ def train_in_rounds(work: FoldInRounds, seconds: float | None, extend: bool) -> 
             name = f"Labeller {half} of round {number}, fold {work.fold}"
             own_seed = 1000 * (seed + 1) + 10 * number + half  # no other network's, and no other command's
             begin = _leave if begun else _beginning(work, seconds)
-            _train_labeller(work, name, material, own_seed, shares.next(), begin, begun)
+            _train_labeller(work, name, material, own_seed, shares.next(), pretrained, begin, begun)
             begun = True
         if not current.finished:
             _label(work, current, halves)
         names, labels = current.training, current.labels
-    final = Material(work.cases.gathered(names, labels), work.cases.validation)
+    looked_at = work.cases.annotated if work.fold == "all" else work.cases.validation
+    final = Material(work.cases.gathered(names, labels), looked_at)
     request, share = _request(work, work.folder, seed, shares.next())
-    trainer = train_network(work.plan, work.description, work.fold, request, share, extend, material=final, begin=_leave)
-    return trainer, validate(trainer)
+    trainer = train_network(
+        work.plan, work.description, work.fold, request, share, extend, pretrained, material=final, begin=_leave
+    )
+    return validate(trainer)
 
 
 def _tell(work: FoldInRounds) -> None:
@@ -146,6 +186,7 @@ def _train_labeller(
     material: Material,
     seed: int,
     seconds: float | None,
+    pretrained: Path | None,
     begin: Callable[[Path], None],
     begun: bool,
 ) -> None:
@@ -158,7 +199,7 @@ def _train_labeller(
     request, seconds = _request(work, material.output, seed, seconds)
     if not begun:
         request = replace(request, proceed=False, overwrite=True)
-    train_network(work.plan, work.description, work.fold, request, seconds, False, name, material, begin)
+    train_network(work.plan, work.description, work.fold, request, seconds, False, pretrained, name, material, begin)
 
 
 def _request(work: FoldInRounds, output: Path, seed: int, seconds: float | None) -> tuple[Request, float | None]:

@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lnauto.data.drawn import check_drawn
 from lnauto.data.raw import RawDataset
-from lnauto.data.trusted_background import Trust, adding_ignore, with_ignore
+from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.plan import PLANS_NAME, Plan
-from lnauto.workflow.fold import Request, tell_results, train_fold
-from lnauto.workflow.plan import bring_unannotated_up_to_date, bring_up_to_date
-from lnauto.workflow.round_cases import choose_cases
-from lnauto.workflow.rounds import FoldInRounds, check_rounds, rounds_of, train_in_rounds
+from lnauto.trainers import find_trainer
+from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
+from lnauto.workflow.plan import bring_up_to_date
+from lnauto.workflow.pretrain import pretrain
+from lnauto.workflow.rounds import prepare_rounds, train_in_rounds
 from lnauto.workflow.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -37,8 +39,18 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     splits = read_json(paths.preprocessed / name / SPLITS, f"plan again: lnauto_plan_and_preprocess -d {identifier}")
     chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
     _check_folds(chosen, len(splits), paths.preprocessed / name / SPLITS)
-    dataset, description = _bring_up_to_date(paths, name, plan, request)
-    in_rounds = _prepare_rounds(paths, name, dataset, plan, splits, chosen, request)
+    dataset = _dataset(paths, name)
+    description = _description(paths, name, plan, request, dataset)
+    _check_annotation(paths.preprocessed / name, plan, description, request, chosen, splits)
+    find_trainer(trainer := request.trainer or plan.lnauto["trainer"])
+    model = paths.results / name / f"{trainer}__{PLANS_NAME}__{request.configuration}"
+    in_rounds = prepare_rounds(plan, dataset, splits, chosen, request, model, paths)
+    anew = [fold for fold in chosen if find_training(model / f"fold_{fold}", request, fold) is None]
+    pretrained = None
+    if anew and (request.pretrain or plan.lnauto.get("pretraining")):
+        seconds = None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started)
+        networks = sum(in_rounds[fold].networks if fold in in_rounds else 1 for fold in anew)
+        pretrained = pretrain(plan, description, dataset, request, paths, seconds, networks)
     results: list[CaseResult] = []
     for place, fold in enumerate(chosen):
         seconds = None
@@ -46,11 +58,10 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
             seconds = (request.minutes * 60 - (time.monotonic() - started)) / (len(chosen) - place)
         extend = len(chosen) == 1
         if fold in in_rounds:
-            trainer, found = train_in_rounds(in_rounds[fold], seconds, extend)
+            found = train_in_rounds(in_rounds[fold], seconds, extend, pretrained)
         else:
-            trainer, found = train_fold(plan, description, fold, request, seconds, extend)
+            _, found = train_fold(plan, description, fold, request, seconds, extend, pretrained)
         results += found
-    model = Path(trainer.output_folder_base)
     if list(folds) == ["cv"]:
         tell_results(results, model / "crossvalidation", "Pooled over all folds")
     return model
@@ -67,52 +78,30 @@ def _plan(paths: Paths, name: str, identifier: str, request: Request) -> Plan:
     return plan
 
 
-def _bring_up_to_date(paths: Paths, name: str, plan: Plan, request: Request) -> tuple[RawDataset | None, dict[str, Any]]:
-    """The raw data set and `dataset.json`, after making sure that what is preprocessed is what they and the plan say now."""
+def _dataset(paths: Paths, name: str) -> RawDataset | None:
+    """The raw data set, if it is there."""
     if (paths.raw / name).is_dir():
-        dataset = RawDataset.read(paths.raw / name)
-        bring_up_to_date(dataset, plan, request.configuration, paths, quiet=request.quiet)
-        return dataset, with_ignore(dataset.description, Trust.of_plan(plan.content))
+        return RawDataset.read(paths.raw / name)
     log.info("The raw data set %s is not in %s; training on what is preprocessed.", name, paths.raw)
-    return None, dict(read_json(paths.preprocessed / name / "dataset.json", "plan again with lnauto_plan_and_preprocess"))
+    return None
 
 
-def _prepare_rounds(
-    paths: Paths,
-    name: str,
-    dataset: RawDataset | None,
-    plan: Plan,
-    splits: list[dict[str, list[str]]],
-    folds: Sequence[str],
-    request: Request,
-) -> dict[str, FoldInRounds]:
-    """The folds that are trained in rounds of pseudo labels; whatever forbids it is told before the first of them starts."""
-    trainer = request.trainer or plan.lnauto["trainer"]
-    model = paths.results / name / f"{trainer}__{plan.content['plans_name']}__{request.configuration}"
-    asked = {fold: rounds_of(model / f"fold_{fold}", request) for fold in folds}
-    if not any(asked.values()):
-        return {}
-    if dataset is None:
-        raise InputError.of(
-            "rounds of pseudo labels need the raw data set", paths.raw / name, "put it there, or leave out --rounds"
-        )
-    from lnauto.compat.plans import PlansManager
+def _description(paths: Paths, name: str, plan: Plan, request: Request, dataset: RawDataset | None) -> dict[str, Any]:
+    """`dataset.json`, after making sure that what is preprocessed is what the raw data and the plan say now."""
+    if dataset is not None:
+        bring_up_to_date(dataset, plan, request.configuration, paths, quiet=request.quiet)
+        return with_ignore(dataset.description, Trust.of_plan(plan.content))
+    return dict(read_json(paths.preprocessed / name / "dataset.json", "plan again with lnauto_plan_and_preprocess"))
 
-    unannotated = bring_unannotated_up_to_date(dataset, plan, request.configuration, paths, quiet=request.quiet)
-    annotated = paths.preprocessed / name / plan.configuration(request.configuration)["data_identifier"]
-    description = adding_ignore(dataset.description)
-    labels = PlansManager(plan.content).get_label_manager(description)
-    found = {}
-    for fold, rounds in asked.items():
-        if rounds:
-            everything = sorted({case for split in splits for case in split["train"]})
-            split = {"train": everything, "val": []} if fold == "all" else splits[int(fold)]
-            free = [case.name for case in dataset.unannotated_cases]
-            where = f"fold {fold} of {name}"
-            cases = choose_cases(split, free, dataset.patient_of, (annotated, unannotated), labels, where, request.quiet)
-            found[fold] = FoldInRounds(plan, description, fold, request, rounds, cases, model / f"fold_{fold}")
-            check_rounds(found[fold])
-    return found
+
+def _check_annotation(
+    folder: Path, plan: Plan, description: dict[str, Any], request: Request, folds: list[str], splits: list[dict[str, list[str]]]
+) -> None:
+    """Every fold must have something to learn from, before the first one starts."""
+    cases = folder / plan.configuration(request.configuration)["data_identifier"]
+    for fold in folds:
+        training = [name for split in splits for name in split["val"]] if fold == "all" else splits[int(fold)]["train"]
+        check_drawn(cases, training, description, fold)
 
 
 def _check_folds(folds: list[str], there: int, path: Path) -> None:

@@ -310,7 +310,7 @@ def test_every_network_learns_from_the_labels_of_the_round_before(
     assert trained_on[2] | trained_on[3] == {*split["train"], *(kept[0] & scans)}
     assert trained_on[4] == {*split["train"], *(kept[1] & scans)}
     assert [set(split["val"]) & set(looked) for _, _, looked in seen.values()] == [set()] * 4 + [set(split["val"])]
-    assert all(set(labelled["case"] for labelled in table["cases"]) == {*split["train"], *scans} for table in (first, second))
+    assert all({labelled["case"] for labelled in table["cases"]} == {*split["train"], *scans} for table in (first, second))
 
 
 def test_what_is_drawn_wholly_stays_and_scans_without_masks_are_added(

@@ -335,6 +335,18 @@ def test_what_is_drawn_wholly_stays_and_scans_without_masks_are_added(
         assert np.array_equal(label_in(folder, case, model / "fold_all/rounds/round_1/labels"), label_in(folder, case))
 
 
+def test_patches_of_a_case_preprocessed_without_an_ignore_label_lie_anywhere() -> None:
+    """Where scans without masks are added to cases that are wholly drawn: these list no drawn voxels to centre patches at."""
+    from lnauto.trainers.patches import PatchLoader
+
+    labels = LabelManager({"background": 0, "node": 1, "ignore": IGNORE}, None)
+    loader = PatchLoader(SimpleNamespace(identifiers=["a"]), 2, (8, 8, 8), (8, 8, 8), labels)
+    np.random.seed(0)
+    starts = np.array([loader.get_bbox((40, 40, 40), False, {1: np.empty((0, 4))})[0] for _ in range(50)])
+    assert (starts.min(axis=0) < 8).all()
+    assert (starts.max(axis=0) > 24).all()
+
+
 def test_each_fold_has_rounds_of_its_own(own: Path, command: Command) -> None:
     code, _, complaint = command("train", 931, 0, 1, "--rounds", 1, "--iterations", 1, "--device", "cpu", "--quiet")
     assert code == 0, complaint

@@ -87,7 +87,7 @@ def train_fold(
         log.info("The model of all cases has no held-out case, so it is not validated.")
         return trainer, []
     results = trainer.validate()
-    tell_results(results, folder / "validation", f"Validation of fold {fold}")
+    tell_results(results, folder / "validation", f"Validation of fold {fold}{trainer.yardstick.told}")
     return trainer, results
 
 

@@ -192,8 +192,8 @@ def test_while_training_too_what_nobody_judged_is_neither_found_nor_false(own: P
     check = validation.NodeCheck(trainer)
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(check.cases))
     labels = [np.asarray(dataset.load_case(case)[1][0]) for case in check.cases]
-    for predicted in ([label > 0 for label in labels], [label == 1 for label in labels]):
-        answers = SimpleNamespace(predict_grid=lambda _, given=iter(predicted): next(given).astype(np.uint8))
+    for predicted in (iter([label > 0 for label in labels]), iter([label == 1 for label in labels])):
+        answers = SimpleNamespace(predict_grid=lambda _, predicted=predicted: next(predicted).astype(np.uint8))
         monkeypatch.setattr(validation, "predictor_of", lambda *_, answers=answers, **__: answers)
         assert check.run() == {"cases": len(labels), "recall": 1.0, "false_per_case": 0.0}
 

@@ -72,6 +72,8 @@ class Plan:
         missing += [f"budget.{key}" for key in _BUDGET_KEYS if key not in self.lnauto.get("budget", {})]
         trusted = self.lnauto.get("trusted_background") or {}
         missing += [f"trusted_background.{key}" for key in ("low", "high", "region") if trusted and key not in trusted]
+        pretraining = self.lnauto.get("pretraining")
+        missing += ["pretraining.share"] if pretraining is not None and "share" not in pretraining else []
         missing += [key for key in ("patch_size", "batch_size", "spacing", "architecture") if key not in chosen]
         if missing:
             raise InputError.of(f"the plan lacks {', '.join(missing)}", path, "put it back, or plan again")

@@ -290,6 +290,17 @@ def test_without_the_flag_nothing_is_pretrained_and_a_plan_may_ask_for_it(own: P
     assert "Pre-trained: 4 iterations" in train(command, 1, *without)
 
 
+def test_a_plan_does_not_ask_for_it_by_itself_and_one_that_does_says_how_much(own: Path, command: Command) -> None:
+    path = own / f"preprocessed/{NAME}/lnautoPlans.json"
+    plan = json.loads(path.read_text())
+    assert plan["lnauto"]["pretraining"] is None
+    assert plan["lnauto"]["reasons"]["pre-training"].endswith("--pretrain does it, on 6 images")
+    plan["lnauto"]["pretraining"] = {}
+    path.write_text(json.dumps(plan))
+    code, _, complaint = command("train", 903, 0, *TRAIN)
+    assert (code, "the plan lacks pretraining.share" in complaint) == (2, True)
+
+
 def test_a_training_that_is_there_is_refused_or_continued_before_anything_is_pretrained(own: Path, command: Command) -> None:
     without = tuple(part for part in TRAIN if part != "--pretrain")
     train(command, 0, *without, "--quiet")

@@ -34,6 +34,7 @@ from lnauto.trainers.progress import ProgressBar
 from lnauto.trainers.schedule import Clock, Length, learning_rate
 from lnauto.trainers.validation import NodeCheck, validate_fold
 from lnauto.trainers.warm_start import warm_start
+from lnauto.trainers.yardstick import yardstick_of
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class LNTrainer(nnUNetTrainer):
             super().__init__(plans, configuration, fold, dataset_json, device)
         budget = plans.get("lnauto", {}).get("budget", {})
         per_epoch = budget.get("iterations_per_epoch", self.num_iterations_per_epoch)
+        self.yardstick = yardstick_of(plans, dataset_json)
         self.configure(Options(Length(self.num_epochs * per_epoch, None, per_epoch, budget.get("validation_iterations", 50))))
 
     def configure(self, options: Options) -> None:
@@ -211,7 +213,7 @@ class LNTrainer(nnUNetTrainer):
         batches = self.dataloader_train
         assert batches is not None
         try:
-            with ProgressBar(self.clock, self.options.quiet, self.activity) as bar:
+            with ProgressBar(self.clock, self.options.quiet, self.activity, self.yardstick.dice) as bar:
                 while not self.clock.done:
                     self._set_learning_rate()
                     loss = float(self.train_step(next(batches))["loss"])
@@ -306,7 +308,7 @@ class LNTrainer(nnUNetTrainer):
         self.epoch_losses = []
         if self.local_rank == 0:
             folder = Path(self.output_folder)
-            draw_learning_curve(self.history, folder / "progress.png")
+            draw_learning_curve(self.history, folder / "progress.png", self.yardstick)
             write_json(folder / "history.json", self.history)
             self.print_to_log_file(record)
         return record

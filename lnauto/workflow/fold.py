@@ -75,7 +75,9 @@ def validate(trainer: LNTrainer) -> list[CaseResult]:
         log.info("The model of all cases has no held-out case, so it is not validated.")
         return []
     results = trainer.validate()
-    tell_results(results, Path(trainer.output_folder) / "validation", f"Validation of fold {trainer.fold}")
+    tell_results(
+        results, Path(trainer.output_folder) / "validation", f"Validation of fold {trainer.fold}{trainer.yardstick.told}"
+    )
     return results
 
 

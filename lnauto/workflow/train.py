@@ -16,6 +16,7 @@ from lnauto.files import read_json
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.plan import PLANS_NAME, Plan
 from lnauto.trainers import find_trainer
+from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
 from lnauto.workflow.plan import bring_up_to_date
 from lnauto.workflow.pretrain import pretrain
@@ -63,7 +64,7 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
             _, found = train_fold(plan, description, fold, request, seconds, extend, pretrained)
         results += found
     if list(folds) == ["cv"]:
-        tell_results(results, model / "crossvalidation", "Pooled over all folds")
+        tell_results(results, model / "crossvalidation", f"Pooled over all folds{yardstick_of(plan.content, description).told}")
     return model
 
 

@@ -66,6 +66,13 @@ class FoldInRounds:
     def networks(self) -> int:
         return len(LABELLERS) * self.rounds + 1
 
+    @property
+    def pretrain(self) -> bool:
+        """Whether its networks start from pre-trained weights: as asked, or, if it goes on, as it was begun."""
+        if self.request.proceed and self.record.is_file():
+            return bool(read_json(self.record, "start anew with --overwrite")["pretrain"])
+        return self.request.pretrain
+
     def round(self, number: int) -> Round:
         return Round(self.folder / ROUNDS / f"round_{number}", self.cases)
 
@@ -222,7 +229,8 @@ def _beginning(work: FoldInRounds, seconds: float | None) -> Callable[[Path], No
         output.mkdir(parents=True, exist_ok=True)
         minutes = None if seconds is None else seconds / 60
         length = {"minutes": minutes, "epochs": request.epochs, "iterations": request.iterations}
-        write_json(work.record, {"rounds": work.rounds, **length, "seed": request.seed, "made_of": work.cases.made_of()})
+        asked = {"rounds": work.rounds, **length, "seed": request.seed, "pretrain": work.pretrain}
+        write_json(work.record, {**asked, "made_of": work.cases.made_of()})
 
     return begin
 

@@ -48,7 +48,8 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     in_rounds = prepare_rounds(plan, dataset, splits, chosen, request, model, paths)
     anew = [fold for fold in chosen if find_training(model / f"fold_{fold}", request, fold) is None]
     pretrained = None
-    if anew and (request.pretrain or plan.lnauto.get("pretraining")):
+    asked = request.pretrain or any(work.pretrain for work in in_rounds.values())
+    if anew and (asked or plan.lnauto.get("pretraining")):
         seconds = None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started)
         networks = sum(in_rounds[fold].networks if fold in in_rounds else 1 for fold in anew)
         pretrained = pretrain(plan, description, dataset, request, paths, seconds, networks)

@@ -18,6 +18,7 @@ from lnauto.planners.geometry import Geometry, choose_geometry, make_fitter
 from lnauto.planners.machine import Machine
 from lnauto.planners.patient_level import choose_patient_level
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
+from lnauto.planners.pretraining import choose_pretraining
 from lnauto.planners.recipe import choose_recipe
 from lnauto.planners.sampling import choose_sampling
 from lnauto.planners.spacing import median_spacing
@@ -51,6 +52,7 @@ def make_plan(
     schemes, masks, normalisation_reason = _normalisation(dataset, fingerprint)
     smallest, smallest_reason = _smallest_node(evidence, strategy)
     patient_level, patient_reason = choose_patient_level(evidence)
+    pretraining, pretraining_reason = choose_pretraining(evidence)
     forward = geometry.forward
     return Plan(
         {
@@ -75,6 +77,7 @@ def make_plan(
                 "region": region[0],
                 "trusted_background": asdict(trust[0]) if trust[0] else None,
                 "sampling": choose_sampling(evidence, trust[0] is not None),
+                "pretraining": pretraining,
                 "budget": budget.to_json(),
                 **recipe.settings,
                 "inference": {
@@ -103,6 +106,7 @@ def make_plan(
                     "intensities": normalisation_reason,
                     "network": f"{preset.name}: {network_reason}",
                     "training": _length(budget),
+                    "pre-training": pretraining_reason,
                     **recipe.reasons,
                     "filter": smallest_reason,
                 },

@@ -184,12 +184,12 @@ def choose_strategy(found: Evidence, wish: str | None = None) -> Strategy:
     if wish is not None and wish != rule.strategy:
         reason = f"given by --strategy; by itself lnauto would have chosen {rule.strategy}: {reason}"
         rule = _named(wish, found)
-    if rule.strategy == "scribble" and not found.background_drawn:
-        raise InputError.of(
-            "nodes are drawn as strokes, but no stroke of background is drawn, so nothing says what is no node",
-            "labelsTr",
-            "draw strokes of background (value 0) in some cases",
-        )
+    if rule.strategy in ("scribble", "ignore_label") and not found.background_drawn:
+        drawn, remedy = "every voxel that is not drawn as node is ignored", "draw background (value 0) in some cases"
+        if rule.strategy == "scribble":
+            drawn = "nodes are drawn as strokes, but no stroke of background is drawn"
+            remedy = "draw strokes of background (value 0) in some cases"
+        raise InputError.of(f"{drawn}, so nothing says what is no node", "labelsTr", remedy)
     second = next((other.strategy for other in holding if other.strategy != rule.strategy), None)
     return Strategy(
         name=rule.strategy,

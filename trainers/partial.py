@@ -1,7 +1,7 @@
 """`LNTrainerPartial`: some of the nodes are drawn, and two decoders tell each other about the rest.
 
-DBDMP as its authors meant it (dual-branch network with dynamically mixed pseudo labels; documentation/methods/partial.md says what
-is theirs and where we depart). What is drawn, and what the plan trusts to be background, is learned by losses that a wrong label
+DBDMP as its authors meant it: a dual-branch network with dynamically mixed pseudo labels (documentation/methods/partial.md says
+what is theirs and where we depart). What is drawn, and what the plan trusts to be background, is learned by losses that a wrong label
 cannot dominate. For the rest, the two decoders' answers are mixed at random in every iteration, sharpened, and learned by both;
 where they disagree, less.
 """
@@ -40,10 +40,10 @@ class LNTrainerPartial(ManyDecoders):
 
     def loss_of_branches(self, branches: list[Tensor], target: Tensor) -> Tensor:
         known = known_classes(target, branches[0].shape[1])
-        logs = [functional.log_softmax(branch, dim=1) for branch in branches]
-        labels = sum(label_loss(log_p, known) for log_p in logs)
-        pseudo = pseudo_label(*(log_p.detach().exp() for log_p in logs), float(torch.rand(())), known)
-        crossed = cross_supervision(logs[0], logs[1], pseudo) + cross_supervision(logs[1], logs[0], pseudo)
+        first, second = (functional.log_softmax(branch, dim=1) for branch in branches)
+        labels = label_loss(first, known) + label_loss(second, known)
+        pseudo = pseudo_label(first.detach().exp(), second.detach().exp(), float(torch.rand(())), known)
+        crossed = cross_supervision(first, second, pseudo) + cross_supervision(second, first, pseudo)
         return LABELS * labels + ramp(self.clock.progress / RISE) * crossed / 2
 
 

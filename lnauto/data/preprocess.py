@@ -76,7 +76,7 @@ class Cost:
 def pending(cases: list[Case], job: Job) -> list[Case]:
     """The cases that are not there yet, or were made from other files or under another plan."""
     provenance = Provenance(provenance_path(job.folder))
-    return [case for case in cases if not (_files_there(job.folder, case) and provenance.is_current(case, job.hash_of(case)))]
+    return [case for case in cases if not (files_there(job.folder, case) and provenance.is_current(case, job.hash_of(case)))]
 
 
 def provenance_path(folder: Path) -> Path:
@@ -171,6 +171,25 @@ def preprocess_case(case: Case, job: Job) -> Problem | None:
 
 def _preprocess_and_store(case: Case, job: Job) -> None:
     from lnauto.compat.plans import PlansManager
+
+    plans = PlansManager(job.plans)
+    configuration = plans.get_configuration(job.configuration)
+    if case.label is None:
+        _store_image(case, job, plans, configuration)
+    else:
+        _store_labelled(case, job, plans, configuration)
+
+
+def _store_image(case: Case, job: Job, plans: Any, configuration: Any) -> None:
+    """The image only; a label of nothing but background would teach that there is no node."""
+    from lnauto.compat.storage import save_image
+
+    data, _ = prepare_image(list(case.images), plans, configuration, region_of(job.plans))
+    with replacing(image_file(job.folder / case.name)) as temporary:
+        save_image(np.asarray(data, np.float32), temporary, configuration.patch_size)
+
+
+def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> None:
     from lnauto.compat.preprocessing import DefaultPreprocessor
 
     class Preprocessor(DefaultPreprocessor):
@@ -186,10 +205,8 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
             return sample_locations(seg, classes_or_regions, seed)
 
     trust = Trust.of_plan(job.plans)
-    plans = PlansManager(job.plans)
-    configuration = plans.get_configuration(job.configuration)
-    images, label = [str(path) for path in case.images], str(case.label) if case.label is not None else None
-    data, seg, properties = Preprocessor(verbose=False).run_case(images, label, plans, configuration, job.dataset_json)
+    images = [str(path) for path in case.images]
+    data, seg, properties = Preprocessor(verbose=False).run_case(images, str(case.label), plans, configuration, job.dataset_json)
     if not any(configuration.use_mask_for_norm):
         # nnU-Net marks what lies outside the body with -1, as it later marks padding. Outside the body is background, and the
         # augmentation needs to know it only where intensities are normalised inside the body alone.
@@ -269,8 +286,15 @@ def case_files(target: Path) -> tuple[Path, Path, Path]:
     return tuple(target.with_name(target.name + ending) for ending in (".b2nd", "_seg.b2nd", ".pkl"))  # type: ignore[return-value]
 
 
-def _files_there(folder: Path, case: Case) -> bool:
-    return all(path.is_file() for path in case_files(folder / case.name))
+def image_file(target: Path) -> Path:
+    """The image of a preprocessed case, with a label or without."""
+    return case_files(target)[0]
+
+
+def files_there(folder: Path, case: Case) -> bool:
+    """Whether a preprocessed case is whole."""
+    files = case_files(folder / case.name)
+    return all(path.is_file() for path in (files[:1] if case.label is None else files))
 
 
 def _workers_that_pay(cases: int, cost: Cost) -> int:

@@ -53,7 +53,12 @@ class Trust:
 
 def with_ignore(description: Mapping[str, Any], trust: Trust | None) -> dict[str, Any]:
     """`dataset.json` as training needs it: with the label of voxels that are neither drawn nor trusted."""
-    if trust is None or "ignore" in description["labels"]:
+    return dict(description) if trust is None else adding_ignore(description)
+
+
+def adding_ignore(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with a value for voxels of which nothing is known, unless it has one."""
+    if "ignore" in description["labels"]:
         return dict(description)
     labels = description["labels"]
     values = [value for entry in labels.values() for value in (entry if isinstance(entry, list) else [entry])]

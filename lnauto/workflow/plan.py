@@ -6,14 +6,14 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
 from lnauto.data.coarse_maps import write_map
-from lnauto.data.preprocess import Job, check_disk, expected_cost, likeness_name, pending, preprocess
-from lnauto.data.raw import RawDataset
+from lnauto.data.preprocess import Job, check_disk, expected_cost, files_there, likeness_name, pending, preprocess
+from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
@@ -174,17 +174,35 @@ def bring_up_to_date(
 ) -> None:
     """Preprocess what is missing, or was made from other labels or under another plan."""
     job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
-    cases = list(dataset.annotated_cases)
+    _preprocess_pending(list(dataset.annotated_cases), job, "cases", "labels", workers, quiet)
+
+
+def bring_images_up_to_date(dataset: RawDataset, plan: Plan, configuration: str, paths: Paths, quiet: bool = False) -> None:
+    """The same for the images of cases without a label, in a folder of their own: nnU-Net takes every case of a folder for one
+    it may train on."""
+    if not dataset.unannotated_cases:
+        return
+    job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
+    job = replace(job, folder=unannotated_folder(job.folder), data_hash=plan.image_hash(configuration))
+    _preprocess_pending(list(dataset.unannotated_cases), job, "un-annotated cases", "images", None, quiet)
+
+
+def unannotated_folder(folder: Path) -> Path:
+    """Where the images of cases without a label lie, beside the preprocessed cases that have one."""
+    return folder.with_name(f"{folder.name}_unannotated")
+
+
+def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, workers: int | None, quiet: bool) -> None:
     waiting = pending(cases, job)
     if not waiting:
-        log.info("All %d cases are preprocessed, from these labels and under this plan.", len(cases))
+        log.info("All %d %s are preprocessed, from these %s and under this plan.", len(cases), noun, source)
         return
-    stale = sum((job.folder / f"{case.name}.pkl").is_file() for case in waiting)
+    stale = sum(files_there(job.folder, case) for case in waiting)
     if stale:
-        log.info("%d preprocessed cases were made from other labels or under another plan; they are made again.", stale)
-    cost = expected_cost(len(waiting), plan.content, configuration)
+        log.info("%d preprocessed %s were made from other %s or under another plan; they are made again.", stale, noun, source)
+    cost = expected_cost(len(waiting), job.plans, job.configuration)
     check_disk(cost, job.folder)
-    log.info("Preprocessing %d of %d cases, at most %.0f MB on disk.", len(waiting), len(cases), cost.bytes / 1e6)
+    log.info("Preprocessing %d of %d %s, at most %.0f MB on disk.", len(waiting), len(cases), noun, cost.bytes / 1e6)
     start = time.monotonic()
     preprocess(waiting, job, quiet, workers)
     log.info("Preprocessed in %.0f s, to %s.", time.monotonic() - start, job.folder)

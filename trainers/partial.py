@@ -1,9 +1,9 @@
 """`LNTrainerPartial`: some of the nodes are drawn, and two decoders tell each other about the rest.
 
 DBDMP as its authors meant it: a dual-branch network with dynamically mixed pseudo labels (documentation/methods/partial.md says
-what is theirs and where we depart). What is drawn, and what the plan trusts to be background, is learned by losses that a wrong label
-cannot dominate. For the rest, the two decoders' answers are mixed at random in every iteration, sharpened, and learned by both;
-where they disagree, less.
+what is theirs and where we depart). What is drawn, and what the plan trusts to be background, is learned by losses that a wrong
+label cannot dominate. For the rest, the two decoders' answers are mixed at random in every iteration, sharpened, and learned by
+both; where they disagree, less.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def _store_image(case: Case, job: Job, plans: Any, configuration: Any) -> None:
 
 def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> None:
     from lnauto.compat.preprocessing import DefaultPreprocessor
-    from lnauto.compat.storage import save_image
+    from lnauto.compat.storage import nnUNetDatasetBlosc2
 
     class Preprocessor(DefaultPreprocessor):
         def run_case_npy(self, data: Any, seg: Any, properties: Any, manager: Any, *rest: Any) -> Any:
@@ -215,7 +215,7 @@ def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> Non
     seg, likely = seg[:1], seg[1:]
     if len(likely):
         with replacing(likely_folder(job.folder) / f"{case.name}.b2nd") as temporary:
-            save_image(likely.astype(np.int8), temporary, configuration.patch_size)
+            nnUNetDatasetBlosc2.save_seg(likely[0].astype(np.int8), str(temporary.with_suffix("")))
     _store(
         job.folder / case.name,
         data.astype(np.float32, copy=False),

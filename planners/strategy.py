@@ -86,7 +86,7 @@ RULES = (
     ),
     Rule(
         "scribble",
-        "LNTrainer",
+        "LNTrainerScribble",
         ("declared",),
         lambda found: found.declared == "scribble",
         _declared("scribble"),
@@ -94,7 +94,7 @@ RULES = (
     ),
     Rule(
         "scribble",
-        "LNTrainer",
+        "LNTrainerScribble",
         ("ignore_label", "filled_share", "drawn_share"),
         lambda found: found.declared is None and _looks_scribbled(found),
         lambda found: (

@@ -9,8 +9,9 @@ import numpy as np
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust
 from lnauto.planners.case_facts import CaseFacts, NodeFacts
+from lnauto.planners.completeness.maps import can_be_mapped
 
-ORGANS = "organsTr"
+ORGANS, LIKENESS = "organsTr", "likeness"
 SOFT_TISSUE_HU = (-30.0, 130.0)  # nobody's nodes are narrower than that: those drawn may all be of one patient [our choice]
 AIR_BELOW_HU, BONE_ABOVE_HU = -500.0, 250.0
 LEAST_DEPTH_MM = 10.0
@@ -36,6 +37,7 @@ def choose_trust(dataset: RawDataset, cases: Sequence[CaseFacts], strategy: str,
         air_below=AIR_BELOW_HU if is_ct else None,
         bone_above=BONE_ABOVE_HU if is_ct else None,
         organs=ORGANS if (dataset.folder / ORGANS).is_dir() else None,
+        likeness=LIKENESS if can_be_mapped(cases) else None,
     )
     return trust, _reason(trust, len(nodes))
 
@@ -56,5 +58,7 @@ def _reason(trust: Trust, nodes: int) -> str:
         known.append(f"what lies outside the {trust.region}")
     if trust.organs is not None:
         known.append(f"the organs in {trust.organs}")
+    if trust.likeness is not None:
+        known.append(f"what looks less like a drawn node than {100 - trust.unlike_below:g} % of drawn voxels do")
     rest = "what else is not drawn is ignored, because it may be a node"
     return f"{', '.join(known)}; {rest}"

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from building import write_image
 from scipy.special import expit
 
+from lnauto.data.coarse_maps import read_map, write_map
 from lnauto.data.raw import RawDataset
 from lnauto.planners import completeness
 from lnauto.planners.case_facts import look_at
 from lnauto.planners.completeness import estimate_completeness, with_interval
 from lnauto.planners.completeness.likeness import Likeness, find_likeness
+from lnauto.planners.completeness.maps import can_be_mapped, likeness_maps
 from lnauto.planners.completeness.size_selection import prepare, undrawn
 from lnauto.planners.evidence import Completeness
 
@@ -148,6 +151,31 @@ def test_pictures_drawn_in_full_and_in_part_are_told_apart(tmp_path: Path, chann
     assert full.high > 0.99
     assert part.value < 0.65
     assert part.low <= truth <= part.high < 0.95
+
+
+def test_maps_tell_undrawn_nodes_from_the_rest_and_drawn_ones_rank_evenly(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "part", 0.4, cases=10)
+    write_pictures(tmp_path / "full", 1.0, cases=10)
+    dataset = RawDataset.read(tmp_path / "part")
+    facts = [look_at(dataset, case, 0) for case in dataset.cases]
+    assert can_be_mapped(facts)
+    assert not can_be_mapped(facts[:7])
+    drawn, undrawn_voxels, others = [], [], []
+    for found in likeness_maps(dataset, facts, quiet=True):
+        write_map(found.per_cent, found.spacing, found.case.images[0], tmp_path / "map.nii.gz")
+        per_cent = read_map(tmp_path / "map.nii.gz", found.case.images[0])
+        label, truth = (read_label(tmp_path / which / "labelsTr" / f"{found.case.name}.nii.gz") for which in ("part", "full"))
+        drawn.append(per_cent[label > 0])
+        undrawn_voxels.append(per_cent[(truth > 0) & (label == 0)])
+        others.append(per_cent[truth == 0])
+    kept = [float((np.concatenate(part) >= 20).mean()) for part in (drawn, undrawn_voxels, others)]
+    assert abs(kept[0] - 0.8) < 0.08
+    assert kept[1] > 0.5
+    assert kept[2] < 0.1
+
+
+def read_label(path: Path) -> np.ndarray:
+    return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
 
 
 def test_cases_left_out_as_a_whole_count_as_undrawn(tmp_path: Path) -> None:

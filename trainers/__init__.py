@@ -9,7 +9,11 @@ from lnauto.errors import InputError
 if TYPE_CHECKING:
     from lnauto.trainers.lntrainer import LNTrainer
 
-TRAINERS = {"LNTrainer": "lnauto.trainers.lntrainer", "LNTrainerIgnore": "lnauto.trainers.ignore"}
+TRAINERS = {
+    "LNTrainer": "lnauto.trainers.lntrainer",
+    "LNTrainerIgnore": "lnauto.trainers.ignore",
+    "LNTrainerScribble": "lnauto.trainers.scribble",
+}
 """Every trainer by the name a plan or `-tr` gives it, and where it lives; importing them costs seconds."""
 
 

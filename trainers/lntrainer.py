@@ -27,6 +27,7 @@ from lnauto.networks.compute import Compute, choose_compute
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
 from lnauto.trainers.learning_curve import draw_learning_curve
+from lnauto.trainers.material import Material
 from lnauto.trainers.options import Options
 from lnauto.trainers.patches import PatchLoader
 from lnauto.trainers.progress import ProgressBar
@@ -50,6 +51,8 @@ class LNTrainer(nnUNetTrainer):
     initial_lr: float
     weight_decay: float
     warm_up: int
+    output_folder: str
+    log_file: str
     dataloader_train: Iterator[dict[str, Any]] | None
 
     def __init__(
@@ -61,6 +64,7 @@ class LNTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own signature)
     ) -> None:
         # nnU-Net reads the names of these parameters, so there can be no others: options come with `configure`.
+        self.material: Material | None = None
         plans = {"continue_training": False, **plans}
         with redirect_stdout(io.StringIO()):  # nnU-Net's constructor prints
             super().__init__(plans, configuration, fold, dataset_json, device)
@@ -82,6 +86,16 @@ class LNTrainer(nnUNetTrainer):
         self.num_val_iterations_per_epoch = options.length.validation_iterations
 
     # ---- set-up
+
+    def learn_from(self, material: Material) -> None:
+        """Other cases than the fold's, or another place for the result; before `run_training`."""
+        self.material = material
+        if material.output is not None:
+            material.output.mkdir(parents=True, exist_ok=True)
+            begun = Path(self.log_file)  # nnU-Net's constructor did
+            self.output_folder, self.log_file = str(material.output), str(material.output / begun.name)
+            if begun.is_file():
+                begun.replace(self.log_file)
 
     def allow_seconds(self, seconds: float) -> None:
         """So much longer, counted from now."""
@@ -134,6 +148,8 @@ class LNTrainer(nnUNetTrainer):
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """The cases of this fold, as planning wrote them; fold `all` trains on everything and validates on nothing new."""
+        if self.material is not None:
+            return list(self.material.training.identifiers), list(self.material.validation)
         folds = read_json(
             Path(self.preprocessed_dataset_folder_base) / "splits_final.json", "plan again with lnauto_plan_and_preprocess"
         )
@@ -141,6 +157,11 @@ class LNTrainer(nnUNetTrainer):
             everything = sorted({case for fold in folds for side in ("train", "val") for case in fold[side]})
             return everything, everything
         return folds[self.fold]["train"], folds[self.fold]["val"]
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        if self.material is None:
+            return super().get_tr_and_val_datasets()
+        return self.material.training, self.dataset_class(self.preprocessed_dataset_folder, list(self.material.validation))
 
     def get_dataloaders(self) -> tuple[Iterator[dict[str, Any]], Iterator[dict[str, Any]]]:
         """nnU-Net's patches and augmentation, from the batch this training has got to."""

@@ -11,6 +11,14 @@ from lnauto.networks.multi_decoder import Auxiliary, MultiDecoder
 from lnauto.trainers.ignore import LNTrainerIgnore
 
 
+def he(module: nn.Module) -> None:
+    """nnU-Net's own first weights."""
+    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(module.weight, a=1e-2)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 class ManyDecoders(LNTrainerIgnore):
     """Voxels that were not judged learn from what the decoders agree on."""
 

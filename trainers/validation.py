@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,9 +110,10 @@ def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
     return results
 
 
-def seconds_to_validate(trainer: LNTrainer, names: Sequence[str]) -> float:
-    """What `validate_fold` will take, from the time of one tile and the number of tiles."""
-    if not names:
+def seconds_to_predict(trainer: LNTrainer) -> float:
+    """What the network is to predict once it is trained, from the time of one tile and the number of tiles."""
+    dataset, export = _to_predict(trainer)
+    if not dataset.identifiers:
         return 0.0
     import torch
 
@@ -127,6 +127,13 @@ def seconds_to_validate(trainer: LNTrainer, names: Sequence[str]) -> float:
     predictor.predict_grid(image.numpy())
     tile = time.perf_counter() - start
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
-    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(names))
-    tiles = sum(predictor.count_tiles(dataset.load_case(name)[0].shape[1:]) for name in names)
-    return tiles * tile + len(names) * EXPORT_SECONDS
+    tiles = sum(predictor.count_tiles(dataset.load_case(name)[0].shape[1:]) for name in dataset.identifiers)
+    return tiles * tile + len(dataset.identifiers) * export
+
+
+def _to_predict(trainer: LNTrainer) -> tuple[Any, float]:
+    """The cases, and the seconds each takes besides its tiles."""
+    if trainer.material is not None and trainer.material.to_label is not None:
+        return trainer.material.to_label, 0.0
+    names = [] if trainer.fold == "all" else trainer.do_split()[1]
+    return trainer.dataset_class(trainer.preprocessed_dataset_folder, names), EXPORT_SECONDS

@@ -19,6 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-c", "--configuration", default="3d_fullres", help="configuration of the plan (default: %(default)s)")
     parser.add_argument("-tr", "--trainer", help="train with this trainer instead of the plan's")
+    parser.add_argument(
+        "--rounds",
+        type=at_least(1),
+        metavar="N",
+        help="rounds of pseudo labels: two more networks each label what is not annotated (default: none)",
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--budget", type=minutes, metavar="TIME", help="time for the whole command, validation included, such as 10min"
@@ -58,6 +64,7 @@ def _act(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
         trainer=arguments.trainer,
         workers=arguments.workers,
+        rounds=arguments.rounds,
         proceed=arguments.proceed,
         overwrite=arguments.overwrite,
         pretrain=arguments.pretrain,

@@ -6,9 +6,10 @@ from typing import Any
 
 import blosc2
 import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 
-__all__ = ["comp_blosc2_params", "nnUNetDatasetBlosc2", "open_image", "save_image"]
+__all__ = ["comp_blosc2_params", "load_pickle", "nnUNetDatasetBlosc2", "open_image", "save_image", "write_pickle"]
 
 
 def save_image(data: np.ndarray, path: Path, patch: list[int]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lnauto.cores import usable_cores
+from lnauto.data.coarse_maps import read_map
 from lnauto.data.locations import sample_locations
 from lnauto.data.provenance import Provenance, digest_of
 from lnauto.data.raw import Case
@@ -38,16 +39,29 @@ class Job:
     folder: Path
     data_hash: str
     organs: Path | None = None  # a folder of organ masks
+    likeness: Path | None = None  # a folder of maps of how much each place looks like a drawn node
 
     def organ_mask(self, case: Case) -> Path | None:
         """The mask of organs that no node lies in, where there is one for this case."""
-        path = self.organs / f"{case.name}{self.dataset_json['file_ending']}" if self.organs is not None else None
-        return path if path is not None and path.is_file() else None
+        return self._there(self.organs, f"{case.name}{self.dataset_json['file_ending']}")
+
+    def likeness_map(self, case: Case) -> Path | None:
+        """How much each place looks like a drawn node, where that was found out for this case."""
+        return self._there(self.likeness, likeness_name(case))
 
     def hash_of(self, case: Case) -> str:
         """What the preprocessed case depends on besides its image and label."""
-        mask = self.organ_mask(case)
-        return self.data_hash if mask is None else f"{self.data_hash} {digest_of(mask)}"
+        more = [digest_of(path) for path in (self.organ_mask(case), self.likeness_map(case)) if path is not None]
+        return " ".join([self.data_hash, *more])
+
+    @staticmethod
+    def _there(folder: Path | None, name: str) -> Path | None:
+        return folder / name if folder is not None and (folder / name).is_file() else None
+
+
+def likeness_name(case: Case) -> str:
+    """Of a case's map, in its folder."""
+    return f"{case.name}.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -216,8 +230,10 @@ def _with_trusted_background(
         organs = SimpleITKIO().read_seg(str(path))[0][0]
         if organs.shape != seg.shape[1:]:
             raise ValueError(f"the organ mask {path.name} has the shape {organs.shape}, the image {seg.shape[1:]}")
+    coarse = job.likeness_map(case)
+    likeness = None if coarse is None else read_map(coarse, case.images[0])
     box = _find_region(data, properties, trust.region)
-    return materialise(data, seg[0], properties["spacing"], trust, box, job.dataset_json, organs)[None]
+    return materialise(data, seg[0], properties["spacing"], trust, box, job.dataset_json, organs, likeness)[None]
 
 
 def _run_cropped(run: Callable[..., Any], data: Any, seg: Any, properties: dict[str, Any], manager: Any, *rest: Any) -> Any:

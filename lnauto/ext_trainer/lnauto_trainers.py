@@ -6,5 +6,6 @@ pickled; one that lives in `lnauto.trainers` can.
 
 from lnauto.trainers.ignore import LNTrainerIgnore
 from lnauto.trainers.lntrainer import LNTrainer
+from lnauto.trainers.scribble import LNTrainerScribble
 
-__all__ = ["LNTrainer", "LNTrainerIgnore"]
+__all__ = ["LNTrainer", "LNTrainerIgnore", "LNTrainerScribble"]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lnauto.errors import InputError
+from lnauto.networks.dilation import dilate
 
 Initialise = Callable[[nn.Module], None]
 
@@ -92,8 +93,4 @@ def _sizes(network: Any, patch: Sequence[int]) -> list[list[int]]:
 def _dilate(decoder: Any, dilation: int, sizes: list[list[int]]) -> None:
     """Dilation that reaches no further than half a feature map: beyond, a kernel would see its middle and padding only."""
     for stage, size in zip(decoder.stages, sizes, strict=True):
-        for conv in stage.modules():
-            if isinstance(conv, nn.Conv3d):
-                reach = [max(1, min(dilation, side // 2)) for side in size]
-                conv.dilation = tuple(d if kernel > 1 else 1 for d, kernel in zip(reach, conv.kernel_size, strict=True))
-                conv.padding = tuple(d * (kernel - 1) // 2 for d, kernel in zip(conv.dilation, conv.kernel_size, strict=True))
+        dilate(stage, [max(1, min(dilation, side // 2)) for side in size])

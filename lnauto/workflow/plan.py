@@ -5,20 +5,24 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
-from lnauto.data.preprocess import Job, check_disk, expected_cost, files_there, pending, preprocess
+from lnauto.data.coarse_maps import write_map
+from lnauto.data.preprocess import Job, check_disk, expected_cost, files_there, likeness_name, pending, preprocess
 from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.budget import Probe
+from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.compare import departures
 from lnauto.planners.completeness import estimate_completeness
+from lnauto.planners.completeness.maps import likeness_maps
 from lnauto.planners.evidence import gather
 from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
@@ -80,6 +84,7 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)
     write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
+    write_likeness(dataset, cases, plan, folder, request.quiet)
     draw_plan(cases, plan, folder / f"{PLANS_NAME}.png")
     log.info("%s", explain(plan) if request.explain else plan.explain())
     _tell_departures(plan, folder / "nnUNetPlans.json", request.configuration)
@@ -203,10 +208,20 @@ def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, wor
     log.info("Preprocessed in %.0f s, to %s.", time.monotonic() - start, job.folder)
 
 
+def write_likeness(dataset: RawDataset, cases: Sequence[CaseFacts], plan: Plan, folder: Path, quiet: bool) -> None:
+    """The maps that the plan's trusted background reads, where it reads any."""
+    trust = Trust.of_plan(plan.content)
+    if trust is None or trust.likeness is None:
+        return
+    for found in likeness_maps(dataset, cases, quiet=quiet):
+        write_map(found.per_cent, found.spacing, found.case.images[0], folder / trust.likeness / likeness_name(found.case))
+
+
 def make_job(dataset: RawDataset, plan: Plan, configuration: str, folder: Path) -> Job:
     identifier = plan.configuration(configuration)["data_identifier"]
     trust = Trust.of_plan(plan.content)
     description = with_ignore(dataset.description, trust)
     data_hash = plan.data_hash(configuration, description["labels"])
     organs = dataset.folder / trust.organs if trust is not None and trust.organs else None
-    return Job(plan.content, configuration, description, folder / identifier, data_hash, organs)
+    likeness = folder / trust.likeness if trust is not None and trust.likeness else None
+    return Job(plan.content, configuration, description, folder / identifier, data_hash, organs, likeness)

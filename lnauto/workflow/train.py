@@ -20,6 +20,7 @@ from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
 from lnauto.workflow.plan import bring_up_to_date
 from lnauto.workflow.pretrain import pretrain
+from lnauto.workflow.rounds import prepare_rounds, train_in_rounds
 from lnauto.workflow.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -44,17 +45,24 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     _check_annotation(paths.preprocessed / name, plan, description, request, chosen, splits)
     find_trainer(trainer := request.trainer or plan.lnauto["trainer"])
     model = paths.results / name / f"{trainer}__{PLANS_NAME}__{request.configuration}"
+    in_rounds = prepare_rounds(plan, dataset, splits, chosen, request, model, paths)
     anew = [fold for fold in chosen if find_training(model / f"fold_{fold}", request, fold) is None]
     pretrained = None
-    if anew and (request.pretrain or plan.lnauto.get("pretraining")):
+    asked = request.pretrain or any(work.pretrain for work in in_rounds.values())
+    if anew and (asked or plan.lnauto.get("pretraining")):
         seconds = None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started)
-        pretrained = pretrain(plan, description, dataset, request, paths, seconds, len(anew))
+        networks = sum(in_rounds[fold].networks if fold in in_rounds else 1 for fold in anew)
+        pretrained = pretrain(plan, description, dataset, request, paths, seconds, networks)
     results: list[CaseResult] = []
     for place, fold in enumerate(chosen):
         seconds = None
         if request.minutes is not None:  # the budget is the whole command's: each fold takes its share of what is left
             seconds = (request.minutes * 60 - (time.monotonic() - started)) / (len(chosen) - place)
-        _, found = train_fold(plan, description, fold, request, seconds, len(chosen) == 1, pretrained)
+        extend = len(chosen) == 1
+        if fold in in_rounds:
+            found = train_in_rounds(in_rounds[fold], seconds, extend, pretrained)
+        else:
+            _, found = train_fold(plan, description, fold, request, seconds, extend, pretrained)
         results += found
     if list(folds) == ["cv"]:
         tell_results(results, model / "crossvalidation", f"Pooled over all folds{yardstick_of(plan.content, description).told}")

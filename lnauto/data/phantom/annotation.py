@@ -49,7 +49,7 @@ def scribbles(rng: Rng, instances: Array, body: NDArray[np.bool_]) -> NDArray[np
     drawn = np.full(instances.shape, IGNORE, np.uint8)
     for number in range(1, int(instances.max(initial=0)) + 1):
         _stroke_node(rng, drawn, instances == number)
-    _stroke_background(rng, drawn, instances, body)
+    stroke_background(rng, drawn, instances, body)
     return drawn
 
 
@@ -61,12 +61,12 @@ def _stroke_node(rng: Rng, drawn: NDArray[np.uint8], mask: Array) -> None:
     best = int(slices.argmax())
     wanted = [best] if len(present) < 6 else [best, int((best + present[0]) / 2), int((best + present[-1]) / 2)]
     for left, z in zip(range(len(wanted), 0, -1), wanted, strict=True):
-        line = _curve_in(rng, mask[z])[: budget // left]
+        line = curve_in(rng, mask[z])[: budget // left]
         drawn[z, line[:, 0], line[:, 1]] = NODE
         budget -= len(line)
 
 
-def _curve_in(rng: Rng, plane: Array) -> Array:
+def curve_in(rng: Rng, plane: Array) -> Array:
     """Pixels of a bent line through the middle of a blob, from the middle outwards so that it can be cut short."""
     pixels = np.argwhere(plane)
     middle = pixels.mean(axis=0)
@@ -77,10 +77,10 @@ def _curve_in(rng: Rng, plane: Array) -> Array:
     t = np.stack([t, -t], axis=1).ravel()
     bend = rng.uniform(-0.6, 0.6)
     line = middle + t[:, None] * along + (bend * (t**2 - 0.3))[:, None] * across
-    return _pixels_on(line, plane)
+    return pixels_on(line, plane)
 
 
-def _pixels_on(line: Array, allowed: Array) -> Array:
+def pixels_on(line: Array, allowed: Array) -> Array:
     """The pixels a finely sampled line meets, each once, in its order, where allowed."""
     index = np.rint(line).astype(int)
     index = index[((index >= 0) & (index < allowed.shape)).all(axis=1)]
@@ -89,9 +89,11 @@ def _pixels_on(line: Array, allowed: Array) -> Array:
     return index[np.sort(first)]
 
 
-def _stroke_background(rng: Rng, drawn: NDArray[np.uint8], instances: Array, body: NDArray[np.bool_]) -> None:
-    """Wandering strokes through the body, in slices all over the volume."""
-    left = int(STROKES_OF_BACKGROUND * (instances == 0).sum())
+def stroke_background(
+    rng: Rng, drawn: NDArray[np.uint8], instances: Array, body: NDArray[np.bool_], most: float = STROKES_OF_BACKGROUND
+) -> None:
+    """Wandering strokes through the body, in slices all over the volume, over that share of what is no node at most."""
+    left = int(most * (instances == 0).sum())
     for z in np.concatenate([rng.permutation(len(drawn)) for _ in range(ROUNDS)]):
         allowed = body[z] & (instances[z] == 0) & (drawn[z] == IGNORE)
         inside = np.argwhere(allowed)
@@ -101,6 +103,6 @@ def _stroke_background(rng: Rng, drawn: NDArray[np.uint8], instances: Array, bod
         steps = 5 * allowed.shape[0]
         turn = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.12 * np.sqrt(48 / steps), steps))
         line = start + np.cumsum(0.3 * np.stack([np.sin(turn), np.cos(turn)], axis=1), axis=0)
-        stroke = _pixels_on(line, allowed)[:left]
+        stroke = pixels_on(line, allowed)[:left]
         drawn[z, stroke[:, 0], stroke[:, 1]] = BACKGROUND
         left -= len(stroke)

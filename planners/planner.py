@@ -27,6 +27,10 @@ from lnauto.planners.topology import LADDER
 from lnauto.planners.wishes import NONE, Wishes
 
 NODES_TO_KNOW_SIZES = 20
+SMALLEST = {
+    "full": 0.5,
+    "partial_instance": 0.1,
+}  # of the 5th percentile of drawn volumes; drawn in part, small ones are drawn least
 TORCH_RESAMPLING = "resample_torch_fornnunet"
 MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if cropping removed more than a quarter
 
@@ -158,12 +162,13 @@ def _normalisation(dataset: RawDataset, fingerprint: Fingerprint) -> tuple[list[
 
 def _smallest_node(evidence: Evidence, strategy: Strategy) -> tuple[float | None, str]:
     """Below what volume a predicted component is left out; only where the drawn nodes show how small nodes are."""
-    if strategy.name != "full":
-        return None, "nothing is left out for its size: not every node is drawn, and the small ones are drawn least"
+    if strategy.name not in SMALLEST:
+        return None, "nothing is left out for its size: what is drawn does not say how small nodes are"
     if evidence.node_volume_mm3 is None or evidence.nodes < NODES_TO_KNOW_SIZES:
         return None, f"nothing is left out for its size: fewer than {NODES_TO_KNOW_SIZES} nodes are drawn"
-    least = round(evidence.node_volume_mm3[0] / 2, 1)
-    return least, f"components under {least:.3g} mm3 are left out: half of the 5th percentile of the nodes drawn"
+    part = SMALLEST[strategy.name]
+    least = round(evidence.node_volume_mm3[0] * part, 1)
+    return least, f"components under {least:.3g} mm3 are left out: {part:g} of the 5th percentile of the nodes drawn"
 
 
 def _strategy_reason(strategy: Strategy, trainer: str | None) -> str:

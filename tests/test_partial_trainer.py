@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from lnauto.trainers.losses import divergence, entropy, known_classes, ramp, reverse_cross_entropy, soft_cross_entropy, tversky
-from lnauto.trainers.partial import TEMPERATURE, cross_supervision, label_loss, pseudo_label
+from lnauto.trainers.partial import (
+    TEMPERATURE,
+    cross_supervision,
+    label_loss,
+    pseudo_label,
+    with_likely,
+)
 
 IGNORE = 2
 
@@ -100,6 +106,23 @@ def test_the_pseudo_label_sharpens() -> None:
     assert found[1] < 0.25
 
 
+def test_the_share_of_nodes_that_is_expected_shifts_the_pseudo_label() -> None:
+    p = torch.softmax(voxels(0.6, 0.95), 1)
+    doubted = pseudo_label(p, p, 0.5, known(IGNORE, IGNORE), prior=0.2)[0, 1].flatten()
+    odds = torch.tensor([0.2, 0.9]) / TEMPERATURE + math.log(0.2 / 0.8)
+    assert torch.allclose(doubted, torch.sigmoid(odds))
+    assert doubted[0] < 0.5 < doubted[1]
+    sure = pseudo_label(p, p, 0.5, known(1, 0), prior=0.2)[0, 1].flatten()
+    assert sure[0] >= 0.999
+    assert sure[1] <= 0.001
+
+
+def test_what_is_likely_is_a_node_only_where_nothing_is_known() -> None:
+    target = torch.stack([labels(1, 0, IGNORE, IGNORE)[0], labels(0, 1, 1, 0)[0]])[None]
+    assert with_likely(target, IGNORE).flatten().tolist() == [1, 0, 1, IGNORE]
+    assert with_likely(target[:, :1], IGNORE).flatten().tolist() == [1, 0, IGNORE, IGNORE]
+
+
 def test_what_is_known_is_pinned_whatever_the_decoders_say() -> None:
     wrong = torch.softmax(voxels(0.01, 0.99), 1)
     found = pseudo_label(wrong, wrong, 0.5, known(1, 0))[0, 1].flatten()
@@ -115,16 +138,23 @@ def test_the_pseudo_label_passes_no_gradient() -> None:
 def test_cross_supervision_of_equal_decoders_is_soft_cross_entropy() -> None:
     log_p = torch.log_softmax(torch.randn(1, 2, 3, 3, 3), 1)
     pseudo = torch.softmax(torch.randn(1, 2, 3, 3, 3), 1)
-    assert float(cross_supervision(log_p, log_p, pseudo)) == pytest.approx(float(soft_cross_entropy(log_p, pseudo).mean()))
+    assert float(cross_supervision(log_p, log_p, pseudo, torch.ones(1, 3, 3, 3))) == pytest.approx(
+        float(soft_cross_entropy(log_p, pseudo).mean())
+    )
 
 
 def test_voxels_on_which_the_decoders_disagree_count_less_and_the_disagreement_counts() -> None:
     log_p, other = torch.log_softmax(voxels(0.9, 0.9), 1), torch.log_softmax(voxels(0.9, 0.2), 1)
     apart = 0.2 * math.log(0.2 / 0.9) + 0.8 * math.log(0.8 / 0.1)
     weight = math.exp(-apart)
-    by_hand = (-math.log(0.9) - math.log(0.1) * weight) / (1 + weight) + apart / 2
     pseudo = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).view(1, 2, 1, 1, 2)
-    assert float(cross_supervision(log_p, other, pseudo)) == pytest.approx(by_hand, abs=1e-5)
+    # three of the first and two of the second, because less than one voxel's weight counts as one
+    by_hand = (-3 * math.log(0.9) - 2 * math.log(0.1) * weight) / (3 + 2 * weight) + 2 * apart / 5
+    spread = [torch.cat([part[..., [0]].expand(*part.shape[:-1], 3), part[..., [1]].expand(*part.shape[:-1], 2)], -1)
+              for part in (log_p, other, pseudo)]  # fmt: skip
+    assert float(cross_supervision(*spread, torch.ones(1, 1, 1, 5))) == pytest.approx(by_hand, abs=1e-5)
+    alone = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 5)
+    assert float(cross_supervision(*spread, alone)) == pytest.approx(-math.log(0.9) + 2 * apart / 5, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +167,6 @@ def test_pseudo_labels_push_where_they_point(foreground: float, label: int, upwa
     log_p = torch.log_softmax(logits, 1)
     p = log_p.detach().exp()
     pseudo = pseudo_label(p, p, 0.5, known(label))
-    cross_supervision(log_p, log_p.detach(), pseudo).backward()
+    cross_supervision(log_p, log_p.detach(), pseudo, torch.ones(1, 1, 1, 1)).backward()
     slope = float(logits.grad[0, 1])
     assert slope < 0 if upwards else slope > 0

@@ -191,6 +191,7 @@ def _store_image(case: Case, job: Job, plans: Any, configuration: Any) -> None:
 
 def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> None:
     from lnauto.compat.preprocessing import DefaultPreprocessor
+    from lnauto.compat.storage import save_image
 
     class Preprocessor(DefaultPreprocessor):
         def run_case_npy(self, data: Any, seg: Any, properties: Any, manager: Any, *rest: Any) -> Any:
@@ -211,6 +212,10 @@ def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> Non
         # nnU-Net marks what lies outside the body with -1, as it later marks padding. Outside the body is background, and the
         # augmentation needs to know it only where intensities are normalised inside the body alone.
         seg = np.maximum(seg, 0)
+    seg, likely = seg[:1], seg[1:]
+    if len(likely):
+        with replacing(likely_folder(job.folder) / f"{case.name}.b2nd") as temporary:
+            save_image(likely.astype(np.int8), temporary, configuration.patch_size)
     _store(
         job.folder / case.name,
         data.astype(np.float32, copy=False),
@@ -233,7 +238,18 @@ def _with_trusted_background(
     coarse = job.likeness_map(case)
     likeness = None if coarse is None else read_map(coarse, case.images[0])
     box = _find_region(data, properties, trust.region)
-    return materialise(data, seg[0], properties["spacing"], trust, box, job.dataset_json, organs, likeness)[None]
+    label = materialise(data, seg[0], properties["spacing"], trust, box, job.dataset_json, organs, likeness)
+    if trust.likely_from is None:
+        return label[None]
+    unknown = label == job.dataset_json["labels"]["ignore"]
+    likely = unknown & (likeness >= trust.likely_from) if likeness is not None else np.zeros_like(unknown)
+    return np.stack([label, likely.astype(label.dtype)])
+
+
+def likely_folder(folder: Path) -> Path:
+    """Where it lies, for each preprocessed case, what is taken for a node that nobody drew to begin with. A folder of its own,
+    like the segmentations of an earlier stage in nnU-Net, from which its loader cuts the same patches as from the label."""
+    return folder.with_name(f"{folder.name}_likely")
 
 
 def _run_cropped(run: Callable[..., Any], data: Any, seg: Any, properties: dict[str, Any], manager: Any, *rest: Any) -> Any:

@@ -40,6 +40,7 @@ class Trust:
     likeness: str | None = None  # folder beside the plan: per cent of drawn voxels that look less like a drawn node
     unlike_below: float = 20.0  # per cent: what looks less like a drawn node than all but so many of them ... [our choice]
     unlike_margin_mm: float = 3.0  # ... and is no rim of what looks like one [our choice]
+    likely_from: float | None = None  # per cent: what looks more like one, and is unknown, is taken for a node to begin with
 
     @classmethod
     def of_plan(cls, plans: Mapping[str, Any]) -> Trust | None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
 from lnauto.data.coarse_maps import write_map
@@ -17,12 +19,13 @@ from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
+from lnauto.nodes import Array
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.budget import Probe
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.compare import departures
 from lnauto.planners.completeness import estimate_completeness
-from lnauto.planners.completeness.maps import likeness_maps
+from lnauto.planners.completeness.maps import can_be_mapped, likeness_maps
 from lnauto.planners.evidence import gather
 from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
@@ -32,7 +35,7 @@ from lnauto.planners.planner import make_plan
 from lnauto.planners.region import choose_region
 from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.topology import Topology
-from lnauto.planners.trust import choose_trust
+from lnauto.planners.trust import LIKENESS, choose_trust
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.report.plan_picture import draw_plan
 from lnauto.workflow.splits import SPLITS, write_splits
@@ -67,7 +70,9 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     _check_trainable(dataset, strategy, request.wishes)
     folder = paths.preprocessed / dataset.name
     region = choose_region(cases)
-    trust = choose_trust(dataset, cases, strategy.name, region[0])
+    undrawn_ml = write_likeness(dataset, cases, strategy, folder, request.quiet)
+    share = completeness.value if completeness is not None else None
+    trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share)
     fingerprint = summarise(cases, region[0])
     write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
     plan = make_plan(
@@ -84,7 +89,6 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{PLANS_NAME}.json", plan)
     write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
-    write_likeness(dataset, cases, plan, folder, request.quiet)
     draw_plan(cases, plan, folder / f"{PLANS_NAME}.png")
     log.info("%s", explain(plan) if request.explain else plan.explain())
     _tell_departures(plan, folder / "nnUNetPlans.json", request.configuration)
@@ -208,13 +212,18 @@ def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, wor
     log.info("Preprocessed in %.0f s, to %s.", time.monotonic() - start, job.folder)
 
 
-def write_likeness(dataset: RawDataset, cases: Sequence[CaseFacts], plan: Plan, folder: Path, quiet: bool) -> None:
-    """The maps that the plan's trusted background reads, where it reads any."""
-    trust = Trust.of_plan(plan.content)
-    if trust is None or trust.likeness is None:
-        return
+def write_likeness(
+    dataset: RawDataset, cases: Sequence[CaseFacts], strategy: Strategy, folder: Path, quiet: bool
+) -> Array | None:
+    """The maps that trusted background reads, where nodes are drawn in part and enough of them to learn from; and what
+    `choose_trust` needs to know of them."""
+    if strategy.name != "partial_instance" or not can_be_mapped(cases):
+        return None
+    undrawn_ml = np.zeros(101)
     for found in likeness_maps(dataset, cases, quiet=quiet):
-        write_map(found.per_cent, found.spacing, found.case.images[0], folder / trust.likeness / likeness_name(found.case))
+        write_map(found.per_cent, found.spacing, found.case.images[0], folder / LIKENESS / likeness_name(found.case))
+        undrawn_ml += found.undrawn_ml
+    return undrawn_ml
 
 
 def make_job(dataset: RawDataset, plan: Plan, configuration: str, folder: Path) -> Job:

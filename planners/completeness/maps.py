@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tqdm import tqdm
 
@@ -32,6 +33,7 @@ from lnauto.planners.completeness.surroundings import Looked, drawn_intensities,
 FOLDS = 4
 MOST_LEARNT = 32  # cases classifiers learn from, drawn by the seed if there are more
 PER_CENT = np.arange(101)
+RIM = 2  # voxels of the coarse grid round a drawn node that are neither it nor something else
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class LikenessMap:
     case: Case
     per_cent: NDArray[np.uint8]
     spacing: Array
+    undrawn_ml: Array  # by per cent: how much of the volume outside drawn nodes has that value
 
 
 def can_be_mapped(cases: Sequence[CaseFacts]) -> bool:
@@ -74,7 +77,9 @@ def likeness_maps(dataset: RawDataset, cases: Sequence[CaseFacts], seed: int = 0
         seen = look_round(read_coarse(dataset, case, radius), radius, ranges)
         score = score_of(seen, models[fold_of.get(at, 0)], radius)
         per_cent = np.searchsorted(ladder, score, side="right").clip(0, 100).astype(np.uint8)
-        yield LikenessMap(case, per_cent, seen.spacing)
+        outside = ~binary_dilation(seen.numbers > 0, iterations=RIM)
+        undrawn = np.bincount(per_cent[outside], minlength=101) * float(np.prod(seen.spacing)) / 1000
+        yield LikenessMap(case, per_cent, seen.spacing, undrawn)
 
 
 def _choose(with_nodes: Sequence[bool], rng: np.random.Generator) -> list[int]:

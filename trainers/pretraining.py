@@ -63,16 +63,9 @@ class LNPretraining(LNTrainer):
     images: Sequence[Path] = ()
     made_of = ""  # hash of network, patch and images, by which a later command knows whether this is what it needs
 
-    def __init__(
-        self,
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int | str,
-        dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own signature)
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.enable_deep_supervision = False
+    def initialize(self) -> None:
+        self.enable_deep_supervision = False  # patches are restored at full resolution
+        super().initialize()
 
     @staticmethod
     def build_network_architecture(

@@ -30,6 +30,11 @@ _CONFIGURATION_KEYS = (
 )
 
 
+def hash_of(content: object) -> str:
+    """A short hash of what JSON can say."""
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
 @dataclass(frozen=True)
 class Plan:
     """A plan as it stands in the file."""
@@ -67,6 +72,8 @@ class Plan:
         missing += [f"budget.{key}" for key in _BUDGET_KEYS if key not in self.lnauto.get("budget", {})]
         trusted = self.lnauto.get("trusted_background") or {}
         missing += [f"trusted_background.{key}" for key in ("low", "high", "region") if trusted and key not in trusted]
+        pretraining = self.lnauto.get("pretraining")
+        missing += ["pretraining.share"] if pretraining is not None and "share" not in pretraining else []
         missing += [key for key in ("patch_size", "batch_size", "spacing", "architecture") if key not in chosen]
         if missing:
             raise InputError.of(f"the plan lacks {', '.join(missing)}", path, "put it back, or plan again")
@@ -84,18 +91,23 @@ class Plan:
 
     def data_hash(self, configuration: str, labels: dict[str, Any]) -> str:
         """What preprocessed data depend on, as a short hash."""
+        trusted = self.lnauto.get("trusted_background")
+        return hash_of({**self._image_made_of(configuration), "labels": labels, "trusted_background": trusted})
+
+    def image_hash(self, configuration: str) -> str:
+        """The same for images alone."""
+        return hash_of(self._image_made_of(configuration))
+
+    def _image_made_of(self, configuration: str) -> dict[str, Any]:
         chosen = self.configuration(configuration)
-        made_of = {
+        return {
             "plan": {key: self.content[key] for key in _GLOBAL_KEYS},
             "configuration": {key: chosen[key] for key in _CONFIGURATION_KEYS},
-            "labels": labels,
             "region": region_of(self.content),
-            "trusted_background": self.lnauto.get("trusted_background"),
         }
-        return hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=12).hexdigest()
 
     def hash(self) -> str:
-        return hashlib.blake2b(json.dumps(self.content, sort_keys=True).encode(), digest_size=12).hexdigest()
+        return hash_of(self.content)
 
     def explain(self) -> str:
         """The decisions and their reasons, for a person."""

@@ -18,6 +18,7 @@ from lnauto.planners.geometry import Geometry, choose_geometry, make_fitter
 from lnauto.planners.machine import Machine
 from lnauto.planners.patient_level import choose_patient_level
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
+from lnauto.planners.pretraining import choose_pretraining
 from lnauto.planners.recipe import choose_recipe
 from lnauto.planners.sampling import choose_sampling
 from lnauto.planners.spacing import median_spacing
@@ -26,6 +27,10 @@ from lnauto.planners.topology import LADDER
 from lnauto.planners.wishes import NONE, Wishes
 
 NODES_TO_KNOW_SIZES = 20
+SMALLEST = {
+    "full": 0.5,
+    "partial_instance": 0.1,
+}  # of the 5th percentile of drawn volumes; drawn in part, small ones are drawn least
 TORCH_RESAMPLING = "resample_torch_fornnunet"
 MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if cropping removed more than a quarter
 
@@ -51,6 +56,7 @@ def make_plan(
     schemes, masks, normalisation_reason = _normalisation(dataset, fingerprint)
     smallest, smallest_reason = _smallest_node(evidence, strategy)
     patient_level, patient_reason = choose_patient_level(evidence)
+    pretraining, pretraining_reason = choose_pretraining(evidence)
     forward = geometry.forward
     return Plan(
         {
@@ -75,6 +81,7 @@ def make_plan(
                 "region": region[0],
                 "trusted_background": asdict(trust[0]) if trust[0] else None,
                 "sampling": choose_sampling(evidence, trust[0] is not None),
+                "pretraining": pretraining,
                 "budget": budget.to_json(),
                 **recipe.settings,
                 "inference": {
@@ -103,6 +110,7 @@ def make_plan(
                     "intensities": normalisation_reason,
                     "network": f"{preset.name}: {network_reason}",
                     "training": _length(budget),
+                    "pre-training": pretraining_reason,
                     **recipe.reasons,
                     "filter": smallest_reason,
                 },
@@ -154,12 +162,13 @@ def _normalisation(dataset: RawDataset, fingerprint: Fingerprint) -> tuple[list[
 
 def _smallest_node(evidence: Evidence, strategy: Strategy) -> tuple[float | None, str]:
     """Below what volume a predicted component is left out; only where the drawn nodes show how small nodes are."""
-    if strategy.name != "full":
-        return None, "nothing is left out for its size: not every node is drawn, and the small ones are drawn least"
+    if strategy.name not in SMALLEST:
+        return None, "nothing is left out for its size: what is drawn does not say how small nodes are"
     if evidence.node_volume_mm3 is None or evidence.nodes < NODES_TO_KNOW_SIZES:
         return None, f"nothing is left out for its size: fewer than {NODES_TO_KNOW_SIZES} nodes are drawn"
-    least = round(evidence.node_volume_mm3[0] / 2, 1)
-    return least, f"components under {least:.3g} mm3 are left out: half of the 5th percentile of the nodes drawn"
+    part = SMALLEST[strategy.name]
+    least = round(evidence.node_volume_mm3[0] * part, 1)
+    return least, f"components under {least:.3g} mm3 are left out: {part:g} of the 5th percentile of the nodes drawn"
 
 
 def _strategy_reason(strategy: Strategy, trainer: str | None) -> str:

@@ -18,7 +18,7 @@ SCANTY = 0.2  # drawn_share below this: only little of the image was judged
 INCOMPLETE = 0.85  # completeness below this: some nodes are not drawn
 FEW_CASES = 20  # annotated cases up to which a foundation model is adapted rather than trained on
 
-HOW_PARTIAL = "what cannot be node is learned as background, the rest is ignored"
+HOW_PARTIAL = "what cannot be node, or hardly, is learned as background, the rest from what two decoders agree on"
 ADVICE = 'say "annotation" in dataset.json'
 
 
@@ -113,7 +113,7 @@ RULES = (
     ),
     Rule(
         "partial_instance",
-        "LNTrainer",
+        "LNTrainerPartial",
         ("declared",),
         lambda found: found.declared == "partial",
         lambda found: f"{_declared('partial')(found)}; {HOW_PARTIAL}",
@@ -121,7 +121,7 @@ RULES = (
     ),
     Rule(
         "ignore_label",
-        "LNTrainer",
+        "LNTrainerIgnore",
         ("ignore_label",),
         lambda found: found.ignore_label,
         lambda found: (
@@ -132,7 +132,7 @@ RULES = (
     ),
     Rule(
         "partial_instance",
-        "LNTrainer",
+        "LNTrainerPartial",
         ("declared", "completeness"),
         _looks_partial,
         lambda found: f"about {found.completeness} of the nodes are drawn, by estimate; {HOW_PARTIAL}",
@@ -184,12 +184,12 @@ def choose_strategy(found: Evidence, wish: str | None = None) -> Strategy:
     if wish is not None and wish != rule.strategy:
         reason = f"given by --strategy; by itself lnauto would have chosen {rule.strategy}: {reason}"
         rule = _named(wish, found)
-    if rule.strategy == "scribble" and not found.background_drawn:
-        raise InputError.of(
-            "nodes are drawn as strokes, but no stroke of background is drawn, so nothing says what is no node",
-            "labelsTr",
-            "draw strokes of background (value 0) in some cases",
-        )
+    if rule.strategy in ("scribble", "ignore_label") and not found.background_drawn:
+        drawn, remedy = "every voxel that is not drawn as node is ignored", "draw background (value 0) in some cases"
+        if rule.strategy == "scribble":
+            drawn = "nodes are drawn as strokes, but no stroke of background is drawn"
+            remedy = "draw strokes of background (value 0) in some cases"
+        raise InputError.of(f"{drawn}, so nothing says what is no node", "labelsTr", remedy)
     second = next((other.strategy for other in holding if other.strategy != rule.strategy), None)
     return Strategy(
         name=rule.strategy,

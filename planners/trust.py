@@ -8,17 +8,31 @@ import numpy as np
 
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust
+from lnauto.nodes import Array
 from lnauto.planners.case_facts import CaseFacts, NodeFacts
 
-ORGANS = "organsTr"
+ORGANS, LIKENESS = "organsTr", "likeness"
 SOFT_TISSUE_HU = (-30.0, 130.0)  # nobody's nodes are narrower than that: those drawn may all be of one patient [our choice]
 AIR_BELOW_HU, BONE_ABOVE_HU = -500.0, 250.0
 LEAST_DEPTH_MM = 10.0
+LIKELY = 0.7  # share of the places taken for nodes that are nodes, by what is expected [our choice]
+LIKELY_FROM = range(60, 100, 5)  # per cent that are tried
+SMALLER = 0.5  # the volume of a node nobody drew, compared with a drawn one's [our choice; they are the smaller ones]
 SPARED = 2.0  # per cent of the nodes that may be darker or brighter than the range [our choice]
 
 
-def choose_trust(dataset: RawDataset, cases: Sequence[CaseFacts], strategy: str, region: str) -> tuple[Trust | None, str]:
-    """The rules for trusted background, and why; None: everything that is not drawn is what the label says."""
+def choose_trust(
+    dataset: RawDataset,
+    cases: Sequence[CaseFacts],
+    strategy: str,
+    region: str,
+    undrawn_ml: Array | None = None,
+    completeness: float | None = None,
+) -> tuple[Trust | None, str]:
+    """The rules for trusted background, and why; None: everything that is not drawn is what the label says.
+
+    `undrawn_ml` says how much volume that nobody drew has which likeness (`completeness/maps.py`); None: nobody looked.
+    """
     nodes = [node for case in cases for node in case.nodes]
     if strategy != "partial_instance":
         return None, "as drawn"
@@ -36,8 +50,28 @@ def choose_trust(dataset: RawDataset, cases: Sequence[CaseFacts], strategy: str,
         air_below=AIR_BELOW_HU if is_ct else None,
         bone_above=BONE_ABOVE_HU if is_ct else None,
         organs=ORGANS if (dataset.folder / ORGANS).is_dir() else None,
+        likeness=LIKENESS if undrawn_ml is not None else None,
+        likely_from=_likely_from(dataset, nodes, undrawn_ml, completeness),
     )
     return trust, _reason(trust, len(nodes))
+
+
+def _likely_from(
+    dataset: RawDataset, nodes: Sequence[NodeFacts], undrawn_ml: Array | None, completeness: float | None
+) -> float | None:
+    """The least likeness from which a place is rather a node that nobody drew than anything else, if there is one.
+
+    Of such nodes' voxels as large a part should look so as of drawn ones', and how many there are follows from completeness.
+    """
+    if undrawn_ml is None or completeness is None or len(dataset.labels) != 2:  # of several labels, which it is is not known
+        return None
+    drawn_ml = sum(node.volume_mm3 for node in nodes) / 1000
+    missing_ml = SMALLER * drawn_ml * (1 - completeness) / max(completeness, 0.01)
+    for per_cent in LIKELY_FROM:
+        there = float(undrawn_ml[per_cent:].sum())
+        if there > 0 and missing_ml * (100 - per_cent) / 100 >= LIKELY * there:
+            return float(per_cent)
+    return None
 
 
 def _range(nodes: Sequence[NodeFacts], channel: int) -> tuple[float, float]:
@@ -56,5 +90,9 @@ def _reason(trust: Trust, nodes: int) -> str:
         known.append(f"what lies outside the {trust.region}")
     if trust.organs is not None:
         known.append(f"the organs in {trust.organs}")
+    if trust.likeness is not None:
+        known.append(f"what looks less like a drawn node than {100 - trust.unlike_below:g} % of drawn voxels do")
     rest = "what else is not drawn is ignored, because it may be a node"
+    if trust.likely_from is not None:
+        rest += f"; what looks more like one than {trust.likely_from:g} % of drawn voxels is taken for one to begin with"
     return f"{', '.join(known)}; {rest}"

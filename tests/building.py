@@ -39,3 +39,44 @@ def write_balls(folder: Path, cases: int = 6, side: int = 32, seed: int = 0, tes
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(description))
+
+
+PICTURE, SPACING = 40, (2.5, 2.0, 2.0)
+
+
+def write_pictures(
+    folder: Path, drawn: float, *, cases: int = 10, channels: int = 1, seed: int = 0, ignore: bool = False, empty: float = 0.0
+) -> float:
+    """Balls among bars of the same brightness; of the balls the largest are drawn. Returns the share that is."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(np.arange(PICTURE),) * 3, indexing="ij")).astype(float)
+    radii, places = [], []
+    for _ in range(cases):
+        centres: list[np.ndarray] = []
+        while len(centres) < 6:
+            centre = rng.uniform(6, PICTURE - 6, 3)
+            if all(np.linalg.norm(centre - other) > 12 for other in centres):
+                centres.append(centre)
+        places.append(centres)
+        radii.append(rng.uniform(2.2, 5.0, 6))
+    noisy = np.concatenate(radii) + rng.normal(0, 1.0, 6 * cases)
+    chosen = (noisy >= np.quantile(noisy, 1 - drawn)).reshape(cases, 6)
+    chosen[rng.permutation(cases)[: round(empty * cases)]] = False
+    for number in range(cases):
+        bright, label = np.zeros((PICTURE,) * 3), np.zeros((PICTURE,) * 3, np.uint8)
+        for _ in range(2):  # bars
+            y, x = rng.integers(4, PICTURE - 4, 2)
+            bright[:, y - 2 : y + 2, x - 2 : x + 2] = 1
+        for centre, radius, wanted in zip(places[number], radii[number], chosen[number], strict=True):
+            ball = np.linalg.norm(grid - centre[:, None, None, None], axis=0) <= radius
+            bright[ball] = 1
+            label[ball & wanted] = 1
+        for channel in range(channels):
+            image = (100 * (1 - 0.5 * channel) * bright + rng.normal(0, 12, bright.shape)).astype(np.float32)
+            write_image(folder / "imagesTr" / f"case_{number}_{channel:04d}.nii.gz", image, SPACING)
+        write_image(folder / "labelsTr" / f"case_{number}.nii.gz", label, SPACING)
+    labels = {"background": 0, "node": 1} | ({"ignore": 2} if ignore else {})
+    names = {str(channel): name for channel, name in enumerate(("CT", "PET")[:channels])}
+    description = {"channel_names": names, "labels": labels, "numTraining": cases, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return float(chosen.mean())

@@ -128,6 +128,9 @@ def test_signature(function: object, expected: list[str]) -> None:
 
 def test_storage_takes_the_keywords_lnauto_gives() -> None:
     assert {"chunks", "blocks", "chunks_seg", "blocks_seg"} <= set(parameters(storage.nnUNetDatasetBlosc2.save_case))
+    assert parameters(storage.nnUNetDatasetBlosc2.save_seg) == ["seg", "output_filename_truncated", "chunks_seg", "blocks_seg"]
+    assert parameters(storage.write_pickle)[:2] == ["obj", "file"]
+    assert parameters(storage.load_pickle)[:1] == ["file"]
     assert parameters(storage.comp_blosc2_params)[:3] == ["image_size", "patch_size", "bytes_per_pixel"]
 
 

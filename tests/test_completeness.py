@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from building import write_image
+import SimpleITK as sitk
+from building import PICTURE, SPACING, write_image, write_pictures
 from scipy.special import expit
 
+from lnauto.data.coarse_maps import read_map, write_map
 from lnauto.data.raw import RawDataset
 from lnauto.planners import completeness
 from lnauto.planners.case_facts import look_at
 from lnauto.planners.completeness import estimate_completeness, with_interval
 from lnauto.planners.completeness.likeness import Likeness, find_likeness
+from lnauto.planners.completeness.maps import can_be_mapped, likeness_maps
 from lnauto.planners.completeness.size_selection import prepare, undrawn
 from lnauto.planners.evidence import Completeness
-
-SIDE, SPACING = 40, (2.5, 2.0, 2.0)
 
 
 def made_up(seed: int, offset: float, nodes: int = 160, cases: int = 16) -> tuple[Likeness, float]:
@@ -94,44 +95,6 @@ def test_many_undrawn_nodes_rule_out_that_all_were_drawn() -> None:
     assert with_interval(likeness, seed=0).high < 0.95
 
 
-def write_pictures(
-    folder: Path, drawn: float, *, cases: int = 10, channels: int = 1, seed: int = 0, ignore: bool = False, empty: float = 0.0
-) -> float:
-    """Balls among bars of the same brightness; of the balls the largest are drawn. Returns the share that is."""
-    rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*(np.arange(SIDE),) * 3, indexing="ij")).astype(float)
-    radii, places = [], []
-    for _ in range(cases):
-        centres: list[np.ndarray] = []
-        while len(centres) < 6:
-            centre = rng.uniform(6, SIDE - 6, 3)
-            if all(np.linalg.norm(centre - other) > 12 for other in centres):
-                centres.append(centre)
-        places.append(centres)
-        radii.append(rng.uniform(2.2, 5.0, 6))
-    noisy = np.concatenate(radii) + rng.normal(0, 1.0, 6 * cases)
-    chosen = (noisy >= np.quantile(noisy, 1 - drawn)).reshape(cases, 6)
-    chosen[rng.permutation(cases)[: round(empty * cases)]] = False
-    for number in range(cases):
-        bright, label = np.zeros((SIDE,) * 3), np.zeros((SIDE,) * 3, np.uint8)
-        for _ in range(2):  # bars
-            y, x = rng.integers(4, SIDE - 4, 2)
-            bright[:, y - 2 : y + 2, x - 2 : x + 2] = 1
-        for centre, radius, wanted in zip(places[number], radii[number], chosen[number], strict=True):
-            ball = np.linalg.norm(grid - centre[:, None, None, None], axis=0) <= radius
-            bright[ball] = 1
-            label[ball & wanted] = 1
-        for channel in range(channels):
-            image = (100 * (1 - 0.5 * channel) * bright + rng.normal(0, 12, bright.shape)).astype(np.float32)
-            write_image(folder / "imagesTr" / f"case_{number}_{channel:04d}.nii.gz", image, SPACING)
-        write_image(folder / "labelsTr" / f"case_{number}.nii.gz", label, SPACING)
-    labels = {"background": 0, "node": 1} | ({"ignore": 2} if ignore else {})
-    names = {str(channel): name for channel, name in enumerate(("CT", "PET")[:channels])}
-    description = {"channel_names": names, "labels": labels, "numTraining": cases, "file_ending": ".nii.gz"}
-    (folder / "dataset.json").write_text(json.dumps(description))
-    return float(chosen.mean())
-
-
 def estimate(folder: Path, seed: int = 0) -> Completeness | None:
     dataset = RawDataset.read(folder)
     return estimate_completeness(dataset, [look_at(dataset, case, 0) for case in dataset.cases], seed, quiet=True)
@@ -148,6 +111,31 @@ def test_pictures_drawn_in_full_and_in_part_are_told_apart(tmp_path: Path, chann
     assert full.high > 0.99
     assert part.value < 0.65
     assert part.low <= truth <= part.high < 0.95
+
+
+def test_maps_tell_undrawn_nodes_from_the_rest_and_drawn_ones_rank_evenly(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "part", 0.4, cases=10)
+    write_pictures(tmp_path / "full", 1.0, cases=10)
+    dataset = RawDataset.read(tmp_path / "part")
+    facts = [look_at(dataset, case, 0) for case in dataset.cases]
+    assert can_be_mapped(facts)
+    assert not can_be_mapped(facts[:7])
+    drawn, undrawn_voxels, others = [], [], []
+    for found in likeness_maps(dataset, facts, quiet=True):
+        write_map(found.per_cent, found.spacing, found.case.images[0], tmp_path / "map.nii.gz")
+        per_cent = read_map(tmp_path / "map.nii.gz", found.case.images[0])
+        label, truth = (read_label(tmp_path / which / "labelsTr" / f"{found.case.name}.nii.gz") for which in ("part", "full"))
+        drawn.append(per_cent[label > 0])
+        undrawn_voxels.append(per_cent[(truth > 0) & (label == 0)])
+        others.append(per_cent[truth == 0])
+    kept = [float((np.concatenate(part) >= 20).mean()) for part in (drawn, undrawn_voxels, others)]
+    assert abs(kept[0] - 0.8) < 0.08
+    assert kept[1] > 0.5
+    assert kept[2] < 0.1
+
+
+def read_label(path: Path) -> np.ndarray:
+    return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
 
 
 def test_cases_left_out_as_a_whole_count_as_undrawn(tmp_path: Path) -> None:
@@ -167,7 +155,7 @@ def test_a_node_is_judged_alike_whether_it_was_drawn_or_not(tmp_path: Path) -> N
     write_pictures(tmp_path / "whole", 1.0)
     write_pictures(tmp_path / "less", 1.0)
     emptied = tmp_path / "less" / "labelsTr" / "case_0.nii.gz"
-    write_image(emptied, np.zeros((SIDE,) * 3, np.uint8), SPACING)
+    write_image(emptied, np.zeros((PICTURE,) * 3, np.uint8), SPACING)
     found = []
     for folder in ("whole", "less"):
         dataset = RawDataset.read(tmp_path / folder)

@@ -127,6 +127,11 @@ def test_strokes_of_nodes_alone_are_refused() -> None:
         choose_strategy(replace(PLAIN, **STROKES, background_drawn=False))
 
 
+def test_ignored_voxels_round_nodes_alone_are_refused() -> None:
+    with pytest.raises(InputError, match="every voxel that is not drawn as node is ignored"):
+        choose_strategy(replace(PLAIN, ignore_label=True, drawn_share=0.3, background_drawn=False))
+
+
 def test_a_person_may_name_the_strategy() -> None:
     chosen = choose_strategy(PLAIN, "partial_instance")
     assert (chosen.name, chosen.runner_up) == ("partial_instance", "full")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 TRAINERS = {
     "LNTrainer": "lnauto.trainers.lntrainer",
     "LNTrainerIgnore": "lnauto.trainers.ignore",
+    "LNTrainerPartial": "lnauto.trainers.partial",
     "LNTrainerScribble": "lnauto.trainers.scribble",
 }
 """Every trainer by the name a plan or `-tr` gives it, and where it lives; importing them costs seconds."""

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from lnauto.files import replacing
+from lnauto.trainers.yardstick import Yardstick
 
 LINES = {"training": "#1f6fb4", "validation": "#d1495b", "Dice": "#2e8b57", "recall": "#7b2d8b", "false": "#7a6c5d"}
 
 
-def draw_learning_curve(history: list[dict[str, Any]], path: Path) -> None:
+def draw_learning_curve(history: list[dict[str, Any]], path: Path, yardstick: Yardstick) -> None:
     """One PNG from the per-epoch records; a record without node figures leaves a gap in their lines."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -24,21 +25,31 @@ def draw_learning_curve(history: list[dict[str, Any]], path: Path) -> None:
     losses.set(xlabel="iteration", ylabel="loss", title="Loss")
     losses.legend(frameon=False)
 
-    scores.plot(iterations, [record["dice"] for record in history], color=LINES["Dice"], label="Dice, validation patches")
+    scores.plot(
+        iterations, [record["dice"] for record in history], color=LINES["Dice"], label=f"{yardstick.dice}, validation patches"
+    )
     nodes = [record for record in history if record.get("nodes")]
     if nodes:
         at = [record["iteration"] for record in nodes]
-        scores.plot(
-            at, [record["nodes"]["recall"] for record in nodes], "o-", color=LINES["recall"], label="nodes found, whole cases"
-        )
+        recall = [record["nodes"]["recall"] for record in nodes]
+        scores.plot(at, recall, "o-", color=LINES["recall"], label=f"{yardstick.found}, whole cases")
         false = scores.twinx()
         false.plot(
-            at, [record["nodes"]["false_per_case"] for record in nodes], "s--", color=LINES["false"], label="false nodes a case"
+            at,
+            [record["nodes"]["false_per_case"] for record in nodes],
+            "s--",
+            color=LINES["false"],
+            label=f"{yardstick.false} a case",
         )
         false.set_yscale("symlog", linthresh=1)
         false.set_ylim(bottom=0)
-        false.set_ylabel("false nodes a case", color=LINES["false"])
-    scores.set(xlabel="iteration", ylabel="Dice, share of nodes found", ylim=(0, 1), title="Validation")
+        false.set_ylabel(f"{yardstick.false} a case", color=LINES["false"])
+    scores.set(
+        xlabel="iteration",
+        ylabel=yardstick.dice + (f", share of {yardstick.found}" if nodes else ""),
+        ylim=(0, 1),
+        title="Validation",
+    )
     scores.legend(frameon=False, loc="lower right")
     with replacing(path) as temporary:
         figure.savefig(temporary)

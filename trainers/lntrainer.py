@@ -27,11 +27,14 @@ from lnauto.networks.compute import Compute, choose_compute
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
 from lnauto.trainers.learning_curve import draw_learning_curve
+from lnauto.trainers.material import Material
 from lnauto.trainers.options import Options
 from lnauto.trainers.patches import PatchLoader
 from lnauto.trainers.progress import ProgressBar
 from lnauto.trainers.schedule import Clock, Length, learning_rate
 from lnauto.trainers.validation import NodeCheck, validate_fold
+from lnauto.trainers.warm_start import warm_start
+from lnauto.trainers.yardstick import yardstick_of
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +45,14 @@ NODE_CHECKS = 10  # times in a training that whole validation cases are looked a
 class LNTrainer(nnUNetTrainer):
     """Plain nnU-Net training of whatever the plan describes."""
 
+    activity = "Training"
     network: nn.Module
     optimizer: torch.optim.Optimizer
     initial_lr: float
     weight_decay: float
     warm_up: int
+    output_folder: str
+    log_file: str
     dataloader_train: Iterator[dict[str, Any]] | None
 
     def __init__(
@@ -58,11 +64,13 @@ class LNTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own signature)
     ) -> None:
         # nnU-Net reads the names of these parameters, so there can be no others: options come with `configure`.
+        self.material: Material | None = None
         plans = {"continue_training": False, **plans}
         with redirect_stdout(io.StringIO()):  # nnU-Net's constructor prints
             super().__init__(plans, configuration, fold, dataset_json, device)
         budget = plans.get("lnauto", {}).get("budget", {})
         per_epoch = budget.get("iterations_per_epoch", self.num_iterations_per_epoch)
+        self.yardstick = yardstick_of(plans, dataset_json)
         self.configure(Options(Length(self.num_epochs * per_epoch, None, per_epoch, budget.get("validation_iterations", 50))))
 
     def configure(self, options: Options) -> None:
@@ -71,12 +79,23 @@ class LNTrainer(nnUNetTrainer):
         self.clock = Clock(options.length)
         self.history: list[dict[str, Any]] = []
         self.epoch_losses: list[float] = []
+        self.pretrained: str | None = None  # what the weights it starts from were made of
         self._seconds_before = 0.0  # of training, in earlier runs
         self.compute: Compute | None = None
         self.num_iterations_per_epoch = options.length.iterations_per_epoch
         self.num_val_iterations_per_epoch = options.length.validation_iterations
 
     # ---- set-up
+
+    def learn_from(self, material: Material) -> None:
+        """Other cases than the fold's, or another place for the result; before `run_training`."""
+        self.material = material
+        if material.output is not None:
+            material.output.mkdir(parents=True, exist_ok=True)
+            begun = Path(self.log_file)  # nnU-Net's constructor did
+            self.output_folder, self.log_file = str(material.output), str(material.output / begun.name)
+            if begun.is_file():
+                begun.replace(self.log_file)
 
     def allow_seconds(self, seconds: float) -> None:
         """So much longer, counted from now."""
@@ -100,6 +119,8 @@ class LNTrainer(nnUNetTrainer):
         nnU-Net calls this as soon as the network is built, so it is also the moment to extend it.
         """
         self.network = self.extend(self.network)
+        if self.options.pretrained is not None:
+            self.pretrained = warm_start(self.network, self.options.pretrained)
         settings = self.plans_manager.plans.get("lnauto", {}).get("optimizer", {"name": "SGD"})
         self.initial_lr = settings.get("learning_rate", self.initial_lr)
         self.weight_decay = settings.get("weight_decay", self.weight_decay)
@@ -127,6 +148,8 @@ class LNTrainer(nnUNetTrainer):
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """The cases of this fold, as planning wrote them; fold `all` trains on everything and validates on nothing new."""
+        if self.material is not None:
+            return list(self.material.training.identifiers), list(self.material.validation)
         folds = read_json(
             Path(self.preprocessed_dataset_folder_base) / "splits_final.json", "plan again with lnauto_plan_and_preprocess"
         )
@@ -134,6 +157,11 @@ class LNTrainer(nnUNetTrainer):
             everything = sorted({case for fold in folds for side in ("train", "val") for case in fold[side]})
             return everything, everything
         return folds[self.fold]["train"], folds[self.fold]["val"]
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        if self.material is None:
+            return super().get_tr_and_val_datasets()
+        return self.material.training, self.dataset_class(self.preprocessed_dataset_folder, list(self.material.validation))
 
     def get_dataloaders(self) -> tuple[Iterator[dict[str, Any]], Iterator[dict[str, Any]]]:
         """nnU-Net's patches and augmentation, from the batch this training has got to."""
@@ -185,7 +213,7 @@ class LNTrainer(nnUNetTrainer):
         batches = self.dataloader_train
         assert batches is not None
         try:
-            with ProgressBar(self.clock, self.options.quiet) as bar:
+            with ProgressBar(self.clock, self.options.quiet, self.activity, self.yardstick.dice) as bar:
                 while not self.clock.done:
                     self._set_learning_rate()
                     loss = float(self.train_step(next(batches))["loss"])
@@ -280,7 +308,7 @@ class LNTrainer(nnUNetTrainer):
         self.epoch_losses = []
         if self.local_rank == 0:
             folder = Path(self.output_folder)
-            draw_learning_curve(self.history, folder / "progress.png")
+            draw_learning_curve(self.history, folder / "progress.png", self.yardstick)
             write_json(folder / "history.json", self.history)
             self.print_to_log_file(record)
         return record
@@ -355,6 +383,7 @@ class LNTrainer(nnUNetTrainer):
                 "epoch_losses": self.epoch_losses,
                 "random_state": checkpoints.random_state(),
                 "more": self.more_to_save(),
+                "pretrained": self.pretrained,
             },
         }
         checkpoints.save(Path(filename), content)
@@ -384,6 +413,7 @@ class LNTrainer(nnUNetTrainer):
             self.grad_scaler.load_state_dict(content["grad_scaler_state"])
         self.history, self.epoch_losses = state["history"], state["epoch_losses"]
         self.inference_allowed_mirroring_axes = content["inference_allowed_mirroring_axes"]
+        self.pretrained = state.get("pretrained")
         self._seconds_before = state["seconds"]
         self.clock = Clock(self.options.length, state["iteration"], state["seconds"])
         checkpoints.restore_random_state(state["random_state"])

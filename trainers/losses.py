@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def ramp(progress: float) -> float:
@@ -14,10 +13,9 @@ def ramp(progress: float) -> float:
     return math.exp(-5.0 * (1.0 - min(max(progress, 0.0), 1.0)) ** 2)
 
 
-def partial_cross_entropy(logits: Tensor, target: Tensor, ignore: int) -> Tensor:
-    """Mean cross-entropy over the voxels that are not `ignore`; 0 where there is none."""
-    summed = functional.cross_entropy(logits, target, ignore_index=ignore, reduction="sum")
-    return summed / (target != ignore).sum().clamp_min(1)
+def known_classes(target: Tensor, classes: int) -> Tensor:
+    """1 in the class a voxel is known to be of; 0 in all of them where the label is `ignore`, which is no class."""
+    return torch.stack([target == number for number in range(classes)], dim=1).float()
 
 
 def soft_cross_entropy(log_p: Tensor, target: Tensor) -> Tensor:
@@ -33,3 +31,23 @@ def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 def entropy(p: Tensor) -> Tensor:
     """Voxel by voxel, in nats; 0 log 0 is 0."""
     return -torch.special.xlogy(p, p).sum(dim=1)
+
+
+def tversky(p: Tensor, target: Tensor, missed: float = 0.6, invented: float = 0.4, smooth: float = 1e-5) -> Tensor:
+    """1 - Tversky index of the foreground classes, over a whole batch; with halves it is the soft Dice loss.
+
+    `target` has classes like `p`, 0 in all of them where nothing is known: there `p` is taken as 0, too.
+    """
+    p = p[:, 1:] * target.sum(dim=1, keepdim=True)
+    target = target[:, 1:]
+    axes = [0, *range(2, p.ndim)]
+    found = (p * target).sum(dim=axes)
+    wrong = invented * (p.sum(dim=axes) - found) + missed * (target.sum(dim=axes) - found)
+    return 1 - ((found + smooth) / (found + wrong + smooth)).mean()
+
+
+def reverse_cross_entropy(p: Tensor, target: Tensor, floor: float = 1e-4) -> Tensor:
+    """Mean over what is known of -p log(target), with a floor under the target: bounded, so that wrong labels cannot dominate."""
+    known = target.sum(dim=1)
+    wrong = known - (p * target).sum(dim=1)
+    return -math.log(floor) / p.shape[1] * wrong.sum() / known.sum().clamp_min(1)

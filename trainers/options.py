@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from lnauto.trainers.schedule import Length
 
@@ -17,3 +18,4 @@ class Options:
     workers: int = 0  # processes that make batches in the background
     save_every_seconds: float = 180.0
     quiet: bool = False
+    pretrained: Path | None = None  # the checkpoint a new training starts from

@@ -11,7 +11,8 @@ from lnauto.compat.training import nnUNetDataLoader
 
 class PatchLoader(nnUNetDataLoader):
     """nnU-Net's loader. Where there is an ignore label, nnU-Net centres every patch that need not hold foreground on a drawn
-    voxel; here a share of them may lie anywhere, as they do without an ignore label."""
+    voxel; here a share of them may lie anywhere, as they do without an ignore label. A case that was preprocessed without one
+    (its class locations do not list what is drawn) is known everywhere."""
 
     has_ignore: bool
     random_share = 0.0
@@ -19,7 +20,8 @@ class PatchLoader(nnUNetDataLoader):
     def get_bbox(self, data_shape: Any, force_fg: bool, class_locations: Any, *rest: Any, **more: Any) -> Any:
         drawn_only = self.has_ignore
         if drawn_only and not force_fg:
-            self.has_ignore = bool(np.random.uniform() >= self.random_share)
+            listed = self.annotated_classes_key in class_locations
+            self.has_ignore = bool(np.random.uniform() >= self.random_share) and listed
         try:
             return super().get_bbox(data_shape, force_fg, class_locations, *rest, **more)
         finally:

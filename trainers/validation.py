@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from lnauto.evaluation.labels import LabelScheme
 from lnauto.evaluation.matching import total
 from lnauto.files import replacing
 from lnauto.inference.predictor import Predictor, smallest_node_mm3
+from lnauto.trainers.yardstick import judged
 
 if TYPE_CHECKING:
     from lnauto.trainers.lntrainer import LNTrainer
@@ -30,7 +31,8 @@ EXPORT_SECONDS = 0.5  # a case, besides its tiles; only for the estimate of what
 
 
 class NodeCheck:
-    """Nodes found and invented in a few whole validation cases, in the plan's spacing, without overlap or mirroring."""
+    """Nodes found and invented in a few whole validation cases, in the plan's spacing, without overlap or mirroring; where nobody
+    judged, nothing counts."""
 
     def __init__(self, trainer: LNTrainer) -> None:
         self.trainer = trainer
@@ -39,6 +41,8 @@ class NodeCheck:
 
     def run(self) -> dict[str, Any] | None:
         trainer = self.trainer
+        if not trainer.yardstick.counts_nodes:
+            return None
         predictor = predictor_of(trainer, overlap=0.0)
         dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(self.cases))
         scheme = LabelScheme.of_description({**trainer.dataset_json, "instances": False})  # preprocessed masks number no nodes
@@ -76,32 +80,40 @@ def predictor_of(trainer: LNTrainer, overlap: float | None = None) -> Predictor:
 
 
 def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
-    """Masks of the fold's validation cases in `validation/`, and how they compare with the truth."""
+    """Masks of the fold's validation cases in `validation/`, and how they compare with what is known of the truth."""
     _, names = trainer.do_split()
     folder = Path(trainer.output_folder) / "validation"
     sources = Provenance(provenance_path(Path(trainer.preprocessed_dataset_folder)))
     predictor = predictor_of(trainer)
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(names))
     scheme = LabelScheme.of_description(as_drawn(trainer.dataset_json))
+    if not trainer.yardstick.counts_nodes:
+        scheme = replace(scheme, nodes=())
+    trusted = trainer.plans_manager.plans.get("lnauto", {}).get("trusted_background") is not None
     writer = trainer.plans_manager.image_reader_writer_class()
     trainer.network.eval()
     trainer.set_deep_supervision_enabled(False)
     results = []
     for name in tqdm(sorted(names), desc="Validation", unit="case", disable=trainer.options.quiet, delay=2):
-        data, _, _, properties = dataset.load_case(name)
+        data, seg, _, properties = dataset.load_case(name)
         mask = predictor.predict_prepared(data[:], properties)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / f"{name}{trainer.dataset_json['file_ending']}") as temporary:
             writer.write_seg(mask, str(temporary), properties)
-        truth, _ = writer.read_seg(sources.cases[name]["sources"][-1]["path"])
-        results.append(evaluate_case(truth[0].astype(np.int32), mask, properties["spacing"], scheme, case=name))
+        read, _ = writer.read_seg(sources.cases[name]["sources"][-1]["path"])
+        truth, labels = read[0].astype(np.int32), scheme
+        if trusted:
+            unknown = np.asarray(seg[0]) == trainer.label_manager.ignore_label
+            truth, labels = judged(truth, unknown, properties, trainer.plans_manager.transpose_backward, scheme)
+        results.append(evaluate_case(truth, mask, properties["spacing"], labels, case=name))
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     return results
 
 
-def seconds_to_validate(trainer: LNTrainer, names: Sequence[str]) -> float:
-    """What `validate_fold` will take, from the time of one tile and the number of tiles."""
-    if not names:
+def seconds_to_predict(trainer: LNTrainer) -> float:
+    """What the network is to predict once it is trained, from the time of one tile and the number of tiles."""
+    dataset, export = _to_predict(trainer)
+    if not dataset.identifiers:
         return 0.0
     import torch
 
@@ -115,6 +127,13 @@ def seconds_to_validate(trainer: LNTrainer, names: Sequence[str]) -> float:
     predictor.predict_grid(image.numpy())
     tile = time.perf_counter() - start
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
-    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(names))
-    tiles = sum(predictor.count_tiles(dataset.load_case(name)[0].shape[1:]) for name in names)
-    return tiles * tile + len(names) * EXPORT_SECONDS
+    tiles = sum(predictor.count_tiles(dataset.load_case(name)[0].shape[1:]) for name in dataset.identifiers)
+    return tiles * tile + len(dataset.identifiers) * export
+
+
+def _to_predict(trainer: LNTrainer) -> tuple[Any, float]:
+    """The cases, and the seconds each takes besides its tiles."""
+    if trainer.material is not None and trainer.material.to_label is not None:
+        return trainer.material.to_label, 0.0
+    names = [] if trainer.fold == "all" else trainer.do_split()[1]
+    return trainer.dataset_class(trainer.preprocessed_dataset_folder, names), EXPORT_SECONDS

@@ -19,12 +19,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-c", "--configuration", default="3d_fullres", help="configuration of the plan (default: %(default)s)")
     parser.add_argument("-tr", "--trainer", help="train with this trainer instead of the plan's")
+    parser.add_argument(
+        "--rounds",
+        type=at_least(1),
+        metavar="N",
+        help="rounds of pseudo labels: two more networks each label what is not annotated (default: none)",
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--budget", type=minutes, metavar="TIME", help="time for the whole command, validation included, such as 10min"
     )
     length.add_argument("--epochs", type=at_least(1), metavar="N", help="train for so many epochs")
     length.add_argument("--iterations", type=at_least(1), metavar="N", help="train for so many iterations")
+    parser.add_argument(
+        "--pretrain", action="store_true", help="first learn from all images, without labels; done once, used by every fold"
+    )
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of weights and batches (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
@@ -55,8 +64,10 @@ def _act(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
         trainer=arguments.trainer,
         workers=arguments.workers,
+        rounds=arguments.rounds,
         proceed=arguments.proceed,
         overwrite=arguments.overwrite,
+        pretrain=arguments.pretrain,
         quiet=arguments.quiet,
     )
     model = train(arguments.dataset, arguments.folds, request)

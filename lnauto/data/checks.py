@@ -119,6 +119,8 @@ def check(
     empty = tuple(name for name, found in values.items() if found is not None and not set(found) - background)
     if values and len(empty) == len(values) and dataset.labels and dataset.annotation != "patient":
         what = f"no label holds any foreground ({len(empty)} of {len(values)} are empty)"
+        if not {value for found in values.values() for value in found or ()} - {dataset.ignore_label}:
+            what = f'all {len(values)} labels hold nothing but "ignore"'
         problems.append(Problem(what, dataset.name, 'draw nodes in at least one case, or declare "annotation": "patient"'))
     if problems:
         raise InputError(_at_most(problems, dataset.name, cache))

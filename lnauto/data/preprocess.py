@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lnauto.cores import usable_cores
+from lnauto.data.coarse_maps import read_map
 from lnauto.data.locations import sample_locations
 from lnauto.data.provenance import Provenance, digest_of
 from lnauto.data.raw import Case
@@ -38,16 +39,29 @@ class Job:
     folder: Path
     data_hash: str
     organs: Path | None = None  # a folder of organ masks
+    likeness: Path | None = None  # a folder of maps of how much each place looks like a drawn node
 
     def organ_mask(self, case: Case) -> Path | None:
         """The mask of organs that no node lies in, where there is one for this case."""
-        path = self.organs / f"{case.name}{self.dataset_json['file_ending']}" if self.organs is not None else None
-        return path if path is not None and path.is_file() else None
+        return self._there(self.organs, f"{case.name}{self.dataset_json['file_ending']}")
+
+    def likeness_map(self, case: Case) -> Path | None:
+        """How much each place looks like a drawn node, where that was found out for this case."""
+        return self._there(self.likeness, likeness_name(case))
 
     def hash_of(self, case: Case) -> str:
         """What the preprocessed case depends on besides its image and label."""
-        mask = self.organ_mask(case)
-        return self.data_hash if mask is None else f"{self.data_hash} {digest_of(mask)}"
+        more = [digest_of(path) for path in (self.organ_mask(case), self.likeness_map(case)) if path is not None]
+        return " ".join([self.data_hash, *more])
+
+    @staticmethod
+    def _there(folder: Path | None, name: str) -> Path | None:
+        return folder / name if folder is not None and (folder / name).is_file() else None
+
+
+def likeness_name(case: Case) -> str:
+    """Of a case's map, in its folder."""
+    return f"{case.name}.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class Cost:
 def pending(cases: list[Case], job: Job) -> list[Case]:
     """The cases that are not there yet, or were made from other files or under another plan."""
     provenance = Provenance(provenance_path(job.folder))
-    return [case for case in cases if not (_files_there(job.folder, case) and provenance.is_current(case, job.hash_of(case)))]
+    return [case for case in cases if not (files_there(job.folder, case) and provenance.is_current(case, job.hash_of(case)))]
 
 
 def provenance_path(folder: Path) -> Path:
@@ -157,7 +171,27 @@ def preprocess_case(case: Case, job: Job) -> Problem | None:
 
 def _preprocess_and_store(case: Case, job: Job) -> None:
     from lnauto.compat.plans import PlansManager
+
+    plans = PlansManager(job.plans)
+    configuration = plans.get_configuration(job.configuration)
+    if case.label is None:
+        _store_image(case, job, plans, configuration)
+    else:
+        _store_labelled(case, job, plans, configuration)
+
+
+def _store_image(case: Case, job: Job, plans: Any, configuration: Any) -> None:
+    """The image only; a label of nothing but background would teach that there is no node."""
+    from lnauto.compat.storage import save_image
+
+    data, _ = prepare_image(list(case.images), plans, configuration, region_of(job.plans))
+    with replacing(image_file(job.folder / case.name)) as temporary:
+        save_image(np.asarray(data, np.float32), temporary, configuration.patch_size)
+
+
+def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> None:
     from lnauto.compat.preprocessing import DefaultPreprocessor
+    from lnauto.compat.storage import nnUNetDatasetBlosc2
 
     class Preprocessor(DefaultPreprocessor):
         def run_case_npy(self, data: Any, seg: Any, properties: Any, manager: Any, *rest: Any) -> Any:
@@ -172,14 +206,16 @@ def _preprocess_and_store(case: Case, job: Job) -> None:
             return sample_locations(seg, classes_or_regions, seed)
 
     trust = Trust.of_plan(job.plans)
-    plans = PlansManager(job.plans)
-    configuration = plans.get_configuration(job.configuration)
-    images, label = [str(path) for path in case.images], str(case.label) if case.label is not None else None
-    data, seg, properties = Preprocessor(verbose=False).run_case(images, label, plans, configuration, job.dataset_json)
+    images = [str(path) for path in case.images]
+    data, seg, properties = Preprocessor(verbose=False).run_case(images, str(case.label), plans, configuration, job.dataset_json)
     if not any(configuration.use_mask_for_norm):
         # nnU-Net marks what lies outside the body with -1, as it later marks padding. Outside the body is background, and the
         # augmentation needs to know it only where intensities are normalised inside the body alone.
         seg = np.maximum(seg, 0)
+    seg, likely = seg[:1], seg[1:]
+    if len(likely):
+        with replacing(likely_folder(job.folder) / f"{case.name}.b2nd") as temporary:
+            nnUNetDatasetBlosc2.save_seg(likely[0].astype(np.int8), str(temporary.with_suffix("")))
     _store(
         job.folder / case.name,
         data.astype(np.float32, copy=False),
@@ -199,8 +235,21 @@ def _with_trusted_background(
         organs = SimpleITKIO().read_seg(str(path))[0][0]
         if organs.shape != seg.shape[1:]:
             raise ValueError(f"the organ mask {path.name} has the shape {organs.shape}, the image {seg.shape[1:]}")
+    coarse = job.likeness_map(case)
+    likeness = None if coarse is None else read_map(coarse, case.images[0])
     box = _find_region(data, properties, trust.region)
-    return materialise(data, seg[0], properties["spacing"], trust, box, job.dataset_json, organs)[None]
+    label = materialise(data, seg[0], properties["spacing"], trust, box, job.dataset_json, organs, likeness)
+    if trust.likely_from is None:
+        return label[None]
+    unknown = label == job.dataset_json["labels"]["ignore"]
+    likely = unknown & (likeness >= trust.likely_from) if likeness is not None else np.zeros_like(unknown)
+    return np.stack([label, likely.astype(label.dtype)])
+
+
+def likely_folder(folder: Path) -> Path:
+    """Where it lies, for each preprocessed case, what is taken for a node that nobody drew to begin with. A folder of its own,
+    like the segmentations of an earlier stage in nnU-Net, from which its loader cuts the same patches as from the label."""
+    return folder.with_name(f"{folder.name}_likely")
 
 
 def _run_cropped(run: Callable[..., Any], data: Any, seg: Any, properties: dict[str, Any], manager: Any, *rest: Any) -> Any:
@@ -253,8 +302,15 @@ def case_files(target: Path) -> tuple[Path, Path, Path]:
     return tuple(target.with_name(target.name + ending) for ending in (".b2nd", "_seg.b2nd", ".pkl"))  # type: ignore[return-value]
 
 
-def _files_there(folder: Path, case: Case) -> bool:
-    return all(path.is_file() for path in case_files(folder / case.name))
+def image_file(target: Path) -> Path:
+    """The image of a preprocessed case, with a label or without."""
+    return case_files(target)[0]
+
+
+def files_there(folder: Path, case: Case) -> bool:
+    """Whether a preprocessed case is whole."""
+    files = case_files(folder / case.name)
+    return all(path.is_file() for path in (files[:1] if case.label is None else files))
 
 
 def _workers_that_pay(cases: int, cost: Cost) -> int:

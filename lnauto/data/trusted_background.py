@@ -1,7 +1,8 @@
 """Background one can trust where only some nodes are drawn: voxels that cannot belong to a node, drawn or not.
 
 A voxel that is neither drawn nor trusted is unknown, and gets nnU-Net's ignore label. Every rule errs on the side of unknown: a
-node that nobody drew must not be taught as background.
+node that nobody drew must not be taught as background. The one that gives most, likeness, also errs most (measured in
+documentation/concepts/trusted_background.md).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter1d, minimum_filter
 from lnauto.nodes import Array, Box, label_components
 
 SMOOTH_MM = 1.0  # standard deviation: noise goes, and a node of 5 mm keeps its middle [our choice]
-REASONS = ("unknown", "region", "air", "bone", "intensity", "depth", "organ", "shell")
+REASONS = ("unknown", "region", "air", "bone", "intensity", "depth", "unlike", "organ", "shell")
 """Why a voxel is background; a voxel that several rules name counts for the last of them."""
 LEAST_BRIGHT_ML = 10.0  # what is bright in smaller pieces may be a calcified node [our choice]
 
@@ -36,6 +37,10 @@ class Trust:
     air_below: float | None = None  # HU, smoothed, channel 0; None: air is what is 0 in every channel
     bone_above: float | None = None
     organs: str | None = None  # folder beside labelsTr: what is not 0 there is an organ, never node
+    likeness: str | None = None  # folder beside the plan: per cent of drawn voxels that look less like a drawn node
+    unlike_below: float = 20.0  # per cent: what looks less like a drawn node than all but so many of them ... [our choice]
+    unlike_margin_mm: float = 3.0  # ... and is no rim of what looks like one [our choice]
+    likely_from: float | None = None  # per cent: what looks more like one, and is unknown, is taken for a node to begin with
 
     @classmethod
     def of_plan(cls, plans: Mapping[str, Any]) -> Trust | None:
@@ -49,7 +54,12 @@ class Trust:
 
 def with_ignore(description: Mapping[str, Any], trust: Trust | None) -> dict[str, Any]:
     """`dataset.json` as training needs it: with the label of voxels that are neither drawn nor trusted."""
-    if trust is None or "ignore" in description["labels"]:
+    return dict(description) if trust is None else adding_ignore(description)
+
+
+def adding_ignore(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with a value for voxels of which nothing is known, unless it has one."""
+    if "ignore" in description["labels"]:
         return dict(description)
     labels = description["labels"]
     values = [value for entry in labels.values() for value in (entry if isinstance(entry, list) else [entry])]
@@ -72,6 +82,7 @@ def materialise(
     box: Box,
     description: Mapping[str, Any],
     organs: Array | None = None,
+    likeness: Array | None = None,
 ) -> Array:
     """The label a network may learn from: what is drawn as drawn, 0 where that is certain, `ignore` elsewhere.
 
@@ -83,26 +94,39 @@ def materialise(
         box: the region of `trust`, in voxels.
         description: `dataset.json` with its ignore label.
         organs: (z, y, x); not 0 where an organ is that is no node.
+        likeness: (z, y, x); per cent of drawn voxels that look less like a drawn node.
     """
     ignore = description["labels"]["ignore"]
     own_ignore = not description.get("ignore_added")
     drawn = (label > 0) & (label != ignore) if own_ignore else label > 0
-    known = trusted_background(image, drawn, spacing, trust, box, organs)
+    known = trusted_background(image, drawn, spacing, trust, box, organs, likeness)
     if own_ignore:
         known |= label == 0
     return np.where(drawn, label, np.where(known, 0, ignore)).astype(label.dtype)
 
 
 def trusted_background(
-    image: Array, nodes: Array, spacing: Sequence[float], trust: Trust, box: Box, organs: Array | None = None
+    image: Array,
+    nodes: Array,
+    spacing: Sequence[float],
+    trust: Trust,
+    box: Box,
+    organs: Array | None = None,
+    likeness: Array | None = None,
 ) -> NDArray[np.bool_]:
-    """Voxels that cannot be node; never one that is drawn as node."""
-    trusted: NDArray[np.bool_] = reasons(image, nodes, spacing, trust, box, organs) > 0
+    """Voxels that cannot be node, or hardly; never one that is drawn as node."""
+    trusted: NDArray[np.bool_] = reasons(image, nodes, spacing, trust, box, organs, likeness) > 0
     return trusted
 
 
 def reasons(
-    image: Array, nodes: Array, spacing: Sequence[float], trust: Trust, box: Box, organs: Array | None = None
+    image: Array,
+    nodes: Array,
+    spacing: Sequence[float],
+    trust: Trust,
+    box: Box,
+    organs: Array | None = None,
+    likeness: Array | None = None,
 ) -> NDArray[np.uint8]:
     """Voxel by voxel, the place in `REASONS` of why it is background."""
     why = np.full(nodes.shape, REASONS.index("region"), np.uint8)
@@ -123,6 +147,9 @@ def reasons(
     inside[~possible & (inside == 0)] = REASONS.index("intensity")
     if trust.depth_mm is not None:
         inside[_deep(like_node, trust.depth_mm, spacing)] = REASONS.index("depth")
+    if likeness is not None:
+        alike = grown(likeness[box] >= trust.unlike_below, trust.unlike_margin_mm, spacing)
+        inside[~alike & (inside == 0)] = REASONS.index("unlike")
     if organs is not None:
         inside[organs[box] > 0] = REASONS.index("organ")
     why[box] = inside

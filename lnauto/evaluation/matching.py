@@ -7,6 +7,8 @@ true node with a partner is found, one without is missed, and a predicted compon
 
 Candidates come before pairs: a component that covers a small node and grazes a large one stands for the small one, even where it
 shares more voxels with the large one, because it could never be counted for that.
+
+What is ignored is taken out before, and with it predicted components that lie mostly there (`pair.py`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme, values_in
-from lnauto.nodes import Array, Box, bounding_box
+from lnauto.nodes import Array, Box, bounding_box, label_components
 
 ALL_NODES = "all nodes"
 """The key of what is counted over all node labels together; touching nodes of two labels then count as one."""
@@ -27,6 +27,8 @@ class Pair:
     start: tuple[int, ...]
     cut_off: tuple[int, int]
     """Voxels of either side's instances that lie where neither mask holds anything."""
+    unjudged: Array | None = None
+    """Predicted voxels that count for no node: what is left of components that lie mostly in ignored voxels."""
 
     @classmethod
     def of(
@@ -36,8 +38,10 @@ class Pair:
         if scheme.instances:
             true_numbers = true if true_numbers is None else true_numbers
         numbers = None if true_numbers is None or predicted_numbers is None else (true_numbers, predicted_numbers)
+        unjudged = None
         if scheme.ignore is not None:
             known = true != scheme.ignore
+            unjudged = _unjudged(true, predicted, known) if numbers is None else None
             true, predicted = true * known, predicted * known
             numbers = None if numbers is None else (numbers[0] * known, numbers[1] * known)
         box = bounding_box((true != 0) | (predicted != 0), margin=1) or (slice(0, 1),) * 3
@@ -47,7 +51,8 @@ class Pair:
             cut_true, cut_predicted = np.where(cut_true > 0, value, 0), np.where(cut_predicted > 0, value, 0)
         cut_off = (0, 0) if numbers is None else (_outside(numbers[0], box), _outside(numbers[1], box))
         numbers = None if numbers is None else (numbers[0][box], numbers[1][box])
-        return cls(cut_true, cut_predicted, numbers, tuple(side.start for side in box), cut_off)
+        unjudged = None if unjudged is None else unjudged[box]
+        return cls(cut_true, cut_predicted, numbers, tuple(side.start for side in box), cut_off, unjudged)
 
     def check_values(self, scheme: LabelScheme, name: str) -> None:
         """Refuse values that mean nothing."""
@@ -59,7 +64,8 @@ class Pair:
 
     def nodes(self, scheme: LabelScheme, name: str) -> Iterator[tuple[tuple[str, ...], tuple[Array, Array], _Numbers]]:
         """What to match under which keys: both masks, and both sides' instances inside them if both have some."""
-        masks = [(label.name, (label.mask(self.true), label.mask(self.predicted))) for label in scheme.nodes]
+        counted = self.predicted if self.unjudged is None else self.predicted * ~self.unjudged
+        masks = [(label.name, (label.mask(self.true), label.mask(counted))) for label in scheme.nodes]
         if not masks:
             return
         true, predicted = (np.logical_or.reduce([pair[side] for _, pair in masks]) for side in (0, 1))
@@ -82,6 +88,18 @@ class Pair:
 
     def _numbers_in(self, true: Array, predicted: Array) -> _Numbers:
         return (None, None) if self.numbers is None else (self.numbers[0] * true, self.numbers[1] * predicted)
+
+
+def _unjudged(true: Array, predicted: Array, known: Array) -> Array:
+    """A predicted component that lies mostly where nobody judged and meets no true node: its rim is no false node."""
+    components, count = label_components(predicted != 0)
+    size = np.bincount(components.ravel(), minlength=count + 1)
+    judged = np.bincount(components[known], minlength=count + 1)
+    left_out = 2 * judged < size
+    left_out[0] = False
+    left_out[components[known & (true != 0)]] = False
+    unjudged: Array = left_out[components]
+    return unjudged
 
 
 def _outside(array: Array, box: Box) -> int:

@@ -6,6 +6,7 @@ pickled; one that lives in `lnauto.trainers` can.
 
 from lnauto.trainers.ignore import LNTrainerIgnore
 from lnauto.trainers.lntrainer import LNTrainer
+from lnauto.trainers.partial import LNTrainerPartial
 from lnauto.trainers.scribble import LNTrainerScribble
 
-__all__ = ["LNTrainer", "LNTrainerIgnore", "LNTrainerScribble"]
+__all__ = ["LNTrainer", "LNTrainerIgnore", "LNTrainerPartial", "LNTrainerScribble"]

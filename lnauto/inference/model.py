@@ -59,18 +59,10 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
     checkpoints = [load_checkpoint(folder / f"fold_{fold}" / FINAL) for fold in folds]
     configuration = checkpoints[0]["init_args"]["configuration"]
     manager = PlansManager(plans)
-    networks = []
-    for fold, checkpoint in zip(folds, checkpoints, strict=True):
-        network = build_network(manager, configuration, dataset_json, deep_supervision=False)
-        try:
-            network.load_state_dict(checkpoint["network_weights"])
-        except RuntimeError as error:
-            raise InputError.of(
-                "the weights do not fit the network of plans.json",
-                folder / f"fold_{fold}" / FINAL,
-                "restore the plans.json it was trained with",
-            ) from error
-        networks.append(network.eval())
+    networks = [
+        _load_network(checkpoint, manager, configuration, dataset_json, folder / f"fold_{fold}" / FINAL)
+        for fold, checkpoint in zip(folds, checkpoints, strict=True)
+    ]
     return Model(
         folder=folder,
         plans=plans,
@@ -81,6 +73,38 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
         mirror_axes=list(checkpoints[0].get("inference_allowed_mirroring_axes") or []),
         trainer=str(checkpoints[0]["trainer_name"]),
     )
+
+
+def load_alone(path: Path) -> Model:
+    """The model of one checkpoint, under the plan and labels it was trained with, wherever it lies."""
+    from lnauto.compat.plans import PlansManager
+
+    checkpoint = load_checkpoint(path)
+    made = checkpoint["init_args"]
+    network = _load_network(checkpoint, PlansManager(made["plans"]), made["configuration"], made["dataset_json"], path)
+    return Model(
+        folder=path.parent,
+        plans=made["plans"],
+        dataset_json=made["dataset_json"],
+        configuration=made["configuration"],
+        folds=[str(made["fold"])],
+        networks=[network],
+        mirror_axes=list(checkpoint.get("inference_allowed_mirroring_axes") or []),
+        trainer=str(checkpoint["trainer_name"]),
+    )
+
+
+def _load_network(
+    checkpoint: dict[str, Any], plans: Any, configuration: str, dataset_json: dict[str, Any], path: Path
+) -> nn.Module:
+    network = build_network(plans, configuration, dataset_json, deep_supervision=False)
+    try:
+        network.load_state_dict(checkpoint["network_weights"])
+    except RuntimeError as error:
+        raise InputError.of(
+            "the weights do not fit the network of plans.json", path, "restore the plans.json it was trained with"
+        ) from error
+    return network.eval()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

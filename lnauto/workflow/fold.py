@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from lnauto.workflow.evaluate import write_evaluation
 if TYPE_CHECKING:
     from lnauto.evaluation.cases import CaseResult
     from lnauto.trainers.lntrainer import LNTrainer
+    from lnauto.trainers.material import Material
     from lnauto.trainers.schedule import Length
 
 log = logging.getLogger(__name__)
 
+ROUNDS = "rounds"  # the folder of pseudo-label rounds, in that of the fold
 SHORTEST_SECONDS = 5.0  # of training proper that a budget has to leave
 WORKER_PAYS_FROM_ITERATIONS = 100  # a worker takes a second or two to start
 
@@ -40,8 +43,10 @@ class Request:
     precision: str = "auto"
     trainer: str | None = None
     workers: int | None = None
+    rounds: int | None = None  # of pseudo labels; None: no such rounds, or, of a fold that goes on, its own
     proceed: bool = False  # --continue
     overwrite: bool = False
+    pretrain: bool = False
     quiet: bool = False
 
     @property
@@ -50,37 +55,75 @@ class Request:
 
 
 def train_fold(
-    plan: Plan, description: dict[str, Any], fold: str, request: Request, seconds: float | None, extend: bool = True
+    plan: Plan,
+    description: dict[str, Any],
+    fold: str,
+    request: Request,
+    seconds: float | None,
+    extend: bool = True,
+    pretrained: Path | None = None,
 ) -> tuple[LNTrainer, list[CaseResult]]:
-    """Train and validate; `seconds` is what all that may take, and `extend` whether a finished fold is trained further."""
+    """Train and validate; `seconds` is what all that may take, `extend` whether a finished fold is trained further, and
+    `pretrained` the weights a new one starts from."""
+    trainer = train_network(plan, description, fold, request, seconds, extend, pretrained)
+    return trainer, validate(trainer)
+
+
+def validate(trainer: LNTrainer) -> list[CaseResult]:
+    """The figures of a trained fold."""
+    if trainer.fold == "all":
+        log.info("The model of all cases has no held-out case, so it is not validated.")
+        return []
+    results = trainer.validate()
+    tell_results(
+        results, Path(trainer.output_folder) / "validation", f"Validation of fold {trainer.fold}{trainer.yardstick.told}"
+    )
+    return results
+
+
+def train_network(
+    plan: Plan,
+    description: dict[str, Any],
+    fold: str,
+    request: Request,
+    seconds: float | None,
+    extend: bool = True,
+    pretrained: Path | None = None,
+    name: str = "",
+    material: Material | None = None,
+    begin: Callable[[Path], None] | None = None,
+) -> LNTrainer:
+    """Train a fold's network, or, with a `name` and other `material`, another one for it.
+
+    `begin` is told the network's folder when the training is sure to start, not before; by default what an earlier training left
+    there is removed.
+    """
     started = time.monotonic()
+    name = name or f"Fold {fold}"
     trainer = _make_trainer(plan, description, fold, request)
+    if material is not None:
+        trainer.learn_from(material)
     folder = Path(trainer.output_folder)
     resumed, finished = _resume_from(folder, request, fold)
-    _configure(trainer, plan, request, resumed, own_length=finished and not extend)
+    _configure(trainer, plan, request, resumed, finished and not extend, pretrained)
     if resumed is None:
-        _check_other_folds(folder, plan, request)
+        _check_other_folds(Path(trainer.output_folder_base), fold, plan, request)
         trainer.initialize()
     else:
         trainer.load_checkpoint(resumed)
     by_time = trainer.options.length.seconds is not None
     if by_time and (resumed is None or (request.names_a_length and not (finished and not extend))):
-        _divide_time(trainer, fold, started, seconds or trainer.options.length.seconds or 0.0)
+        _divide_time(trainer, name, started, seconds or trainer.options.length.seconds or 0.0)
     if trainer.clock.done:
-        log.info("Fold %s is trained already (%d iterations).", fold, trainer.clock.iteration)
+        log.info("%s is trained already (%d iterations).", name, trainer.clock.iteration)
+        return trainer
+    if resumed is None:
+        (begin or clear)(folder)
     else:
-        if resumed is None:
-            _clear(folder)
-        else:
-            log.info("Fold %s goes on from iteration %d.", fold, trainer.clock.iteration)
-        trainer.run_training()
-        log.info("Fold %s is trained: %d iterations in %.0f s.", fold, trainer.clock.iteration, trainer.clock.seconds)
-    if fold == "all":
-        log.info("The model of all cases has no held-out case, so it is not validated.")
-        return trainer, []
-    results = trainer.validate()
-    tell_results(results, folder / "validation", f"Validation of fold {fold}")
-    return trainer, results
+        log.info("%s goes on from iteration %d.", name, trainer.clock.iteration)
+    trainer.run_training()
+    log.info("%s is trained: %d iterations in %.0f s.", name, trainer.clock.iteration, trainer.clock.seconds)
+    return trainer
 
 
 def tell_results(results: list[CaseResult], folder: Path, title: str) -> None:
@@ -99,64 +142,78 @@ def _make_trainer(plan: Plan, description: dict[str, Any], fold: str, request: R
 
 
 def _resume_from(folder: Path, request: Request, fold: str) -> tuple[dict[str, Any] | None, bool]:
-    """The checkpoint to go on from, and whether its training is finished; one that is there is not replaced unasked."""
+    """The checkpoint to go on from, and whether its training is finished."""
     from lnauto.inference.model import load_checkpoint
+    from lnauto.trainers.checkpoint import FINAL
+
+    there = find_training(folder, request, fold)
+    if there is None and request.proceed:
+        log.info("Fold %s has no checkpoint yet; it starts from the beginning.", fold)
+    return (load_checkpoint(there), there.name == FINAL) if there is not None else (None, False)
+
+
+def find_training(folder: Path, request: Request, fold: str) -> Path | None:
+    """The checkpoint to go on from (None: the fold starts anew); one that is there is not replaced unasked."""
     from lnauto.trainers.checkpoint import FINAL, LATEST
 
-    there = [path for path in (folder / FINAL, folder / LATEST) if path.is_file()]
-    finished = bool(there) and there[0].name == FINAL
-    if request.proceed:
-        if there:
-            return load_checkpoint(there[0]), finished
-        log.info("Fold %s has no checkpoint yet; it starts from the beginning.", fold)
-    elif there and not request.overwrite:
-        state = "finished" if finished else "begun"
-        raise InputError.of(
-            f"a training of fold {fold} is {state} there already", folder, "add --continue to go on, or --overwrite to start anew"
-        )
-    return None, False
+    there = next((path for path in (folder / FINAL, folder / LATEST) if path.is_file()), None)
+    if there is None or request.proceed or request.overwrite:
+        return there if request.proceed else None
+    state = "finished" if there.name == FINAL else "begun"
+    raise InputError.of(
+        f"a training of fold {fold} is {state} there already", folder, "add --continue to go on, or --overwrite to start anew"
+    )
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Remove an earlier training of this fold, now that the new one is sure to start."""
     from lnauto.trainers.checkpoint import FINAL, LATEST
 
     for name in (FINAL, LATEST, "history.json", "progress.png"):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "validation", ignore_errors=True)
+    for name in ("validation", ROUNDS):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _check_other_folds(folder: Path, plan: Plan, request: Request) -> None:
+def _check_other_folds(model: Path, fold: str, plan: Plan, request: Request) -> None:
     """All folds of a model share one plans.json: a fold of another network would make the others useless."""
     from lnauto.trainers.checkpoint import FINAL
 
-    others = [path.parent for path in folder.parent.glob(f"fold_*/{FINAL}") if path.parent != folder]
+    others = [path.parent for path in model.glob(f"fold_*/{FINAL}") if path.parent.name != f"fold_{fold}"]
     if not others:
         return
-    known = read_json(folder.parent / "plans.json", "train all folds anew")["configurations"].get(request.configuration)
+    known = read_json(model / "plans.json", "train all folds anew")["configurations"].get(request.configuration)
     if known is None or known["architecture"] != plan.configuration(request.configuration)["architecture"]:
         raise InputError.of(
             f"{others[0].name} was trained with another network than the plan has now",
-            folder.parent,
+            model,
             "restore the plan, or move that folder away and train every fold anew",
         )
 
 
-def _configure(trainer: LNTrainer, plan: Plan, request: Request, resumed: dict[str, Any] | None, own_length: bool) -> None:
+def _configure(
+    trainer: LNTrainer,
+    plan: Plan,
+    request: Request,
+    resumed: dict[str, Any] | None,
+    own_length: bool,
+    pretrained: Path | None,
+) -> None:
     """Length, seed and the like: of this command, or, of a training that goes on, its own."""
     from lnauto.trainers.options import Options
     from lnauto.trainers.schedule import Length
 
-    length, seed = _length(plan, request), request.seed
+    length, seed = length_of(plan, request), request.seed
     if resumed is not None:
-        seed = resumed["lnauto"]["seed"]
+        seed, pretrained = resumed["lnauto"]["seed"], None
         if own_length or not request.names_a_length:
             length = Length(**resumed["lnauto"]["length"])
     workers = workers_for(trainer.device.type, length) if request.workers is None else request.workers
-    trainer.configure(Options(length, seed, request.precision, workers, quiet=request.quiet))
+    trainer.configure(Options(length, seed, request.precision, workers, quiet=request.quiet, pretrained=pretrained))
 
 
-def _length(plan: Plan, request: Request) -> Length:
+def length_of(plan: Plan, request: Request) -> Length:
+    """How long a fold is to train."""
     from lnauto.trainers.schedule import Length
 
     budget = plan.lnauto["budget"]
@@ -179,19 +236,18 @@ def workers_for(device: str, length: Length) -> int:
     return min(12, max(cores - 2, 1)) if device == "cuda" else int(cores > 2)
 
 
-def _divide_time(trainer: LNTrainer, fold: str, started: float, seconds: float) -> None:
-    """Take what has gone already and what validation will need from the time there is; the rest is training."""
-    from lnauto.trainers.validation import seconds_to_validate
+def _divide_time(trainer: LNTrainer, name: str, started: float, seconds: float) -> None:
+    """Take what has gone already and what predicting will need from the time there is; the rest is training."""
+    from lnauto.trainers.validation import seconds_to_predict
 
-    validation = 0.0 if fold == "all" else seconds_to_validate(trainer, trainer.do_split()[1])
+    use = "validation" if trainer.material is None or trainer.material.to_label is None else "labelling"
+    predicting = seconds_to_predict(trainer)
     gone = time.monotonic() - started
-    training = seconds - gone - validation
+    training = seconds - gone - predicting
     if training < SHORTEST_SECONDS:
-        raise InputError.of(
-            f"the budget leaves {seconds:.0f} s for fold {fold}, and start and validation alone take {gone + validation:.0f} s",
-            "--budget",
-            f"give at least {(gone + validation) / 60 + 1:.0f}min a fold",
-        )
-    parts = (seconds / 60, training / 60, validation / 60, gone / 60)
-    log.info("Budget of %.1f min: training %.1f, validation %.1f, start %.1f.", *parts)
+        what = f"the budget leaves {seconds:.0f} s for {name[0].lower()}{name[1:]}, and start and {use} alone take"
+        remedy = f"give at least {(gone + predicting) / 60 + 1:.0f}min for it"
+        raise InputError.of(f"{what} {gone + predicting:.0f} s", "--budget", remedy)
+    parts = (seconds / 60, training / 60, use, predicting / 60, gone / 60)
+    log.info("Budget of %.1f min: training %.1f, %s %.1f, start %.1f.", *parts)
     trainer.allow_seconds(training)

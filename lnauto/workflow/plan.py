@@ -5,20 +5,27 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
-from lnauto.data.preprocess import Job, check_disk, expected_cost, pending, preprocess
-from lnauto.data.raw import RawDataset
+from lnauto.data.coarse_maps import write_map
+from lnauto.data.preprocess import Job, check_disk, expected_cost, files_there, likeness_name, pending, preprocess
+from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
+from lnauto.nodes import Array
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.budget import Probe
+from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.compare import departures
 from lnauto.planners.completeness import estimate_completeness
+from lnauto.planners.completeness.maps import can_be_mapped, likeness_maps
 from lnauto.planners.evidence import gather
 from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
@@ -28,7 +35,7 @@ from lnauto.planners.planner import make_plan
 from lnauto.planners.region import choose_region
 from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.topology import Topology
-from lnauto.planners.trust import choose_trust
+from lnauto.planners.trust import LIKENESS, choose_trust
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.report.plan_picture import draw_plan
 from lnauto.workflow.splits import SPLITS, write_splits
@@ -63,7 +70,9 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     _check_trainable(dataset, strategy, request.wishes)
     folder = paths.preprocessed / dataset.name
     region = choose_region(cases)
-    trust = choose_trust(dataset, cases, strategy.name, region[0])
+    undrawn_ml = write_likeness(dataset, cases, strategy, folder, request.quiet)
+    share = completeness.value if completeness is not None else None
+    trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share)
     fingerprint = summarise(cases, region[0])
     write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
     plan = make_plan(
@@ -169,20 +178,52 @@ def bring_up_to_date(
 ) -> None:
     """Preprocess what is missing, or was made from other labels or under another plan."""
     job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
-    cases = list(dataset.annotated_cases)
+    _preprocess_pending(list(dataset.annotated_cases), job, "cases", "labels", workers, quiet)
+
+
+def bring_images_up_to_date(dataset: RawDataset, plan: Plan, configuration: str, paths: Paths, quiet: bool = False) -> None:
+    """The same for the images of cases without a label, in a folder of their own: nnU-Net takes every case of a folder for one
+    it may train on."""
+    if not dataset.unannotated_cases:
+        return
+    job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
+    job = replace(job, folder=unannotated_folder(job.folder), data_hash=plan.image_hash(configuration))
+    _preprocess_pending(list(dataset.unannotated_cases), job, "un-annotated cases", "images", None, quiet)
+
+
+def unannotated_folder(folder: Path) -> Path:
+    """Where the images of cases without a label lie, beside the preprocessed cases that have one."""
+    return folder.with_name(f"{folder.name}_unannotated")
+
+
+def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, workers: int | None, quiet: bool) -> None:
     waiting = pending(cases, job)
     if not waiting:
-        log.info("All %d cases are preprocessed, from these labels and under this plan.", len(cases))
+        log.info("All %d %s are preprocessed, from these %s and under this plan.", len(cases), noun, source)
         return
-    stale = sum((job.folder / f"{case.name}.pkl").is_file() for case in waiting)
+    stale = sum(files_there(job.folder, case) for case in waiting)
     if stale:
-        log.info("%d preprocessed cases were made from other labels or under another plan; they are made again.", stale)
-    cost = expected_cost(len(waiting), plan.content, configuration)
+        log.info("%d preprocessed %s were made from other %s or under another plan; they are made again.", stale, noun, source)
+    cost = expected_cost(len(waiting), job.plans, job.configuration)
     check_disk(cost, job.folder)
-    log.info("Preprocessing %d of %d cases, at most %.0f MB on disk.", len(waiting), len(cases), cost.bytes / 1e6)
+    log.info("Preprocessing %d of %d %s, at most %.0f MB on disk.", len(waiting), len(cases), noun, cost.bytes / 1e6)
     start = time.monotonic()
     preprocess(waiting, job, quiet, workers)
     log.info("Preprocessed in %.0f s, to %s.", time.monotonic() - start, job.folder)
+
+
+def write_likeness(
+    dataset: RawDataset, cases: Sequence[CaseFacts], strategy: Strategy, folder: Path, quiet: bool
+) -> Array | None:
+    """The maps that trusted background reads, where nodes are drawn in part and enough of them to learn from; and what
+    `choose_trust` needs to know of them."""
+    if strategy.name != "partial_instance" or not can_be_mapped(cases):
+        return None
+    undrawn_ml = np.zeros(101)
+    for found in likeness_maps(dataset, cases, quiet=quiet):
+        write_map(found.per_cent, found.spacing, found.case.images[0], folder / LIKENESS / likeness_name(found.case))
+        undrawn_ml += found.undrawn_ml
+    return undrawn_ml
 
 
 def make_job(dataset: RawDataset, plan: Plan, configuration: str, folder: Path) -> Job:
@@ -191,4 +232,5 @@ def make_job(dataset: RawDataset, plan: Plan, configuration: str, folder: Path) 
     description = with_ignore(dataset.description, trust)
     data_hash = plan.data_hash(configuration, description["labels"])
     organs = dataset.folder / trust.organs if trust is not None and trust.organs else None
-    return Job(plan.content, configuration, description, folder / identifier, data_hash, organs)
+    likeness = folder / trust.likeness if trust is not None and trust.likeness else None
+    return Job(plan.content, configuration, description, folder / identifier, data_hash, organs, likeness)

@@ -9,13 +9,11 @@ from threadpoolctl import threadpool_limits
 
 from lnauto.data.raw import RawDataset
 from lnauto.planners.case_facts import CaseFacts
-from lnauto.planners.completeness.likeness import Likeness, find_likeness
+from lnauto.planners.completeness.likeness import FEWEST_CASES, FEWEST_NODES, Likeness, find_likeness, small_radius
 from lnauto.planners.completeness.size_selection import FALL, Looks, prepare, undrawn
 from lnauto.planners.evidence import Completeness
 
-FEWEST_CASES, FEWEST_NODES = 8, 6  # annotated; a classifier of fewer knows too little of what is no node
 MOST_CASES, MOST_IF_DECLARED = 24, 8  # drawn by the seed if there are more; a declaration is checked, not decided upon
-SMALL_NODE = 0.75  # of the radius a quarter of drawn nodes stay below: un-drawn ones are smaller
 DRAWS = 50  # of cases, with replacement, for the interval
 INTERVAL = (5, 95)  # percentiles of what the draws give
 FALL_SPREAD = 0.12  # from data set to data set, logarithm; found on phantoms
@@ -40,8 +38,7 @@ def estimate_completeness(
     volumes = [node.volume_mm3 for _, facts in annotated for node in facts.nodes]
     if len(volumes) < FEWEST_NODES:
         return None
-    radius = SMALL_NODE * float(np.quantile([(3 * volume / (4 * np.pi)) ** (1 / 3) for volume in volumes], 0.25))
-    likeness = find_likeness(dataset, [case for case, _ in annotated], radius, seed, quiet)
+    likeness = find_likeness(dataset, [case for case, _ in annotated], small_radius(volumes), seed, quiet)
     if likeness is None or np.isfinite(likeness.drawn[:, 1]).sum() < FEWEST_NODES:
         return None
     return with_interval(likeness, seed)

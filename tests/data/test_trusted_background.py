@@ -74,6 +74,22 @@ def test_organs_are_never_node_and_what_is_drawn_always_is() -> None:
     assert set(found[DRAWN].ravel()) == {"unknown"}
 
 
+def test_what_hardly_looks_like_a_drawn_node_is_background_but_not_the_rim_of_what_does() -> None:
+    likeness = np.full((40, 70, 70), 5, np.uint8)
+    likeness[UNDRAWN] = 60
+    likeness[HEART] = 19
+    trust = replace(TRUST, depth_mm=None)
+    found = why(trust, likeness=likeness)
+    assert set(found[UNDRAWN].ravel()) == {"unknown"}
+    assert found[20, 49, 32] == "unlike"
+    assert found[18, 22, 38] == "intensity"  # certain reasons stay what they are
+    assert set(why(replace(trust, unlike_below=19.0), likeness=likeness)[HEART].ravel()) == {"unknown"}
+    likeness[UNDRAWN] = 5
+    likeness[UNDRAWN[0], UNDRAWN[1], 42:43] = 60
+    assert set(why(trust, likeness=likeness)[18, 22, 40:45]) == {"unknown"}  # two voxels, 3 mm, to either side
+    assert set(why(replace(trust, unlike_margin_mm=1.0), likeness=likeness)[18, 22, [40, 44]]) == {"unlike"}
+
+
 def test_a_shell_spares_the_next_drawn_node() -> None:
     image, drawn = chest()
     drawn[8:13, 20:26, 27:32] = True  # a voxel apart

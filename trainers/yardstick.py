@@ -1,0 +1,73 @@
+"""What validation may be measured against, and what its figures are then called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lnauto.evaluation.labels import LabelScheme
+from lnauto.nodes import Array
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """Names of figures, for whoever looks at them."""
+
+    told: str  # after a heading
+    dice: str
+    found: str
+    false: str
+    counts_nodes: bool = True
+
+
+COMPLETE = Yardstick("", "Dice", "nodes found", "false nodes")
+PARTIAL = Yardstick(
+    ", against what is drawn: what lies where nobody judged counts neither as found nor as false, nor for Dice",
+    "Dice where judged",
+    "drawn nodes found",
+    "false nodes where judged",
+)
+STROKES = Yardstick(
+    ", against strokes: Dice counts drawn voxels only, and strokes are not whole nodes, so nodes are not counted",
+    "Dice on strokes",
+    "",
+    "",
+    counts_nodes=False,
+)
+
+
+def yardstick_of(plans: Mapping[str, Any], description: Mapping[str, Any]) -> Yardstick:
+    """From a plan and the `dataset.json` it is trained with."""
+    if plans.get("lnauto", {}).get("strategy") == "scribble":
+        return STROKES
+    return PARTIAL if "ignore" in description["labels"] else COMPLETE
+
+
+def judged(
+    drawn: Array, learned: Array, properties: Mapping[str, Any], backward: Sequence[int], scheme: LabelScheme
+) -> tuple[Array, LabelScheme]:
+    """The label of a case, with what nobody judged as a value of its own, and the scheme that knows this value.
+
+    Args:
+        drawn: (z, y, x), the label as it was drawn.
+        learned: the label as preprocessed, where it says `ignore` and nowhere else.
+        properties: of the preprocessed case.
+        backward: the plan's `transpose_backward`.
+        scheme: of the labels as drawn.
+    """
+    unknown = _on_image(learned, properties).transpose(backward) & (drawn == (scheme.ignore or 0))
+    value = max(int(drawn.max()), *scheme.values(), scheme.ignore or 0) + 1
+    truth = np.where(drawn == scheme.ignore, 0, drawn) if scheme.ignore is not None else drawn
+    return np.where(unknown, value, truth), replace(scheme, ignore=value)
+
+
+def _on_image(mask: Array, properties: Mapping[str, Any]) -> Array:
+    """A preprocessed mask on the grid of its image, by the nearest voxel; what was cropped away is not in it."""
+    cropped = properties["shape_after_cropping_and_before_resampling"]
+    nearest = [((np.arange(side) + 0.5) * have / side).astype(int) for side, have in zip(cropped, mask.shape, strict=True)]
+    whole = np.zeros(properties["shape_before_cropping"], bool)
+    whole[tuple(slice(start, stop) for start, stop in properties["bbox_used_for_cropping"])] = mask[np.ix_(*nearest)]
+    return whole

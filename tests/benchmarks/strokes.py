@@ -17,7 +17,7 @@ GAPS = (2, 3, 4)  # voxels between a label and a stroke round it
 def draw_strokes(
     rng: np.random.Generator, label: NDArray[np.integer], ignore: int, body: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
-    """A bent line in every slice of each piece of a label, to a tenth of it at most; arcs round them, and lines through the body."""
+    """A bent line in every slice of each piece of a label, a tenth of it at most; arcs round them, and lines through the body."""
     drawn = np.full(label.shape, ignore, np.uint8)
     for value in np.unique(label[label > 0]):
         pieces, count = label_components(label == value)

@@ -28,7 +28,7 @@ SURE = 1e-4  # what is drawn is as sure as that
 CROSS_ENTROPY, REVERSE = 0.8, 1.0  # in the symmetric cross-entropy
 LABELS = 0.25  # weight of the losses on labels, each decoder's
 RISE = 1 / 3  # of the training, until pseudo labels count in full; the paper's 100 of 300 epochs
-NODE_AMONG_UNKNOWN = 0.18  # share of unknown voxels, besides trusted background, that belong to nodes [ours, from phantoms]
+NODE_AMONG_UNKNOWN = 0.05  # what is unknown and not likely belongs to a node that rarely [ours, from phantoms]
 
 
 class LNTrainerPartial(ManyDecoders):
@@ -51,8 +51,10 @@ class LNTrainerPartial(ManyDecoders):
     def loss_of_outputs(self, outputs: list[Any], target: Any) -> Tensor:
         scales = [with_likely(each, self.label_manager.ignore_label) for each in target]
         first, second = [output.float() for output in outputs[0]], outputs[1].float()
-        own: Tensor = self.loss(first, scales)
-        return own + self.loss_of_branches([first[0], second], scales[0][:, 0].long())
+        loss = self.loss_of_branches([first[0], second], scales[0][:, 0].long())
+        if self.label_manager.ignore_label is None:
+            return loss  # as published; nnU-Net's loss would learn what is not drawn as background
+        return loss + self.loss(first, scales)
 
     def loss_of_branches(self, branches: list[Tensor], target: Tensor) -> Tensor:
         known = known_classes(target, branches[0].shape[1])

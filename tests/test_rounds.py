@@ -31,7 +31,7 @@ Command = Callable[..., tuple[int, str, str]]
 NAME = "Dataset931_Rounds"
 MODEL = f"results/{NAME}/LNTrainer__lnautoPlans__3d_fullres"
 FOLD = f"{MODEL}/fold_0"
-TRAIN = ("train", 931, 0, "--device", "cpu", "--workers", 0)
+TRAIN = ("train", 931, 0, "--device", "cpu", "--workers", 0, "-tr", "LNTrainer")
 DRAWN, UNDRAWN = 6, 2  # cases
 IGNORE = 2
 
@@ -354,7 +354,7 @@ def test_patches_of_a_case_preprocessed_without_an_ignore_label_lie_anywhere() -
 
 
 def test_each_fold_has_rounds_of_its_own(own: Path, command: Command) -> None:
-    code, _, complaint = command("train", 931, 0, 1, "--rounds", 1, "--iterations", 1, "--device", "cpu", "--quiet")
+    code, _, complaint = command("train", 931, 0, 1, *TRAIN[3:], "--rounds", 1, "--iterations", 1, "--quiet")
     assert code == 0, complaint
     splits = read_json(own / f"preprocessed/{NAME}/splits_final.json", "")
     for fold in (0, 1):
@@ -420,6 +420,27 @@ def test_cases_whose_pseudo_labels_are_spoiled_are_left_out(tmp_path: Path, monk
     _, _, _, properties = Gathered({"case_9": tmp_path / "data"}, current.labels).load_case("case_9")
     assert {1, (-1, 0, 1)} == set(properties["class_locations"])
     assert len(properties["class_locations"][1]) == truths["case_9"].sum()
+
+
+def test_what_is_likely_a_node_comes_along_where_a_trainer_asks_for_it(tmp_path: Path) -> None:
+    """LNTrainerPartial does. A scan without annotation has none, and a folder without any gives no second label."""
+    from lnauto.compat.storage import nnUNetDatasetBlosc2
+    from lnauto.data.preprocess import likely_folder
+
+    folder, label = tmp_path / "data", np.full((8, 8, 8), IGNORE)
+    for name in ("a", "b"):
+        make_case(folder, name, label, np.zeros(label.shape, np.float32))
+    cases = Gathered(dict.fromkeys("ab", folder))
+    assert cases.with_likely().load_case("a")[2] is None
+    likely = np.zeros(label.shape, np.int8)
+    likely[2:4] = 1
+    likely_folder(folder).mkdir()
+    nnUNetDatasetBlosc2.save_seg(likely, str(likely_folder(folder) / "a"))
+    assert cases.load_case("a")[2] is None
+    second = [np.asarray(cases.with_likely().load_case(name)[2][:]) for name in ("a", "b")]
+    assert np.array_equal(second[0], likely)
+    assert second[1].shape == label.shape
+    assert not second[1].any()
 
 
 class TestChoosingCases:

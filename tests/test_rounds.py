@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -542,3 +543,16 @@ def test_a_budget_is_shared_by_the_networks_that_are_left(monkeypatch: pytest.Mo
     now += 10
     assert shares.next() == 170
     assert Shares(None, 3).next() is None
+
+
+@pytest.mark.slow
+def test_what_two_labellers_agree_on_teaches_more_than_what_one_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a phantom, against all labels of one labeller: the filter by voxel and case is what makes the difference."""
+    for variable in VARIABLES.values():
+        monkeypatch.setenv(variable, str(tmp_path))  # the benchmark sets its own; these are put back
+    for name in ("pseudo_labels", "keep_best"):
+        monkeypatch.setattr(labelling, name, getattr(labelling, name))
+    alone = "first labeller alone, no case left out"
+    measure = runpy.run_path(str(Path(__file__).parent / "benchmarks/rounds.py"))["measure"]
+    found = measure(tmp_path, ways=("rounds", alone))
+    assert found["rounds"]["f1"] > found[alone]["f1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ Command = Callable[..., tuple[int, str, str]]
 NAME = "Dataset931_Rounds"
 MODEL = f"results/{NAME}/LNTrainer__lnautoPlans__3d_fullres"
 FOLD = f"{MODEL}/fold_0"
-TRAIN = ("train", 931, 0, "--device", "cpu", "--workers", 0)
+TRAIN = ("train", 931, 0, "--device", "cpu", "--workers", 0, "-tr", "LNTrainer")
 DRAWN, UNDRAWN = 6, 2  # cases
 IGNORE = 2
 
@@ -354,7 +355,7 @@ def test_patches_of_a_case_preprocessed_without_an_ignore_label_lie_anywhere() -
 
 
 def test_each_fold_has_rounds_of_its_own(own: Path, command: Command) -> None:
-    code, _, complaint = command("train", 931, 0, 1, "--rounds", 1, "--iterations", 1, "--device", "cpu", "--quiet")
+    code, _, complaint = command("train", 931, 0, 1, *TRAIN[3:], "--rounds", 1, "--iterations", 1, "--quiet")
     assert code == 0, complaint
     splits = read_json(own / f"preprocessed/{NAME}/splits_final.json", "")
     for fold in (0, 1):
@@ -420,6 +421,27 @@ def test_cases_whose_pseudo_labels_are_spoiled_are_left_out(tmp_path: Path, monk
     _, _, _, properties = Gathered({"case_9": tmp_path / "data"}, current.labels).load_case("case_9")
     assert {1, (-1, 0, 1)} == set(properties["class_locations"])
     assert len(properties["class_locations"][1]) == truths["case_9"].sum()
+
+
+def test_what_is_likely_a_node_comes_along_where_a_trainer_asks_for_it(tmp_path: Path) -> None:
+    """LNTrainerPartial does. A scan without annotation has none, and a folder without any gives no second label."""
+    from lnauto.compat.storage import nnUNetDatasetBlosc2
+    from lnauto.data.preprocess import likely_folder
+
+    folder, label = tmp_path / "data", np.full((8, 8, 8), IGNORE)
+    for name in ("a", "b"):
+        make_case(folder, name, label, np.zeros(label.shape, np.float32))
+    cases = Gathered(dict.fromkeys("ab", folder))
+    assert cases.with_likely().load_case("a")[2] is None
+    likely = np.zeros(label.shape, np.int8)
+    likely[2:4] = 1
+    likely_folder(folder).mkdir()
+    nnUNetDatasetBlosc2.save_seg(likely, str(likely_folder(folder) / "a"))
+    assert cases.load_case("a")[2] is None
+    second = [np.asarray(cases.with_likely().load_case(name)[2][:]) for name in ("a", "b")]
+    assert np.array_equal(second[0], likely)
+    assert second[1].shape == label.shape
+    assert not second[1].any()
 
 
 class TestChoosingCases:
@@ -521,3 +543,16 @@ def test_a_budget_is_shared_by_the_networks_that_are_left(monkeypatch: pytest.Mo
     now += 10
     assert shares.next() == 170
     assert Shares(None, 3).next() is None
+
+
+@pytest.mark.slow
+def test_what_two_labellers_agree_on_teaches_more_than_what_one_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a phantom, against all labels of one labeller: the filter by voxel and case is what makes the difference."""
+    for variable in VARIABLES.values():
+        monkeypatch.setenv(variable, str(tmp_path))  # the benchmark sets its own; these are put back
+    for name in ("pseudo_labels", "keep_best"):
+        monkeypatch.setattr(labelling, name, getattr(labelling, name))
+    alone = "first labeller alone, no case left out"
+    measure = runpy.run_path(str(Path(__file__).parent / "benchmarks/rounds.py"))["measure"]
+    found = measure(tmp_path, ways=("rounds", alone))
+    assert found["rounds"]["f1"] > found[alone]["f1"]

@@ -42,8 +42,10 @@ class LNTrainerPartial(ManyDecoders):
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """Patches come with a second label, what is taken for a node to begin with, where planning found any."""
         training, validation = super().get_tr_and_val_datasets()
+        if self.material is not None:
+            return self.material.training.with_likely(), validation
         likely = likely_folder(Path(self.preprocessed_dataset_folder))
-        if self.material is None and all((likely / f"{name}.b2nd").is_file() for name in training.identifiers):
+        if all((likely / f"{name}.b2nd").is_file() for name in training.identifiers):
             names = list(training.identifiers)
             training = self.dataset_class(self.preprocessed_dataset_folder, names, str(likely))
         return training, validation

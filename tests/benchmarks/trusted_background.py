@@ -1,6 +1,6 @@
 """How much of the nodes that nobody drew is taken for background, and how much background there is to learn from.
 
-python tests/benchmarks/trusted_background.py [--semireal FOLDER]
+python tests/benchmarks/trusted_background.py [--semireal FOLDER] [--likeness]
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import numpy as np
 import SimpleITK as sitk
 
 from lnauto.compat.images import SimpleITKIO
+from lnauto.data.coarse_maps import read_map, write_map
 from lnauto.data.phantom import make_phantom
 from lnauto.data.raw import RawDataset
 from lnauto.data.region import find_region
 from lnauto.data.trusted_background import REASONS, reasons
 from lnauto.planners.case_facts import look_at
+from lnauto.planners.completeness import estimate_completeness
+from lnauto.planners.completeness.maps import likeness_maps
 from lnauto.planners.region import choose_region
 from lnauto.planners.trust import choose_trust
 
 CASES = 6
+LIKENESS_SETS = [("a", 201, 0.15), ("a", 202, 0.3), ("a", 203, 0.5), ("b", 204, 0.3)]
 SETS = [(style, seed, size, part) for style in "ab" for seed, size, part in ((101, 64, 0.2), (102, 96, 0.35), (103, 128, 0.5))]
 
 
@@ -54,10 +58,55 @@ def measure(folder: Path, numbers_of: Callable[[str], Path]) -> None:
     )
 
 
+def measure_likeness(folder: Path, numbers_of: Callable[[str], Path]) -> None:
+    """Print a line on what likeness adds to the other rules, and what begins as a node."""
+    dataset = RawDataset.read(folder)
+    facts = [look_at(dataset, case, 0) for case in dataset.cases]
+    completeness = estimate_completeness(dataset, facts, quiet=True)
+    maps = list(likeness_maps(dataset, facts, quiet=True))
+    undrawn_ml = sum(found.undrawn_ml for found in maps)
+    share = completeness.value if completeness else None
+    trust, _ = choose_trust(dataset, facts, "partial_instance", choose_region(facts)[0], undrawn_ml, share)
+    assert trust is not None
+    before, after, missed, likely, lost = [], [], [], [], []
+    for found in maps:
+        case = found.case
+        image, properties = SimpleITKIO().read_images([str(path) for path in case.images])
+        drawn = sitk.GetArrayFromImage(sitk.ReadImage(str(case.label))) > 0
+        numbers = sitk.GetArrayFromImage(sitk.ReadImage(str(numbers_of(case.name))))
+        box = find_region(image[0], properties["spacing"], properties["sitk_stuff"]["direction"], trust.region)
+        write_map(found.per_cent, found.spacing, case.images[0], folder / "map.nii.gz")
+        likeness = read_map(folder / "map.nii.gz", case.images[0])
+        why = reasons(image, drawn, properties["spacing"], trust, box, likeness=likeness)
+        unknown, undrawn = (why == 0) & ~drawn, (numbers > 0) & ~drawn
+        before.append((unknown | (why == REASONS.index("unlike"))).ravel())
+        after.append(unknown.ravel())
+        missed.append(why[undrawn] > 0)
+        lost += [(why[undrawn & (numbers == number)] > 0).mean() > 0.5 for number in np.unique(numbers[undrawn])]
+        if trust.likely_from is not None:
+            likely.append(undrawn[unknown & (likeness >= trust.likely_from)])
+    right, voxels = np.concatenate(likely) if likely else np.zeros(0), np.concatenate(missed)
+    print(
+        f"{folder.name}: drawn {share}; unknown {np.concatenate(before).mean():.1%} of all voxels without likeness, "
+        f"{np.concatenate(after).mean():.1%} with it; trusted of {len(lost)} nodes nobody drew {voxels.mean():.1%} of the "
+        f"voxels, of {np.mean(lost):.0%} of them most; likely from {trust.likely_from}: "
+        f"{right.mean() if right.size else 0:.0%} of it is node, {right.sum() / voxels.size:.0%} of their voxels",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--semireal", type=Path, help="a raw data set drawn in part, with all nodes numbered in nodesTr")
+    parser.add_argument("--likeness", action="store_true", help="measure what likeness adds, on phantoms of 16 cases")
     options = parser.parse_args()
+    if options.likeness:
+        with tempfile.TemporaryDirectory() as root:
+            for style, seed, part in LIKENESS_SETS:
+                folder = Path(root) / f"Dataset{seed}_Style{style.upper()}"
+                make_phantom(folder, cases=16, annotation="partial", fraction=part, size=64, seed=seed, style=style, quiet=True)
+                measure_likeness(folder, lambda case, truth=folder / "truth/nodes": truth / f"{case}.nii.gz")  # type: ignore[misc]
+        return
     with tempfile.TemporaryDirectory() as root:
         for style, seed, size, part in SETS:
             folder = Path(root) / f"Dataset{seed}_Style{style.upper()}"

@@ -30,6 +30,7 @@ from lnauto.workflow.plan import Request, plan_and_preprocess
 
 Command = Callable[..., tuple[int, str, str]]
 NAME = "Dataset904_Part"
+MODEL = f"results/{NAME}/LNTrainerPartial__lnautoPlans__3d_fullres"
 PREPROCESSED = f"preprocessed/{NAME}"
 TRAIN = ("train", 904, 0, "--device", "cpu", "--workers", 0)
 SCHEME = LabelScheme.of({"background": 0, "node": 1, "ignore": 2})
@@ -150,7 +151,9 @@ def predict(monkeypatch: pytest.MonkeyPatch, *predicted: np.ndarray) -> None:
 def train_and_look(root: Path, command: Command) -> tuple[str, dict[str, Any]]:
     code, out, complaint = command(*TRAIN, "--iterations", 2)
     assert code == 0, complaint
-    return out, dict(read_json(root / f"results/{NAME}/LNTrainer__lnautoPlans__3d_fullres/fold_0/validation/evaluation.json", ""))
+    return out, dict(
+        read_json(root / f"results/{NAME}/LNTrainerPartial__lnautoPlans__3d_fullres/fold_0/validation/evaluation.json", "")
+    )
 
 
 def blob_far_from(mask: np.ndarray) -> np.ndarray:
@@ -183,7 +186,7 @@ def test_against_strokes_no_node_is_counted(own: Path, command: Command, monkeyp
     assert "Validation of fold 0, against strokes: " in out
     assert "recall" not in out
     assert figures["nodes"] == {}
-    history = read_json(own / f"results/{NAME}/LNTrainer__lnautoPlans__3d_fullres/fold_0/history.json", "")
+    history = read_json(own / MODEL / "fold_0/history.json", "")
     assert [record["nodes"] for record in history] == [None]
 
 

@@ -179,8 +179,12 @@ def test_the_size_below_which_nothing_is_a_node_comes_from_the_nodes_drawn(prepa
     assert planned(dataset, CPU, nodes=19, **sizes).lnauto["inference"]["smallest_node_mm3"] is None
     partly = replace(dataset, description={**dataset.description, "annotation": "partial"})
     plan = planned(partly, CPU, nodes=20, **sizes)
+    assert plan.lnauto["inference"]["smallest_node_mm3"] == 60
+    assert "0.1 of the 5th percentile" in plan.lnauto["reasons"]["filter"]
+    strokes = replace(dataset, description={**dataset.description, "annotation": "scribble"})
+    plan = planned(strokes, CPU, nodes=20, background_drawn=True, **sizes)
     assert plan.lnauto["inference"]["smallest_node_mm3"] is None
-    assert "not every node is drawn" in plan.lnauto["reasons"]["filter"]
+    assert "does not say how small nodes are" in plan.lnauto["reasons"]["filter"]
 
 
 def test_preprocessed_data_equal_what_stock_makes_of_the_plan(prepared: Path) -> None:

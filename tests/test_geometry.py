@@ -91,7 +91,6 @@ def test_the_plan_for_lnq2023_from_a_bare_fingerprint(realdata: Path) -> None:
     fingerprint = Fingerprint(**json.loads((folder / "dataset_fingerprint.json").read_text()))
     dataset = RawDataset(Path("Dataset100_LNQ"), json.loads((folder / "dataset.json").read_text()), (), (), None)
     evidence = Evidence(
-        background_drawn=True,
         channels=("CT",), annotated_cases=1048, ignore_label=True, background_drawn=True, nodes=2000,
         node_volume_mm3=(800, 3780, 21000), node_short_axis_mm=(11, 16, 28),
     )  # fmt: skip

@@ -300,8 +300,9 @@ def test_a_place_is_likely_from_where_undrawn_nodes_are_most_of_what_looks_so(pl
         in choose_trust(dataset, cases, "partial_instance", "none", np.zeros(101) + 0.01, 0.25)[1]
     )
     several = replace(dataset, description={**dataset.description, "labels": {"background": 0, "node": 1, "other": 2}})
+    few = np.zeros(101) + 0.01
     for other, completeness in ((dataset, None), (several, 0.25)):
-        trust, _ = choose_trust(other, cases, "partial_instance", "none", undrawn, completeness)
+        trust, _ = choose_trust(other, cases, "partial_instance", "none", few, completeness)
         assert trust is not None
         assert trust.likely_from is None
     trust, _ = choose_trust(dataset, cases, "partial_instance", "none")

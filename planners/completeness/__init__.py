@@ -13,7 +13,7 @@ from lnauto.planners.completeness.likeness import FEWEST_CASES, FEWEST_NODES, Li
 from lnauto.planners.completeness.size_selection import FALL, Looks, prepare, undrawn
 from lnauto.planners.evidence import Completeness
 
-MOST_CASES, MOST_IF_DECLARED = 24, 8  # drawn by the seed if there are more; a declaration is checked, not decided upon
+MOST_CASES, MOST_IF_DECLARED = 24, 8  # drawn by the seed if there are more; that all is drawn is checked, not decided upon
 DRAWS = 50  # of cases, with replacement, for the interval
 INTERVAL = (5, 95)  # percentiles of what the draws give
 FALL_SPREAD = 0.12  # from data set to data set, logarithm; found on phantoms
@@ -31,7 +31,7 @@ def estimate_completeness(
     annotated = [(case, facts) for case, facts in zip(dataset.cases, cases, strict=True) if facts.annotated]
     if dataset.ignore_label is not None or len(annotated) < FEWEST_CASES:
         return None
-    most = MOST_CASES if dataset.annotation is None else MOST_IF_DECLARED
+    most = MOST_IF_DECLARED if dataset.annotation == "full" else MOST_CASES
     if len(annotated) > most:
         chosen = np.random.default_rng(seed).choice(len(annotated), most, replace=False)
         annotated = [annotated[at] for at in sorted(chosen)]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from lnauto.errors import InputError
 from lnauto.planners.machine import Machine
-from lnauto.planners.topology import LADDER, SMALL, TINY, Preset, Topology, choose_preset
+from lnauto.planners.topology import LADDER, SMALL, TINY, Preset, choose_preset
 
 STOCK_EPOCHS, STOCK_ITERATIONS, STOCK_VALIDATION_ITERATIONS = 1000, 250, 50
 CPU_MINUTES = 30.0
@@ -24,8 +24,22 @@ VALIDATION_SHARE = 12  # one validation patch for so many training patches
 # validation are the rest (documentation/benchmarks.md, "Planning").
 TRAINING_SHARE, ITERATION_TO_STEP = 0.85, 1.15
 
-Fit = Callable[[Preset], Topology]
-Probe = Callable[[Topology], float]  # seconds of one training step on the machine the plan is for
+
+class Step(Protocol):
+    """What a training step works on."""
+
+    @property
+    def architecture(self) -> dict[str, Any]: ...
+
+    @property
+    def patch(self) -> list[int]: ...
+
+    @property
+    def batch(self) -> int: ...
+
+
+Fit = Callable[[Preset], Step]
+Probe = Callable[[Step], float]  # seconds of one training step on the machine the plan is for
 
 
 @dataclass(frozen=True)
@@ -70,21 +84,22 @@ def _largest_in_time(machine: Machine, minutes: float, fit: Fit, probe: Probe) -
         return probe(fit(preset)) * ITERATION_TO_STEP
 
     chosen, seconds = SMALL, seconds_of(SMALL)
-    if _iterations(minutes, seconds) < SMALL.least_iterations:
+    if iterations_in(minutes, seconds) < SMALL.least_iterations:
         return TINY, seconds_of(TINY)
     for preset in LADDER[LADDER.index(SMALL) + 1 :]:
         too_large = machine.device == "cuda" and preset.memory_gb > machine.memory_gb * 1.05
         guess = seconds * preset.feature_map_voxels / chosen.feature_map_voxels
-        if too_large or _iterations(minutes, guess) < preset.least_iterations:
+        if too_large or iterations_in(minutes, guess) < preset.least_iterations:
             break
         slower = seconds_of(preset)
-        if _iterations(minutes, slower) < preset.least_iterations:
+        if iterations_in(minutes, slower) < preset.least_iterations:
             break
         chosen, seconds = preset, slower
     return chosen, seconds
 
 
-def _iterations(minutes: float, seconds: float) -> int:
+def iterations_in(minutes: float, seconds: float) -> int:
+    """How many of so many seconds a budget has time for."""
     return int(minutes * 60 * TRAINING_SHARE / seconds)
 
 
@@ -96,7 +111,7 @@ def _stock_length(machine: Machine, seconds: float | None) -> Budget:
 def _length(machine: Machine, minutes: float, seconds: float | None) -> Budget:
     if seconds is None:
         return Budget(machine.device, minutes, None, USUAL_EPOCH, USUAL_EPOCH // VALIDATION_SHARE, None, None)
-    expected = _iterations(minutes, seconds)
+    expected = iterations_in(minutes, seconds)
     if expected < SHORTEST_EPOCH:
         raise InputError.of(
             f"a budget of {minutes:.2g} minutes leaves time for {expected} iterations, and an epoch takes {SHORTEST_EPOCH}",

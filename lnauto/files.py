@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,25 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """The same for a folder: an empty one beside it, which takes its name; what was there goes then, not before."""
+    temporary, earlier = (folder.parent / f".{folder.name}.{state}" for state in ("new", "old"))
+    if earlier.exists() and not folder.exists():  # killed between the two renames below
+        earlier.rename(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(earlier, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if folder.exists():
+            folder.rename(earlier)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,14 +16,13 @@ import numpy as np
 
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
-from lnauto.planners.budget import Probe, plan_budget
+from lnauto.planners.budget import Probe, length_for
 from lnauto.planners.evidence import Evidence
-from lnauto.planners.few_shot import few_shot_budget, few_shot_recipe
+from lnauto.planners.few_shot import few_shot_budget, few_shot_recipe, gentle_recipe
 from lnauto.planners.fingerprint import Fingerprint
 from lnauto.planners.frame import Frame, floats, length_told, times
 from lnauto.planners.machine import Machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME
-from lnauto.planners.recipe import choose_recipe
 from lnauto.planners.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ NODE = "lymph node"
 NODE_NAMES = {"lymph node", "lymphnode", "ln", "node", "nodes", "lymph nodes", "lymphnodes", "lns", "gtvn", "gtv n", "gtvln"}
 FAR = 1.0  # standard deviations that drawn nodes may lie from those the model was trained on [our choice]
 UNLIKE_WIDTH = 2.0  # how many times wider or narrower their intensities may be [our choice]
+TUNE = "dgst:1"  # how a foundation model is adapted to few cases unless a person says otherwise
 LARGE_BATCH_VOXELS = 2_000_000  # a CPU takes one such patch at a time [our choice]
 KEPT = (
     "patch_size",
@@ -86,15 +86,15 @@ def frame_under(
     step = step_under(foundation, machine.device, wishes.patch)
     theirs = foundation.plans["configurations"][foundation.configuration]
     channels = list(dataset.channel_names.values())
-    intensities, _ = intensities_told(foundation, fingerprint.foreground_intensity_properties_per_channel, channels)
+    intensities = intensities_told(foundation, fingerprint.foreground_intensity_properties_per_channel, channels)
     seconds = probe(step) if probe is not None else None
     cases = evidence.annotated_cases
     if strategy == "few_shot":
         budget, length = few_shot_budget(machine, wishes.minutes, cases, seconds)
         recipe = few_shot_recipe(budget, step.batch, cases)
     else:
-        _, budget, _ = plan_budget(machine, wishes.minutes, lambda _: step, probe)
-        recipe, length = choose_recipe(budget), length_told(budget)
+        budget = length_for(machine, wishes.minutes, seconds)
+        recipe, length = gentle_recipe(budget), length_told(budget)
     spacing = np.array(theirs["spacing"], float)
     median = np.array(fingerprint.shapes_after_crop) * np.array(fingerprint.spacings)
     shape = np.median(median, axis=0)[forward] / spacing
@@ -119,7 +119,13 @@ def frame_under(
             "training": length,
         },
         other_networks=[],
-        foundation={"name": foundation.name, "folder": str(foundation.folder), "labels": labels},
+        foundation={
+            "name": foundation.name,
+            "folder": str(foundation.folder),
+            "sha256": foundation.description["sha256"],
+            "labels": labels,
+            "tune": TUNE if strategy == "few_shot" else None,
+        },
     )
 
 
@@ -203,11 +209,11 @@ def labels_told(mapping: Mapping[str, str | None]) -> str:
 
 def intensities_told(
     foundation: Foundation, ours: Mapping[str, Mapping[str, float]], channels: Sequence[str]
-) -> tuple[str, bool]:
-    """How drawn nodes look beside those the foundation was trained on, and whether that is cause for concern."""
+) -> str:
+    """How drawn nodes look beside those the foundation was trained on."""
     schemes = foundation.plans["configurations"][foundation.configuration]["normalization_schemes"]
     theirs = foundation.plans["foreground_intensity_properties_per_channel"]
-    parts, concern = [], False
+    parts = []
     for number, (channel, scheme) in enumerate(zip(channels, schemes, strict=True)):
         if scheme != "CTNormalization":
             parts.append(f"{channel} by {scheme}, image by image")
@@ -218,9 +224,8 @@ def intensities_told(
             away = (own["median"] - known["median"]) / max(known["std"], 1e-6)
             wider = own["std"] / max(known["std"], 1e-6)
             far = abs(away) > FAR or not 1 / UNLIKE_WIDTH <= wider <= UNLIKE_WIDTH
-            concern |= far
             told += f"; nodes here have a median of {own['median']:.0f} HU (s.d. {own['std']:.0f}), "
             told += f"there {known['median']:.0f} ({known['std']:.0f})"
             told += ", which is far apart: check the scale and the phase of contrast" if far else ""
         parts.append(told)
-    return "; ".join(parts), concern
+    return "; ".join(parts)

@@ -98,6 +98,14 @@ def _largest_in_time(machine: Machine, minutes: float, fit: Fit, probe: Probe) -
     return chosen, seconds
 
 
+def length_for(machine: Machine, minutes: float | None, seconds_per_step: float | None) -> Budget:
+    """The length of a training whose network is given."""
+    seconds = None if seconds_per_step is None else seconds_per_step * ITERATION_TO_STEP
+    if minutes is None and machine.device == "cuda":
+        return _stock_length(machine, seconds)
+    return _length(machine, CPU_MINUTES if minutes is None else minutes, seconds)
+
+
 def iterations_in(minutes: float, seconds: float) -> int:
     """How many of so many seconds a budget has time for."""
     return int(minutes * 60 * TRAINING_SHARE / seconds)

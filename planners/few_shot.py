@@ -18,10 +18,11 @@ from lnauto.planners.budget import (
     iterations_in,
 )
 from lnauto.planners.machine import Machine
-from lnauto.planners.recipe import WARM_UP, Recipe
+from lnauto.planners.recipe import WARM_UP, Recipe, choose_recipe
 
 ITERATIONS = {1: 500, 5: 1500, 10: 3000, 20: 6000}  # by annotated cases; in between as the line between them
-LEARNING_RATE = 1e-3  # a tenth of a short training's from scratch, as in the paper a tenth of nnU-Net's
+LEARNING_RATE = 1e-3
+GENTLER = 0.1  # of the learning rate from scratch, as in the paper
 SEEN_OFTEN = 40  # times that a training sees each case; from then on intensities are varied, too
 
 
@@ -62,3 +63,11 @@ def few_shot_recipe(budget: Budget, batch: int, cases: int) -> Recipe:
             "augmentation": f"{varied}: each case is seen {'often' if often else 'a few times'}",
         },
     )
+
+
+def gentle_recipe(budget: Budget) -> Recipe:
+    """That of a training from scratch in smaller steps, where there are many cases."""
+    recipe = choose_recipe(budget)
+    optimizer = {**recipe.settings["optimizer"], "learning_rate": GENTLER * recipe.settings["optimizer"]["learning_rate"]}
+    reasons = {**recipe.reasons, "optimizer": f"{optimizer['name']} at a tenth of the usual rate: the weights are nearly right"}
+    return Recipe(recipe.short_of_time, {**recipe.settings, "optimizer": optimizer}, reasons)

@@ -105,7 +105,7 @@ RULES = (
     ),
     Rule(
         "few_shot",
-        None,
+        "LNTrainerDGST",
         ("foundation_model", "annotated_cases"),
         lambda found: found.foundation_model and found.annotated_cases <= FEW_CASES,
         lambda found: f"a foundation model is given, and {found.annotated_cases} cases are annotated",

@@ -23,6 +23,7 @@ from lnauto.compat.training import nnUNetTrainer, without_intensity, without_tim
 from lnauto.errors import InputError
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json
+from lnauto.inference.foundation import Foundation
 from lnauto.networks.compute import Compute, choose_compute
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
@@ -33,7 +34,7 @@ from lnauto.trainers.patches import PatchLoader
 from lnauto.trainers.progress import ProgressBar
 from lnauto.trainers.schedule import Clock, Length, learning_rate
 from lnauto.trainers.validation import NodeCheck, validate_fold
-from lnauto.trainers.warm_start import warm_start
+from lnauto.trainers.warm_start import start_from_foundation, warm_start
 from lnauto.trainers.yardstick import yardstick_of
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,10 @@ class LNTrainer(nnUNetTrainer):
         self.network = self.extend(self.network)
         if self.options.pretrained is not None:
             self.pretrained = warm_start(self.network, self.options.pretrained)
+        if self.options.foundation is not None:
+            mapping = self.plans_manager.plans["lnauto"]["foundation"]["labels"]
+            foundation = Foundation.load(self.options.foundation)
+            self.pretrained = start_from_foundation(self.network, foundation, mapping, self.dataset_json["labels"])
         settings = self.plans_manager.plans.get("lnauto", {}).get("optimizer", {"name": "SGD"})
         self.initial_lr = settings.get("learning_rate", self.initial_lr)
         self.weight_decay = settings.get("weight_decay", self.weight_decay)

@@ -59,7 +59,8 @@ class NodeCheck:
         counts = total(matchings)
         if counts.true == 0:
             return None
-        return {"cases": len(self.cases), "recall": counts.recall, "false_per_case": counts.false / len(self.cases)}
+        false = counts.false / len(self.cases)
+        return {"cases": len(self.cases), "recall": counts.recall, "false_per_case": false, "f1": counts.f1}
 
 
 def predictor_of(trainer: LNTrainer, overlap: float | None = None) -> Predictor:

@@ -1,14 +1,19 @@
-"""A network starts from weights that were learned elsewhere: everything but its heads, and every decoder it has."""
+"""A network starts from weights that were learned elsewhere: a pre-training's, or a foundation model's.
+
+Nothing is skipped in silence: what is loaded, adapted or begins anew is told, and what does not fit is an error.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from lnauto.errors import InputError
+from lnauto.inference.foundation import Foundation
 from lnauto.networks.multi_decoder import MultiDecoder
 
 log = logging.getLogger(__name__)
@@ -18,16 +23,16 @@ DECODER = "decoder."
 
 
 def warm_start(network: nn.Module, checkpoint: Path) -> str:
-    """Load what a pre-training holds of this network, say so, and return what it was made of."""
+    """Load what a pre-training holds of this network, every decoder but no head, say so, and return what it was made of."""
     from lnauto.inference.model import load_checkpoint
 
     content = load_checkpoint(checkpoint)
     weights = content["network_weights"]
-    plain, further = (network.network, network.auxiliary) if isinstance(network, MultiDecoder) else (network, ())
-    loaded, kept = _load(plain, weights, checkpoint)
-    decoder = {name.removeprefix(DECODER): value for name, value in weights.items() if name.startswith(DECODER)}
+    remedy = "remove that folder, and pre-train again"
+    plain, further = _parts(network)
+    loaded, kept = _load(plain, weights, checkpoint, remedy)
     for another in further:
-        _load(another, decoder, checkpoint)
+        _load(another, _of_decoder(weights), checkpoint, remedy)
     log.info(
         "Starts from %s: %d iterations of pre-training, %d tensors%s; the %d of the heads are new.",
         checkpoint.parent.parent.name,
@@ -39,18 +44,81 @@ def warm_start(network: nn.Module, checkpoint: Path) -> str:
     return str(content["lnauto"]["more"]["made_of"])
 
 
-def _load(module: nn.Module, weights: Mapping[str, Tensor], where: Path) -> tuple[int, int]:
-    """How many tensors were loaded, and how many kept because they are a head's; with any that does not fit, none."""
+def start_from_foundation(
+    network: nn.Module, foundation: Foundation, mapping: Mapping[str, str | None], labels: Mapping[str, Any]
+) -> str:
+    """Load a foundation model; of the heads what the label mapping says. Returns the hash of what was loaded."""
+    weights = foundation.weights()
+    theirs, ours = outputs_of(foundation.dataset_json["labels"]), outputs_of(labels)
+    # Regions answer each for itself, classes together: their outputs mean different things.
+    alike = has_regions(foundation.dataset_json["labels"]) == has_regions(labels)
+    rows = [theirs.index(other) if alike and (other := mapping.get(name)) in theirs else None for name in ours]
+    remedy = f"plan again under {foundation.name}, or import the model again"
+    plain, further = _parts(network)
+    loaded, heads = _load(plain, weights, foundation.folder, remedy, rows)
+    for another in further:
+        _load(another, _of_decoder(weights), foundation.folder, remedy, rows)
+    anew = [name for name, row in zip(ours, rows, strict=True) if row is None]
+    unused = [name for number, name in enumerate(theirs) if number not in rows]
+    log.info(
+        "Starts from the foundation model %s: %d tensors loaded%s; of the %d of the heads: %s%s%s.",
+        foundation.name,
+        loaded,
+        " into each decoder" if further else "",
+        heads,
+        "all loaded" if not anew and not unused else f"{len(ours) - len(anew)} of {len(ours)} outputs loaded",
+        f"; new: {', '.join(anew)}" if anew else "",
+        f"; not used: {', '.join(unused)}" if unused else "",
+    )
+    return str(foundation.description["sha256"])
+
+
+def has_regions(labels: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, list) for value in labels.values())
+
+
+def outputs_of(labels: Mapping[str, Any]) -> list[str]:
+    """What a network's outputs stand for, in their order."""
+    names = [name for name in labels if name != "ignore"]
+    if has_regions(labels):
+        return [name for name in names if name != "background"]
+    return sorted(names, key=lambda name: int(labels[name]))
+
+
+def _parts(network: nn.Module) -> tuple[nn.Module, Sequence[nn.Module]]:
+    """The plan's own network, and the decoders a method added."""
+    return (network.network, list(network.auxiliary)) if isinstance(network, MultiDecoder) else (network, ())
+
+
+def _of_decoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(DECODER): value for name, value in weights.items() if name.startswith(DECODER)}
+
+
+def _load(
+    module: nn.Module, weights: Mapping[str, Tensor], where: Path, remedy: str, rows: Sequence[int | None] = ()
+) -> tuple[int, int]:
+    """How many tensors were loaded, and how many are a head's, of which `rows` says which output is loaded from which.
+
+    With any tensor that does not fit, none is loaded.
+    """
     own = module.state_dict()
-    wanted = [name for name in own if HEADS not in name.split(".")]
+    heads = [name for name in own if HEADS in name.split(".")]
+    wanted = [name for name in own if name not in heads]
     unfit = [name for name in wanted if name not in weights or weights[name].shape != own[name].shape]
+    if any(row is not None for row in rows):
+        unfit += [name for name in heads if name not in weights or weights[name].shape[1:] != own[name].shape[1:]]
     if unfit:
         raise InputError.of(
-            f"the pre-trained weights belong to another network than the plan has now ({unfit[0]} does not fit)",
-            where,
-            "remove that folder, and pre-train again",
+            f"the pre-trained weights belong to another network than the plan has now ({unfit[0]} does not fit)", where, remedy
         )
-    module.load_state_dict({**own, **{name: weights[name] for name in wanted}})
+    taken = {name: weights[name] for name in wanted}
+    for name in heads:
+        head = own[name].clone()
+        for output, row in enumerate(rows):
+            if row is not None:
+                head[output] = weights[name][row].to(head)
+        taken[name] = head
+    module.load_state_dict(taken)
     # Both are counted by parameter: nnU-Net's decoder names its encoder's tensors a second time.
-    heads = sum(HEADS in name.split(".") for name, _ in module.named_parameters())
-    return len(list(module.parameters())) - heads, heads
+    count = sum(HEADS in name.split(".") for name, _ in module.named_parameters())
+    return len(list(module.parameters())) - count, count

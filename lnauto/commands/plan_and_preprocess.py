@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from lnauto.commands.common import add_device, at_least, make_parser, minutes, positive, run
 
@@ -24,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-tr", "--trainer", help="train with this trainer, instead of the strategy's")
     parser.add_argument("--spacing", nargs=3, type=positive, metavar=("Z", "Y", "X"), help="resample to so many mm, slices first")
     parser.add_argument("--patch", nargs=3, type=at_least(1), metavar=("Z", "Y", "X"), help="train on patches of so many voxels")
-    parser.add_argument("--pretrained", type=Path, metavar="FOLDER", help="a foundation model to start from")
+    parser.add_argument("--pretrained", metavar="NAME", help="plan under this foundation model (see lnauto_import_model)")
     parser.add_argument("--explain", action="store_true", help="print every figure the decisions rest on, and what came second")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes to preprocess with (default: one, or more where that is faster)"

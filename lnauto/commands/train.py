@@ -34,6 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--pretrain", action="store_true", help="first learn from all images, without labels; done once, used by every fold"
     )
+    parser.add_argument("--pretrained", metavar="NAME", help="adapt this foundation model (see lnauto_import_model)")
+    parser.add_argument(
+        "--tune",
+        metavar="HOW",
+        help="how it is adapted: full, head, decoder, bitfit, norm, lora, static, random, dgst (also dgst:2, dgst:0.01), or auto, "
+        "which tries some of them on the cases (default: as the plan has it)",
+    )
+    parser.add_argument("--source", metavar="DATASET", help="data set it comes from, to tell what it forgets")
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of weights and batches (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
@@ -68,6 +76,9 @@ def _act(arguments: argparse.Namespace) -> None:
         proceed=arguments.proceed,
         overwrite=arguments.overwrite,
         pretrain=arguments.pretrain,
+        pretrained=arguments.pretrained,
+        tune=arguments.tune,
+        source=arguments.source,
         quiet=arguments.quiet,
     )
     model = train(arguments.dataset, arguments.folds, request)

@@ -16,6 +16,7 @@ from lnauto.evaluation.folder import Evaluation
 from lnauto.files import read_json
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.workflow.evaluate import write_evaluation
+from lnauto.workflow.tuner import trainer_name, tune_of
 
 if TYPE_CHECKING:
     from lnauto.evaluation.cases import CaseResult
@@ -47,6 +48,9 @@ class Request:
     proceed: bool = False  # --continue
     overwrite: bool = False
     pretrain: bool = False
+    pretrained: str | None = None  # the foundation model to start from, by its name
+    tune: str | None = None  # how it is adapted: a method, or `auto`; None: as the plan has it
+    source: str | None = None  # the data set the foundation model comes from, to see what it keeps
     quiet: bool = False
 
     @property
@@ -100,12 +104,12 @@ def train_network(
     """
     started = time.monotonic()
     name = name or f"Fold {fold}"
-    trainer = _make_trainer(plan, description, fold, request)
+    trainer = make_trainer(plan, description, fold, request)
     if material is not None:
         trainer.learn_from(material)
     folder = Path(trainer.output_folder)
     resumed, finished = _resume_from(folder, request, fold)
-    _configure(trainer, plan, request, resumed, finished and not extend, pretrained)
+    configure(trainer, plan, request, resumed, finished and not extend, pretrained)
     if resumed is None:
         _check_other_folds(Path(trainer.output_folder_base), fold, plan, request)
         trainer.initialize()
@@ -132,11 +136,12 @@ def tell_results(results: list[CaseResult], folder: Path, title: str) -> None:
     log.info("%s\n%s", title, write_evaluation(evaluation, folder))
 
 
-def _make_trainer(plan: Plan, description: dict[str, Any], fold: str, request: Request) -> LNTrainer:
+def make_trainer(plan: Plan, description: dict[str, Any], fold: str, request: Request) -> LNTrainer:
+    """The trainer of a fold, not yet told how long and with what it trains; its class depends on how it is tuned."""
     from lnauto.networks.compute import find_device
     from lnauto.trainers import find_trainer
 
-    trainer_class = find_trainer(request.trainer or plan.lnauto["trainer"])
+    trainer_class = find_trainer(trainer_name(plan, request.trainer, request.tune))
     device = find_device(request.device)
     return trainer_class(plan.content, request.configuration, fold if fold == "all" else int(fold), description, device)
 
@@ -191,7 +196,7 @@ def _check_other_folds(model: Path, fold: str, plan: Plan, request: Request) -> 
         )
 
 
-def _configure(
+def configure(
     trainer: LNTrainer,
     plan: Plan,
     request: Request,
@@ -199,7 +204,7 @@ def _configure(
     own_length: bool,
     pretrained: Path | None,
 ) -> None:
-    """Length, seed and the like: of this command, or, of a training that goes on, its own."""
+    """Length, seed and the like, and what it starts from: of this command, or, of a training that goes on, its own."""
     from lnauto.trainers.options import Options
     from lnauto.trainers.schedule import Length
 
@@ -209,7 +214,19 @@ def _configure(
         if own_length or not request.names_a_length:
             length = Length(**resumed["lnauto"]["length"])
     workers = workers_for(trainer.device.type, length) if request.workers is None else request.workers
-    trainer.configure(Options(length, seed, request.precision, workers, quiet=request.quiet, pretrained=pretrained))
+    foundation = plan.lnauto.get("foundation") if resumed is None else None
+    trainer.configure(
+        Options(
+            length,
+            seed,
+            request.precision,
+            workers,
+            quiet=request.quiet,
+            pretrained=pretrained,
+            foundation=Path(foundation["folder"]) if foundation is not None else None,
+            tune=tune_of(plan, request.tune),
+        )
+    )
 
 
 def length_of(plan: Plan, request: Request) -> Length:

@@ -19,9 +19,11 @@ from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
+from lnauto.inference.foundation import find_foundation
 from lnauto.nodes import Array
 from lnauto.paths import Paths, activate, find_dataset
-from lnauto.planners.budget import Probe
+from lnauto.planners.adaptation import check_channels, plans_name
+from lnauto.planners.budget import Probe, Step
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.compare import departures
 from lnauto.planners.completeness import estimate_completeness
@@ -30,11 +32,10 @@ from lnauto.planners.evidence import gather
 from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
 from lnauto.planners.machine import this_machine
-from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
+from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.planners.planner import make_plan
 from lnauto.planners.region import choose_region
 from lnauto.planners.strategy import Strategy, choose_strategy
-from lnauto.planners.topology import Topology
 from lnauto.planners.trust import LIKENESS, choose_trust
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.report.plan_picture import draw_plan
@@ -50,7 +51,7 @@ class Request:
     configuration: str = CONFIGURATION
     wishes: Wishes = NONE
     device: str | None = None
-    pretrained: Path | None = None
+    pretrained: str | None = None  # a foundation model, by its name
     workers: int | None = None
     explain: bool = False
     do_preprocess: bool = True
@@ -61,11 +62,12 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     """Everything before training, for one data set."""
     paths = activate()
     dataset = read_checked(paths, identifier, request.quiet)
-    if request.pretrained is not None:
-        check_foundation(request.pretrained, dataset)
+    foundation = find_foundation(request.pretrained, paths.results) if request.pretrained is not None else None
+    if foundation is not None:
+        check_channels(foundation, dataset)
     cases = look_at_all(dataset, request.quiet)
     completeness = estimate_completeness(dataset, cases, quiet=request.quiet)
-    evidence = gather(dataset, cases, completeness, pretrained=request.pretrained is not None)
+    evidence = gather(dataset, cases, completeness, pretrained=foundation is not None)
     strategy = choose_strategy(evidence, request.wishes.strategy)
     _check_trainable(dataset, strategy, request.wishes)
     folder = paths.preprocessed / dataset.name
@@ -74,7 +76,8 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     share = completeness.value if completeness is not None else None
     trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share)
     fingerprint = summarise(cases, region[0])
-    write_json(folder / f"{PLANS_NAME}_fingerprint.json", fingerprint.to_json())
+    name = plans_name(request.pretrained)
+    write_json(folder / f"{name}_fingerprint.json", fingerprint.to_json())
     plan = make_plan(
         dataset,
         fingerprint,
@@ -84,12 +87,15 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
         probe_for(dataset, request.device),
         region,
         trust,
+        foundation,
     )
     plan.configuration(request.configuration)
     write_splits(dataset, folder / SPLITS)
-    keep_earlier(folder / f"{PLANS_NAME}.json", plan)
-    write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
-    draw_plan(cases, plan, folder / f"{PLANS_NAME}.png")
+    keep_earlier(folder / f"{name}.json", plan)
+    # nnU-Net's one file for all plans: it goes with the data set's own, if there is one.
+    if foundation is None or not (folder / "dataset.json").is_file():
+        write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
+    draw_plan(cases, plan, folder / f"{name}.png")
     log.info("%s", explain(plan) if request.explain else plan.explain())
     _tell_departures(plan, folder / "nnUNetPlans.json", request.configuration)
     if request.do_preprocess:
@@ -101,29 +107,12 @@ def probe_for(dataset: RawDataset, device: str | None) -> Probe:
     """Times steps of networks for this data set on this machine."""
     channels, classes = len(dataset.channel_names), len(dataset.labels)
 
-    def probe(topology: Topology) -> float:
+    def probe(step: Step) -> float:
         from lnauto.networks.probe import seconds_per_step
 
-        return seconds_per_step(topology.architecture, topology.patch, topology.batch, channels, classes, device)
+        return seconds_per_step(step.architecture, step.patch, step.batch, channels, classes, device)
 
     return probe
-
-
-def check_foundation(folder: Path, dataset: RawDataset) -> None:
-    """Whether a foundation model takes images of these channels."""
-    remedy = "give the result folder of an nnU-Net training, which holds dataset.json and plans.json"
-    description = read_json(folder / "dataset.json", remedy)
-    named = description.get("channel_names") if isinstance(description, dict) else None
-    if not isinstance(named, dict):
-        raise InputError.of('the foundation model\'s dataset.json has no "channel_names"', folder / "dataset.json", remedy)
-    theirs, ours = list(named.values()), list(dataset.channel_names.values())
-    if len(theirs) != len(ours):
-        raise InputError.of(
-            f"the foundation model takes {len(theirs)} channels ({', '.join(theirs)}), {dataset.name} has {len(ours)} "
-            f"({', '.join(ours)})",
-            folder,
-            "give a model of the same channels, or leave --pretrained out",
-        )
 
 
 def _check_trainable(dataset: RawDataset, strategy: Strategy, wishes: Wishes) -> None:
@@ -133,8 +122,6 @@ def _check_trainable(dataset: RawDataset, strategy: Strategy, wishes: Wishes) ->
         find_trainer(wishes.trainer)
     elif strategy.trainer is None:
         remedy = "draw the nodes in some cases; a later version may do without"
-        if strategy.name == "few_shot":
-            remedy = "leave --pretrained out; a later version adapts foundation models"
         raise InputError.of(f"there is nothing lnauto {__version__} can train here: {strategy.reason}", dataset.name, remedy)
     if strategy.contradiction:
         log.warning("%s.", strategy.contradiction)
@@ -166,7 +153,7 @@ def keep_earlier(path: Path, plan: Plan) -> None:
         if earlier != plan.content:
             numbers = itertools.count(1)
             kept = next(
-                name for number in numbers if not (name := path.with_name(f"{PLANS_NAME}_earlier_{number}.json")).exists()
+                name for number in numbers if not (name := path.with_name(f"{path.stem}_earlier_{number}.json")).exists()
             )
             write_json(kept, earlier)
             log.info("There was another plan before; it is kept as %s.", kept.name)

@@ -5,23 +5,31 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnauto.data.drawn import check_drawn
 from lnauto.data.raw import RawDataset
-from lnauto.data.trusted_background import Trust, with_ignore
+from lnauto.data.trusted_background import Trust, as_drawn, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.paths import Paths, activate, find_dataset
-from lnauto.planners.plan import PLANS_NAME, Plan
+from lnauto.inference.foundation import find_foundation
+from lnauto.planners.adaptation import plans_name
+from lnauto.planners.plan import Plan
+from lnauto.planners.wishes import Wishes
 from lnauto.trainers import find_trainer
 from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
-from lnauto.workflow.plan import bring_up_to_date
+from lnauto.workflow.plan import Request as PlanRequest
+from lnauto.workflow.plan import bring_up_to_date, plan_and_preprocess
 from lnauto.workflow.pretrain import pretrain
 from lnauto.workflow.rounds import prepare_rounds, train_in_rounds
 from lnauto.workflow.splits import SPLITS
+from lnauto.workflow.tuner import AUTO, parse_tune, trainer_name
+from lnauto.workflow.adaptation import check_source, tell_adaptation
+from lnauto.workflow.choose_tuner import Trials, choose_tuner, parts_of
 
 if TYPE_CHECKING:
     from lnauto.evaluation.cases import CaseResult
@@ -36,6 +44,7 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     started = time.monotonic()
     paths = activate()
     name = find_dataset(identifier, paths.preprocessed, paths.raw)
+    _check_together(request)
     plan = _plan(paths, name, identifier, request)
     splits = read_json(paths.preprocessed / name / SPLITS, f"plan again: lnauto_plan_and_preprocess -d {identifier}")
     chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
@@ -43,8 +52,22 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     dataset = _dataset(paths, name)
     description = _description(paths, name, plan, request, dataset)
     _check_annotation(paths.preprocessed / name, plan, description, request, chosen, splits)
-    find_trainer(trainer := request.trainer or plan.lnauto["trainer"])
-    model = paths.results / name / f"{trainer}__{PLANS_NAME}__{request.configuration}"
+    source = _source(paths, plan, request)
+    plan_name = plan.content["plans_name"]
+    if request.tune == AUTO:
+        trials = Trials(
+            plan,
+            description,
+            chosen[0],
+            request,
+            preprocessed=paths.preprocessed / name / plan.configuration(request.configuration)["data_identifier"],
+            folder=paths.results / name / f"tuning_{plan_name}",
+            parts=parts_of(splits, chosen[0], dataset.patient_of if dataset is not None else {}),
+            seconds=None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started),
+        )
+        request = replace(request, tune=choose_tuner(trials))
+    find_trainer(trainer := trainer_name(plan, request.trainer, request.tune))
+    model = paths.results / name / f"{trainer}__{plan_name}__{request.configuration}"
     in_rounds = prepare_rounds(plan, dataset, splits, chosen, request, model, paths)
     anew = [fold for fold in chosen if find_training(model / f"fold_{fold}", request, fold) is None]
     pretrained = None
@@ -62,7 +85,9 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
         if fold in in_rounds:
             found = train_in_rounds(in_rounds[fold], seconds, extend, pretrained)
         else:
-            _, found = train_fold(plan, description, fold, request, seconds, extend, pretrained)
+            trained, found = train_fold(plan, description, fold, request, seconds, extend, pretrained)
+            if plan.lnauto.get("foundation"):
+                tell_adaptation(trained, found, plan, request, source)
         results += found
     if list(folds) == ["cv"]:
         tell_results(results, model / "crossvalidation", f"Pooled over all folds{yardstick_of(plan.content, description).told}")
@@ -70,14 +95,47 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
 
 
 def _plan(paths: Paths, name: str, identifier: str, request: Request) -> Plan:
-    """The plan, which a person may have edited."""
-    path = paths.preprocessed / name / f"{PLANS_NAME}.json"
+    """The plan, which a person may have edited; under a foundation model it is made when it is first asked for."""
+    path = paths.preprocessed / name / f"{plans_name(request.pretrained)}.json"
     remedy = f"plan again: lnauto_plan_and_preprocess -d {identifier}"
+    if request.pretrained is not None:
+        foundation = find_foundation(request.pretrained, paths.results)
+        remedy += f" --pretrained {foundation.name}"
+        if not path.is_file():
+            wishes = Wishes(minutes=request.minutes)
+            plan_and_preprocess(
+                identifier, PlanRequest(wishes=wishes, device=request.device, pretrained=foundation.name, quiet=request.quiet)
+            )
     if not path.is_file():
         raise InputError.of(f"{name} is not planned yet", path.parent, f"plan first: lnauto_plan_and_preprocess -d {identifier}")
     plan = Plan.load(path, remedy)
     plan.check(request.configuration, path)
+    if request.pretrained is not None and plan.lnauto["foundation"]["sha256"] != foundation.description["sha256"]:
+        raise InputError.of(f"the foundation model {foundation.name} is another one than that of the plan", path, remedy)
     return plan
+
+
+def _check_together(request: Request) -> None:
+    """Flags that go with a foundation model, and those that do not."""
+    for flag, given in (("--tune", request.tune), ("--source", request.source)):
+        if given is not None and request.pretrained is None:
+            raise InputError.of("only a foundation model is adapted", flag, "add --pretrained NAME, or leave it out")
+    for flag, asked in (("--pretrain", request.pretrain), ("--rounds", request.rounds is not None)):
+        if asked and request.pretrained is not None:
+            raise InputError.of(f"{flag} and --pretrained do not go together", flag, "leave one of them out")
+    if request.tune is not None and request.tune != AUTO:
+        parse_tune(request.tune)
+    if request.tune is not None and request.trainer is not None:
+        raise InputError.of("--tune chooses the trainer, and -tr names one", "--tune", "leave one of them out")
+
+
+def _source(paths: Paths, plan: Plan, request: Request) -> RawDataset | None:
+    """The data set the foundation model comes from, if it is at hand."""
+    if request.source is None:
+        return None
+    source = RawDataset.read(paths.raw / find_dataset(request.source, paths.raw))
+    check_source(source, plan)
+    return source
 
 
 def _dataset(paths: Paths, name: str) -> RawDataset | None:
@@ -93,7 +151,8 @@ def _description(paths: Paths, name: str, plan: Plan, request: Request, dataset:
     if dataset is not None:
         bring_up_to_date(dataset, plan, request.configuration, paths, quiet=request.quiet)
         return with_ignore(dataset.description, Trust.of_plan(plan.content))
-    return dict(read_json(paths.preprocessed / name / "dataset.json", "plan again with lnauto_plan_and_preprocess"))
+    written = read_json(paths.preprocessed / name / "dataset.json", "plan again with lnauto_plan_and_preprocess")
+    return with_ignore(as_drawn(written), Trust.of_plan(plan.content))  # it may have been written for another plan
 
 
 def _check_annotation(

@@ -1,0 +1,116 @@
+"""What adapting a foundation model brought on the held-out cases, and what it cost on those the model comes from."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lnauto.data.raw import Case, RawDataset
+from lnauto.errors import InputError
+from lnauto.data.trusted_background import as_drawn
+from lnauto.evaluation.cases import ALL_NODES, evaluate_case
+from lnauto.evaluation.summary import summarise
+from lnauto.files import write_json
+from lnauto.planners.plan import Plan
+from lnauto.workflow.fold import Request, configure, make_trainer
+
+if TYPE_CHECKING:
+    from lnauto.evaluation.cases import CaseResult
+    from lnauto.trainers.lntrainer import LNTrainer
+
+log = logging.getLogger(__name__)
+
+UNADAPTED, RECORD = "unadapted", "adaptation.json"
+SOURCE_CASES = 10  # looked at, at most [our choice]
+
+
+def tell_adaptation(
+    trainer: LNTrainer, results: list[CaseResult], plan: Plan, request: Request, source: RawDataset | None
+) -> None:
+    """Compare the network before and after on the fold's held-out cases and, if they are at hand, on cases of its origin."""
+    foundation = plan.lnauto["foundation"]
+    folder = Path(trainer.output_folder)
+    unmapped = [name for name, other in foundation["labels"].items() if other is None]
+    if unmapped:
+        log.info("What %s does without adaptation cannot be said: it knows no %s.", foundation["name"], ", ".join(unmapped))
+        return
+    before = _untrained(trainer, plan, request, folder / UNADAPTED)
+    record: dict[str, Any] = {"foundation": foundation["name"]}
+    if results:
+        first = before.validate()
+        record["target"] = {"before": scores(first), "after": scores(results)}
+    if source is not None:
+        cases = [case for case in source.cases if case.label is not None][:SOURCE_CASES]
+        record["source"] = {
+            "dataset": source.name,
+            "cases": len(cases),
+            "before": _on_source(before, source, cases, foundation["labels"]),
+            "after": _on_source(trainer, source, cases, foundation["labels"]),
+        }
+    write_json(folder / RECORD, record)
+    for name, where in (("target", "the held-out cases"), ("source", f"{source.name if source else ''}, its origin")):
+        if name in record:
+            told = [f"{key} {record[name]['before'][key]:.3f} to {record[name]['after'][key]:.3f}" for key in record[name]["after"]]
+            log.info("On %s: %s.", where, ", ".join(told))
+
+
+def _untrained(trainer: LNTrainer, plan: Plan, request: Request, output: Path) -> LNTrainer:
+    """The network as it was before its first step."""
+    from lnauto.data.gathered import Gathered
+    from lnauto.trainers.material import Material
+
+    preprocessed = Path(trainer.preprocessed_dataset_folder)
+    training, held_out = trainer.do_split()
+    fresh = make_trainer(plan, trainer.dataset_json, str(trainer.fold), request)
+    shutil.rmtree(output, ignore_errors=True)
+    fresh.learn_from(Material(Gathered(dict.fromkeys(training, preprocessed)), tuple(held_out) if trainer.fold != "all" else (), output))
+    configure(fresh, plan, replace(request, proceed=False), None, False, None)
+    fresh.initialize()
+    return fresh
+
+
+def _on_source(trainer: LNTrainer, source: RawDataset, cases: list[Case], mapping: dict[str, str]) -> dict[str, float]:
+    """How well whole images of the foundation model's own kind are segmented, in the labels of the data set at hand."""
+    from lnauto.compat.images import SimpleITKIO
+    from lnauto.trainers.validation import predictor_of
+
+    predictor = replace(predictor_of(trainer), region=trainer.plans_manager.plans["lnauto"]["region"])
+    labels = as_drawn(trainer.dataset_json)["labels"]
+    trainer.network.eval()
+    trainer.set_deep_supervision_enabled(False)
+    results = []
+    for case in tqdm(cases, source.name, unit="case", delay=2, disable=trainer.options.quiet):
+        assert case.label is not None
+        mask, properties = predictor.predict_files(list(case.images))
+        drawn, _ = SimpleITKIO().read_seg(str(case.label))
+        truth = np.zeros(drawn[0].shape, np.int32)
+        for own, other in mapping.items():
+            truth[drawn[0] == source.labels[other]] = labels[own]
+        results.append(evaluate_case(truth, mask, properties["spacing"], labels, case=case.name))
+    return scores(results)
+
+
+def check_source(source: RawDataset, plan: Plan) -> None:
+    """Whether the foundation model's cases have the labels it was trained on, one value each."""
+    wanted = [other for other in plan.lnauto["foundation"]["labels"].values() if other is not None]
+    missing = [name for name in wanted if not isinstance(source.labels.get(name), int)]
+    if missing:
+        raise InputError.of(
+            f"the data set has no label {missing[0]}, which the foundation model was trained on",
+            source.folder / "dataset.json",
+            "give --source the data set the model was trained on, or leave it out",
+        )
+
+
+def scores(results: list[CaseResult]) -> dict[str, float]:
+    """Mean Dice and pooled node F1; where nodes are not counted, Dice for both."""
+    summary = summarise(results)
+    dice = float(summary.mean("dice"))
+    nodes = summary.nodes.get(ALL_NODES)
+    return {"dice": dice, "node_f1": float(nodes.counts.f1) if nodes is not None else dice}

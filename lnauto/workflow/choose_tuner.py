@@ -1,0 +1,117 @@
+"""`--tune auto`: short trainings on parts of the few cases say which way of adapting a foundation model to take.
+
+Nothing is looked at but the training cases of the first fold that was asked for; each part of them is held out once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lnauto.data.folds import make_folds
+from lnauto.data.gathered import Gathered
+from lnauto.files import read_json, write_json
+from lnauto.planners.adaptation import TUNE
+from lnauto.planners.plan import Plan
+from lnauto.workflow.adaptation import scores
+from lnauto.workflow.fold import Request, length_of, train_network
+
+log = logging.getLogger(__name__)
+
+CANDIDATES = ("full", "decoder", "norm", "lora", "dgst:1", "dgst:0.05")  # what is tried [our choice]
+PARTS = 3  # of the cases, each held out once; with three or fewer patients, each patient [our choice]
+SHARE_OF_TIME = 0.4  # of a budget, for all tries together [our choice]
+SHARE_OF_LENGTH = 0.25  # of the iterations, for one try, where there is no budget [our choice]
+RECORD, RESULT = "choice.json", "result.json"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a way of tuning reached on held-out cases, on average over the parts."""
+
+    tune: str
+    dice: float
+    node_f1: float
+
+    @property
+    def score(self) -> float:
+        return (self.dice + self.node_f1) / 2
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Where and with what the ways of tuning are tried."""
+
+    plan: Plan
+    description: dict[str, Any]
+    fold: str  # the networks are made for
+    request: Request
+    preprocessed: Path
+    folder: Path
+    parts: list[dict[str, list[str]]]
+    seconds: float | None  # of the whole command
+
+    def made_of(self) -> dict[str, Any]:
+        """What the results depend on, as JSON gives it back."""
+        return {"plan": self.plan.hash(), "parts": self.parts, "seed": self.request.seed, "iterations": self.iterations}
+
+    @property
+    def iterations(self) -> int | None:
+        """Of one try; None: it ends by the clock."""
+        whole = length_of(self.plan, self.request).iterations
+        return None if whole is None else max(1, round(SHARE_OF_LENGTH * whole))
+
+    def run(self, tune: str) -> Tried:
+        scores = [self._run_part(tune, number) for number in range(len(self.parts))]
+        return Tried(tune, *(sum(one[key] for one in scores) / len(scores) for key in ("dice", "node_f1")))
+
+    def _run_part(self, tune: str, number: int) -> dict[str, float]:
+        from lnauto.trainers.material import Material
+
+        place = self.folder / tune.replace(":", "_") / f"part_{number}"
+        record = place / RESULT
+        known = read_json(record, "remove it") if record.is_file() else {}
+        if known.get("made_of") != self.made_of():
+            part = self.parts[number]
+            tries = len(CANDIDATES) * len(self.parts)
+            share = None if self.seconds is None else SHARE_OF_TIME * self.seconds / tries
+            # A try begins anew: it is short, and its result is kept.
+            alike = replace(self.request, tune=tune, proceed=False, overwrite=True, epochs=None)
+            request = replace(alike, iterations=self.iterations, minutes=None if share is None else share / 60)
+            material = Material(Gathered(dict.fromkeys(part["train"], self.preprocessed)), tuple(part["val"]), place)
+            name = f"Try of {tune}, part {number + 1} of {len(self.parts)}"
+            trainer = train_network(
+                self.plan, self.description, self.fold, request, share, name=name, material=material
+            )
+            known = {"made_of": self.made_of(), **scores(trainer.validate())}
+            write_json(record, known)
+        return {key: known[key] for key in ("dice", "node_f1")}
+
+
+def parts_of(folds: list[dict[str, list[str]]], fold: str, patient_of: Mapping[str, str]) -> list[dict[str, list[str]]]:
+    """The training cases of a fold, each of several parts of them held out once."""
+    cases = sorted({name for split in folds for name in split["val"]}) if fold == "all" else folds[int(fold)]["train"]
+    return make_folds(cases, patient_of, n_folds=PARTS)
+
+
+def choose_tuner(trials: Trials) -> str:
+    """The best of the candidates; with one patient, the documented default. What was tried already is not tried again."""
+    if len(trials.parts) < 2:
+        log.info("One patient cannot say how to tune: %s, the default, is taken.", TUNE)
+        return TUNE
+    tried = [trials.run(tune) for tune in CANDIDATES]
+    best = max(tried, key=lambda one: one.score)
+    record = {"chosen": best.tune, "parts": trials.parts, "tried": [asdict(one) for one in tried]}
+    write_json(trials.folder / RECORD, record)
+    log.info("%s", _told(tried, best, len(trials.parts)))
+    return best.tune
+
+
+def _told(tried: list[Tried], best: Tried, parts: int) -> str:
+    order = sorted(tried, key=lambda one: -one.score)
+    lines = [f"Ways to tune, on {parts} held-out parts of the training cases (mean of Dice and node F1 decides):"]
+    lines += [f"  {one.tune:<10s} Dice {one.dice:.3f}, node F1 {one.node_f1:.3f}" for one in order]
+    return "\n".join([*lines, f"{best.tune} is taken, {best.score - order[1].score:.3f} above {order[1].tune}."])

@@ -9,6 +9,14 @@ from lnauto.trainers.schedule import Length
 
 
 @dataclass(frozen=True)
+class Tune:
+    """How a trained network is adapted to other cases."""
+
+    method: str = "dgst"
+    k: float | None = None  # weights per output neuron that may move: so many, or, below 1, this share; None: one
+
+
+@dataclass(frozen=True)
 class Options:
     """Everything `lnauto_train` may set; the plan holds the rest."""
 
@@ -19,3 +27,4 @@ class Options:
     save_every_seconds: float = 180.0
     quiet: bool = False
     pretrained: Path | None = None  # the checkpoint a new training starts from
+    tune: Tune | None = None  # None: as the trainer does it by default

@@ -207,9 +207,7 @@ def labels_told(mapping: Mapping[str, str | None]) -> str:
     return ", ".join(parts)
 
 
-def intensities_told(
-    foundation: Foundation, ours: Mapping[str, Mapping[str, float]], channels: Sequence[str]
-) -> str:
+def intensities_told(foundation: Foundation, ours: Mapping[str, Mapping[str, float]], channels: Sequence[str]) -> str:
     """How drawn nodes look beside those the foundation was trained on."""
     schemes = foundation.plans["configurations"][foundation.configuration]["normalization_schemes"]
     theirs = foundation.plans["foreground_intensity_properties_per_channel"]

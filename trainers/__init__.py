@@ -14,6 +14,8 @@ TRAINERS = {
     "LNTrainerIgnore": "lnauto.trainers.ignore",
     "LNTrainerPartial": "lnauto.trainers.partial",
     "LNTrainerScribble": "lnauto.trainers.scribble",
+    "LNTrainerTune": "lnauto.trainers.tuning",
+    "LNTrainerDGST": "lnauto.trainers.dgst",
 }
 """Every trainer by the name a plan or `-tr` gives it, and where it lives; importing them costs seconds."""
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from lnauto.errors import InputError
 from lnauto.files import replacing
+from lnauto.networks.compute import Compute
+from lnauto.trainers.schedule import Clock
+
+if TYPE_CHECKING:
+    from lnauto.trainers.lntrainer import LNTrainer
 
 LATEST, FINAL = "checkpoint_latest.pth", "checkpoint_final.pth"
 
@@ -18,6 +25,68 @@ def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint; a kill while writing leaves the one before."""
     with replacing(path) as temporary:
         torch.save(content, temporary)
+
+
+def content_of(trainer: LNTrainer) -> dict[str, Any]:
+    """nnU-Net's checkpoint, in types that load as data, with what it takes to go on as if nothing had happened."""
+    assert trainer.compute is not None
+    return {
+        "network_weights": trainer.deployed_weights(),
+        "optimizer_state": trainer.optimizer.state_dict(),
+        "grad_scaler_state": trainer.grad_scaler.state_dict() if trainer.grad_scaler is not None else None,
+        "logging": trainer.logger.get_checkpoint(),
+        "_best_ema": None,
+        "current_epoch": trainer.clock.epoch,
+        "init_args": {
+            "plans": trainer.plans_manager.plans,
+            "configuration": trainer.configuration_name,
+            "fold": trainer.fold,
+            "dataset_json": trainer.dataset_json,
+            "device": str(trainer.device),
+        },
+        "trainer_name": type(trainer).__name__,
+        "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
+        "lnauto": {
+            "iteration": trainer.clock.iteration,
+            "seconds": trainer.clock.seconds,
+            "length": asdict(trainer.options.length),
+            "seed": trainer.options.seed,
+            "precision": trainer.compute.precision,
+            "channels_last": trainer.compute.channels_last,
+            "history": trainer.history,
+            "epoch_losses": trainer.epoch_losses,
+            "random_state": random_state(),
+            "more": trainer.more_to_save(),
+            "pretrained": trainer.pretrained,
+        },
+    }
+
+
+def go_on_from(trainer: LNTrainer, content: dict[str, Any]) -> None:
+    """Make a trainer what it was when `content_of` was told of it."""
+    state = content["lnauto"]
+    trainer.compute = Compute(trainer.device, state["precision"], state["channels_last"])
+    trainer.before_loading(state["more"])
+    if not trainer.was_initialized:
+        trainer.initialize()
+    try:
+        trainer.load_deployed_weights(content["network_weights"])
+        trainer.load_more(state["more"])
+    except RuntimeError as error:
+        raise InputError.of(
+            "the checkpoint belongs to another network than the plan has now",
+            trainer.output_folder,
+            "restore the plan, or start anew with --overwrite",
+        ) from error
+    trainer.optimizer.load_state_dict(content["optimizer_state"])
+    if trainer.grad_scaler is not None and content["grad_scaler_state"] is not None:
+        trainer.grad_scaler.load_state_dict(content["grad_scaler_state"])
+    trainer.history, trainer.epoch_losses = state["history"], state["epoch_losses"]
+    trainer.inference_allowed_mirroring_axes = content["inference_allowed_mirroring_axes"]
+    trainer.pretrained = state.get("pretrained")
+    trainer.seconds_before = state["seconds"]
+    trainer.clock = Clock(trainer.options.length, state["iteration"], state["seconds"])
+    restore_random_state(state["random_state"])
 
 
 def random_state() -> dict[str, Any]:

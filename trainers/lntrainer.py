@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from lnauto.compat.training import nnUNetTrainer, without_intensity, without_timing
-from lnauto.errors import InputError
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json
 from lnauto.inference.foundation import Foundation
@@ -81,7 +80,7 @@ class LNTrainer(nnUNetTrainer):
         self.history: list[dict[str, Any]] = []
         self.epoch_losses: list[float] = []
         self.pretrained: str | None = None  # what the weights it starts from were made of
-        self._seconds_before = 0.0  # of training, in earlier runs
+        self.seconds_before = 0.0  # of training, in earlier runs
         self.compute: Compute | None = None
         self.num_iterations_per_epoch = options.length.iterations_per_epoch
         self.num_val_iterations_per_epoch = options.length.validation_iterations
@@ -100,9 +99,9 @@ class LNTrainer(nnUNetTrainer):
 
     def allow_seconds(self, seconds: float) -> None:
         """So much longer, counted from now."""
-        length = replace(self.options.length, iterations=None, seconds=self._seconds_before + seconds)
+        length = replace(self.options.length, iterations=None, seconds=self.seconds_before + seconds)
         self.options = replace(self.options, length=length)
-        self.clock = Clock(length, self.clock.iteration, self._seconds_before)
+        self.clock = Clock(length, self.clock.iteration, self.seconds_before)
 
     def initialize(self) -> None:
         checkpoints.seed_everything(self.options.seed)
@@ -130,7 +129,7 @@ class LNTrainer(nnUNetTrainer):
         self.initial_lr = settings.get("learning_rate", self.initial_lr)
         self.weight_decay = settings.get("weight_decay", self.weight_decay)
         self.warm_up = settings.get("warm_up_iterations", 0)
-        parameters = self.network.parameters()
+        parameters = self.to_train(self.network)
         if settings["name"] == "AdamW":
             return torch.optim.AdamW(parameters, self.initial_lr, betas=(0.9, 0.99), weight_decay=self.weight_decay), None
         return torch.optim.SGD(parameters, self.initial_lr, momentum=0.99, nesterov=True, weight_decay=self.weight_decay), None
@@ -138,6 +137,11 @@ class LNTrainer(nnUNetTrainer):
     def extend(self, network: nn.Module) -> nn.Module:
         """What trains, from the plan's network: a method may add parts to it that only training needs."""
         return network
+
+    def to_train(self, network: nn.Module) -> list[nn.Parameter] | list[dict[str, Any]]:
+        """What the optimiser moves, or groups of it; the weights are those the training starts from. A method may freeze the
+        rest, or put parts in that are merged into the plain weights by `deployed_weights`."""
+        return list(network.parameters())
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, tuple[int, ...]]:  # noqa: N802
         """nnU-Net's augmentation, mirrored along the axes the plan names; prediction may mirror along these, too."""
@@ -241,7 +245,7 @@ class LNTrainer(nnUNetTrainer):
         self.network.train()
         self.node_check = NodeCheck(self)
         self._saved_at = time.monotonic()
-        self.clock = Clock(self.options.length, self.clock.iteration, self._seconds_before)
+        self.clock = Clock(self.options.length, self.clock.iteration, self.seconds_before)
         if self.local_rank == 0:
             base = Path(self.output_folder_base)
             write_json(base / "plans.json", self.plans_manager.plans)
@@ -260,17 +264,21 @@ class LNTrainer(nnUNetTrainer):
 
     def take_step(self, loss: torch.Tensor) -> None:
         """Backward pass, clipping and update, with or without a gradient scaler."""
-        scaler = self.grad_scaler
-        if scaler is None:
+        if self.grad_scaler is None:
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        else:
+            self.grad_scaler.scale(loss).backward()
+            self.grad_scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        self.update()
+
+    def update(self) -> None:
+        """Move the weights by their clipped gradients; a gradient scaler leaves out what overflowed."""
+        if self.grad_scaler is None:
             self.optimizer.step()
             return
-        scaler.scale(loss).backward()
-        scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
-        scaler.step(self.optimizer)
-        scaler.update()
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         assert self.compute is not None
@@ -304,6 +312,7 @@ class LNTrainer(nnUNetTrainer):
             "dice": None if np.isnan(dice).all() else float(np.nanmean(dice)),
             "dice_per_label": [None if np.isnan(value) else float(value) for value in dice],
             "nodes": None,
+            **self.more_to_record(),
         }
         milestones = sum(1 for earlier in self.history if earlier["nodes"])
         if self.clock.progress * NODE_CHECKS >= milestones + 1:
@@ -342,12 +351,27 @@ class LNTrainer(nnUNetTrainer):
         """The plan's own network: what predicts, and what stock nnU-Net finds in the checkpoint."""
         return self.bare_network
 
+    def deployed_weights(self) -> dict[str, torch.Tensor]:
+        """The deployed network's weights under the names stock nnU-Net gives them."""
+        return dict(self.deployed_network.state_dict())
+
+    def load_deployed_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take `deployed_weights` back."""
+        self.deployed_network.load_state_dict(weights)
+
+    def more_to_record(self) -> dict[str, Any]:
+        """What else `history.json` holds of an epoch."""
+        return {}
+
     def more_to_save(self) -> dict[str, Any]:
         """What a training needs to go on besides the deployed network."""
         return {}
 
     def load_more(self, more: dict[str, Any]) -> None:
-        """Take `more_to_save` back."""
+        """Take `more_to_save` back; the network is there."""
+
+    def before_loading(self, more: dict[str, Any]) -> None:
+        """What `more_to_save` says of how the network is to be set up, before it is."""
 
     # ---- checkpoints
 
@@ -360,38 +384,7 @@ class LNTrainer(nnUNetTrainer):
         """nnU-Net's checkpoint, in types that load as data, with what it takes to go on as if nothing had happened."""
         if self.local_rank != 0 or self.disable_checkpointing:
             return
-        assert self.compute is not None
-        content = {
-            "network_weights": self.deployed_network.state_dict(),
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
-            "logging": self.logger.get_checkpoint(),
-            "_best_ema": None,
-            "current_epoch": self.clock.epoch,
-            "init_args": {
-                "plans": self.plans_manager.plans,
-                "configuration": self.configuration_name,
-                "fold": self.fold,
-                "dataset_json": self.dataset_json,
-                "device": str(self.device),
-            },
-            "trainer_name": type(self).__name__,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-            "lnauto": {
-                "iteration": self.clock.iteration,
-                "seconds": self.clock.seconds,
-                "length": asdict(self.options.length),
-                "seed": self.options.seed,
-                "precision": self.compute.precision,
-                "channels_last": self.compute.channels_last,
-                "history": self.history,
-                "epoch_losses": self.epoch_losses,
-                "random_state": checkpoints.random_state(),
-                "more": self.more_to_save(),
-                "pretrained": self.pretrained,
-            },
-        }
-        checkpoints.save(Path(filename), content)
+        checkpoints.save(Path(filename), checkpoints.content_of(self))
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Go on from a checkpoint of lnauto's."""
@@ -400,28 +393,7 @@ class LNTrainer(nnUNetTrainer):
         content = (
             filename_or_checkpoint if isinstance(filename_or_checkpoint, dict) else load_checkpoint(Path(filename_or_checkpoint))
         )
-        state = content["lnauto"]
-        self.compute = Compute(self.device, state["precision"], state["channels_last"])
-        if not self.was_initialized:
-            self.initialize()
-        try:
-            self.deployed_network.load_state_dict(content["network_weights"])
-            self.load_more(state["more"])
-        except RuntimeError as error:
-            raise InputError.of(
-                "the checkpoint belongs to another network than the plan has now",
-                self.output_folder,
-                "restore the plan, or start anew with --overwrite",
-            ) from error
-        self.optimizer.load_state_dict(content["optimizer_state"])
-        if self.grad_scaler is not None and content["grad_scaler_state"] is not None:
-            self.grad_scaler.load_state_dict(content["grad_scaler_state"])
-        self.history, self.epoch_losses = state["history"], state["epoch_losses"]
-        self.inference_allowed_mirroring_axes = content["inference_allowed_mirroring_axes"]
-        self.pretrained = state.get("pretrained")
-        self._seconds_before = state["seconds"]
-        self.clock = Clock(self.options.length, state["iteration"], state["seconds"])
-        checkpoints.restore_random_state(state["random_state"])
+        checkpoints.go_on_from(self, content)
 
     def print_to_log_file(self, *parts: object, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
         """Into the fold's log file only: the console belongs to the progress bar."""

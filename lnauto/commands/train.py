@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tune",
         metavar="HOW",
-        help="how it is adapted: full, head, decoder, bitfit, norm, lora, static, random, dgst (also dgst:2, dgst:0.01), or auto, "
-        "which tries some of them on the cases (default: as the plan has it)",
+        help="how it is adapted: full, head, decoder, bitfit, norm, lora, static, random, dgst (also dgst:2, dgst:0.01), or auto,"
+        " which tries some of them on the cases (default: as the plan has it)",
     )
     parser.add_argument("--source", metavar="DATASET", help="data set it comes from, to tell what it forgets")
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of weights and batches (default: %(default)s)")

@@ -4,9 +4,11 @@ Only re-exports stand here. nnU-Net forgets modules it imported from that folder
 pickled; one that lives in `lnauto.trainers` can.
 """
 
+from lnauto.trainers.dgst import LNTrainerDGST
 from lnauto.trainers.ignore import LNTrainerIgnore
 from lnauto.trainers.lntrainer import LNTrainer
 from lnauto.trainers.partial import LNTrainerPartial
 from lnauto.trainers.scribble import LNTrainerScribble
+from lnauto.trainers.tuning import LNTrainerTune
 
-__all__ = ["LNTrainer", "LNTrainerIgnore", "LNTrainerPartial", "LNTrainerScribble"]
+__all__ = ["LNTrainer", "LNTrainerDGST", "LNTrainerIgnore", "LNTrainerPartial", "LNTrainerScribble", "LNTrainerTune"]

@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lnauto.data.raw import Case, RawDataset
-from lnauto.errors import InputError
 from lnauto.data.trusted_background import as_drawn
+from lnauto.errors import InputError
 from lnauto.evaluation.cases import ALL_NODES, evaluate_case
 from lnauto.evaluation.summary import summarise
 from lnauto.files import write_json
@@ -56,7 +56,9 @@ def tell_adaptation(
     write_json(folder / RECORD, record)
     for name, where in (("target", "the held-out cases"), ("source", f"{source.name if source else ''}, its origin")):
         if name in record:
-            told = [f"{key} {record[name]['before'][key]:.3f} to {record[name]['after'][key]:.3f}" for key in record[name]["after"]]
+            told = [
+                f"{key} {record[name]['before'][key]:.3f} to {record[name]['after'][key]:.3f}" for key in record[name]["after"]
+            ]
             log.info("On %s: %s.", where, ", ".join(told))
 
 
@@ -69,7 +71,9 @@ def _untrained(trainer: LNTrainer, plan: Plan, request: Request, output: Path) -
     training, held_out = trainer.do_split()
     fresh = make_trainer(plan, trainer.dataset_json, str(trainer.fold), request)
     shutil.rmtree(output, ignore_errors=True)
-    fresh.learn_from(Material(Gathered(dict.fromkeys(training, preprocessed)), tuple(held_out) if trainer.fold != "all" else (), output))
+    fresh.learn_from(
+        Material(Gathered(dict.fromkeys(training, preprocessed)), tuple(held_out) if trainer.fold != "all" else (), output)
+    )
     configure(fresh, plan, replace(request, proceed=False), None, False, None)
     fresh.initialize()
     return fresh

@@ -83,9 +83,7 @@ class Trials:
             request = replace(alike, iterations=self.iterations, minutes=None if share is None else share / 60)
             material = Material(Gathered(dict.fromkeys(part["train"], self.preprocessed)), tuple(part["val"]), place)
             name = f"Try of {tune}, part {number + 1} of {len(self.parts)}"
-            trainer = train_network(
-                self.plan, self.description, self.fold, request, share, name=name, material=material
-            )
+            trainer = train_network(self.plan, self.description, self.fold, request, share, name=name, material=material)
             known = {"made_of": self.made_of(), **scores(trainer.validate())}
             write_json(record, known)
         return {key: known[key] for key in ("dice", "node_f1")}

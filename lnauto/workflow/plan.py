@@ -152,9 +152,7 @@ def keep_earlier(path: Path, plan: Plan) -> None:
         earlier = read_json(path, "remove the file and plan again")
         if earlier != plan.content:
             numbers = itertools.count(1)
-            kept = next(
-                name for number in numbers if not (name := path.with_name(f"{path.stem}_earlier_{number}.json")).exists()
-            )
+            kept = next(name for number in numbers if not (name := path.with_name(f"{path.stem}_earlier_{number}.json")).exists())
             write_json(kept, earlier)
             log.info("There was another plan before; it is kept as %s.", kept.name)
     plan.save(path)

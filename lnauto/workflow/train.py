@@ -14,13 +14,15 @@ from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust, as_drawn, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json
-from lnauto.paths import Paths, activate, find_dataset
 from lnauto.inference.foundation import find_foundation
+from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.adaptation import plans_name
 from lnauto.planners.plan import Plan
 from lnauto.planners.wishes import Wishes
 from lnauto.trainers import find_trainer
 from lnauto.trainers.yardstick import yardstick_of
+from lnauto.workflow.adaptation import check_source, tell_adaptation
+from lnauto.workflow.choose_tuner import Trials, choose_tuner, parts_of
 from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
 from lnauto.workflow.plan import Request as PlanRequest
 from lnauto.workflow.plan import bring_up_to_date, plan_and_preprocess
@@ -28,8 +30,6 @@ from lnauto.workflow.pretrain import pretrain
 from lnauto.workflow.rounds import prepare_rounds, train_in_rounds
 from lnauto.workflow.splits import SPLITS
 from lnauto.workflow.tuner import AUTO, parse_tune, trainer_name
-from lnauto.workflow.adaptation import check_source, tell_adaptation
-from lnauto.workflow.choose_tuner import Trials, choose_tuner, parts_of
 
 if TYPE_CHECKING:
     from lnauto.evaluation.cases import CaseResult

@@ -31,9 +31,8 @@ def tune_of(plan: Plan, wish: str | None) -> Tune | None:
 
 def parse_tune(text: str) -> Tune:
     """`full`, `dgst`, `dgst:2` (weights per output neuron that may move), `dgst:0.01` (their share)."""
-    from lnauto.trainers.dgst import MASKED
     from lnauto.trainers.options import Tune
-    from lnauto.trainers.tuning import METHODS
+    from lnauto.trainers.tuning import MASKED, METHODS
 
     method, colon, number = text.partition(":")
     if method not in METHODS:

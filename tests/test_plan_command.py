@@ -110,19 +110,6 @@ def test_strokes_without_background_are_refused(raw: Path, command: Command) -> 
     assert "draw strokes of background (value 0) in some cases" in complaint
 
 
-def test_a_foundation_model_of_other_channels_is_refused(raw: Path, command: Command) -> None:
-    model = raw.parents[1] / "foundation"
-    model.mkdir()
-    (model / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT", "1": "PET"}}))
-    complaint = refused(command, raw, "--pretrained", model)
-    assert "the foundation model takes 2 channels (CT, PET), Dataset901_Balls has 1 (CT)" in complaint
-    (model / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}}))
-    assert "a foundation model is given, and 4 cases are annotated" in refused(command, raw, "--pretrained", model)
-    assert "holds dataset.json" in refused(command, raw, "--pretrained", model / "nowhere")
-    (model / "dataset.json").write_text("{}")
-    assert 'has no "channel_names"' in refused(command, raw, "--pretrained", model)
-
-
 def test_a_budget_too_small_for_an_epoch_is_refused(raw: Path, command: Command) -> None:
     complaint = refused(command, raw, "--budget", "3s")
     assert "an epoch takes 10, in --budget; give at least 1min" in complaint

@@ -26,6 +26,6 @@ class Options:
     workers: int = 0  # processes that make batches in the background
     save_every_seconds: float = 180.0
     quiet: bool = False
-pretrained: Path | None = None  # the pre-training a new training starts from
+    pretrained: Path | None = None  # the pre-training a new training starts from
     foundation: Path | None = None  # the foundation model it starts from
     tune: Tune | None = None  # None: as the trainer does it by default

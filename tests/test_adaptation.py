@@ -1,0 +1,288 @@
+"""A foundation model and a few cases: planned under the model, started from it, adapted, compared with what it was before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from building import write_balls
+
+from lnauto.errors import InputError
+from lnauto.files import read_json
+from lnauto.inference.foundation import Foundation, store_foundation
+from lnauto.networks.build import build
+from lnauto.planners.adaptation import intensities_told, map_labels
+from lnauto.planners.few_shot import few_shot_budget, few_shot_recipe
+from lnauto.planners.machine import Machine
+from lnauto.trainers.early_stop import PATIENCE, EarlyStop
+from lnauto.trainers.warm_start import start_from_foundation
+
+Command = Callable[..., tuple[int, str, str]]
+CPU, GPU = Machine("cpu", "2 cores", 24, 2), Machine("cuda", "a card", 24, 8)
+HEAD = "decoder.seg_layers.0.weight"
+
+
+def make_foundation(
+    results: Path, plans: dict[str, Any], labels: dict[str, Any], name: str = "FM", channels: tuple[str, ...] = ("CT",)
+) -> Foundation:
+    """A foundation model with random weights, under a plan that differs from any the balls would get."""
+    plans = json.loads(json.dumps(plans))
+    configuration = plans["configurations"]["3d_fullres"]
+    configuration["spacing"] = [2.5, 2.0, 2.0]
+    configuration["patch_size"] = [16, 16, 16]
+    plans["foreground_intensity_properties_per_channel"]["0"] |= {"median": 55.0, "std": 12.0, "percentile_00_5": -20.0}
+    outputs = len([value for label, value in labels.items() if label != "ignore"])
+    torch.manual_seed(5)
+    network = build(configuration["architecture"], len(channels), outputs, deep_supervision=True)
+    description = {"name": name, "trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
+    dataset = {
+        "channel_names": {str(n): channel for n, channel in enumerate(channels)},
+        "labels": labels,
+        "file_ending": ".nii.gz",
+    }
+    return store_foundation(results / "foundations" / name, description, plans, dataset, network.state_dict())
+
+
+@pytest.fixture
+def own(folders: Path, balls_plans: dict[str, Any]) -> Path:
+    """Raw balls of the test's own, and a foundation model called FM."""
+    write_balls(folders / "raw/Dataset901_Balls", cases=4, side=24, test_cases=0)
+    make_foundation(folders / "results", balls_plans, {"background": 0, "LN": 1})
+    return folders
+
+
+@pytest.fixture
+def balls_plans(prepared: Path) -> dict[str, Any]:
+    return dict(read_json(prepared / "preprocessed/Dataset901_Balls/lnautoPlans.json", ""))
+
+
+# ---- planning
+
+
+def test_the_plan_is_the_foundations_and_lies_beside_the_data_sets_own(own: Path, command: Command) -> None:
+    flags = ("plan_and_preprocess", "-d", 901, "--device", "cpu", "--quiet")
+    assert command(*flags)[0] == 0
+    code, _, complaint = command(*flags, "--pretrained", "FM")
+    assert code == 0, complaint
+    folder = own / "preprocessed/Dataset901_Balls"
+    plain, under = (read_json(folder / f"{name}.json", "") for name in ("lnautoPlans", "lnautoPlans_FM"))
+    chosen = under["configurations"]["3d_fullres"]
+    assert (chosen["spacing"], chosen["patch_size"]) == ([2.5, 2.0, 2.0], [16, 16, 16])
+    assert under["foreground_intensity_properties_per_channel"]["0"]["median"] == 55.0
+    assert plain["foreground_intensity_properties_per_channel"]["0"]["median"] != 55.0
+    assert (under["lnauto"]["strategy"], under["lnauto"]["trainer"]) == ("few_shot", "LNTrainerDGST")
+    assert under["lnauto"]["foundation"]["labels"] == {"background": "background", "node": "LN"}
+    assert "node as its LN" in under["lnauto"]["reasons"]["foundation"]
+    assert plain["lnauto"]["foundation"] is None
+    assert (folder / "lnautoPlans_3d_fullres").is_dir()
+    assert (folder / "lnautoPlans_FM_3d_fullres").is_dir()
+
+
+def test_what_does_not_go_with_a_foundation_model_is_refused(own: Path, command: Command, balls_plans: dict[str, Any]) -> None:
+    make_foundation(own / "results", balls_plans, {"background": 0, "LN": 1}, "PET", ("CT", "PET"))
+    make_foundation(own / "results", balls_plans, {"background": 0, "LN": 1}, "MR", ("T2",))
+    plan = ("plan_and_preprocess", "-d", 901, "--device", "cpu", "--quiet", "--no-preprocess")
+    train = ("train", 901, 0, "--iterations", 1, "--device", "cpu", "--quiet")
+    told = {
+        (*plan, "--pretrained", "PET"): "takes 2 channels (CT, PET), and Dataset901_Balls has 1 channel (CT)",
+        (*plan, "--pretrained", "MR"): 'call the channel "T2" in dataset.json if it is that',
+        (*plan, "--pretrained", "FM", "--spacing", 1, 1, 1): "has its own spacing",
+        (*plan, "--pretrained", "XY"): "there is no foundation model XY (there: FM, MR, PET)",
+        (*train, "--tune", "head"): "only a foundation model is adapted, in --tune",
+        (*train, "--pretrained", "FM", "--tune", "heads"): "there is no way to tune called 'heads'",
+        (*train, "--pretrained", "FM", "--tune", "dgst:1.5"): "'1.5' is neither a whole number nor a share",
+        (*train, "--pretrained", "FM", "--tune", "head:2"): "head takes no number",
+        (*train, "--pretrained", "FM", "--pretrain"): "--pretrain and --pretrained do not go together",
+        (*train, "--pretrained", "FM", "--tune", "head", "-tr", "LNTrainer"): "--tune chooses the trainer",
+    }
+    for words, line in told.items():
+        code, _, complaint = command(*words)
+        assert code == 2
+        assert line in complaint
+        assert complaint.count("\n") == 1
+    assert not list((own / "preprocessed").rglob("lnautoPlans_FM.json"))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "expected"),
+    [
+        (("background", "lymph_node"), ("background", "Lymph nodes"), {"background": "background", "Lymph nodes": "lymph_node"}),
+        (("background", "tumour"), ("background", "node"), {"background": "background", "node": "tumour"}),
+        (
+            ("background", "GTVp", "GTVn"),
+            ("background", "LN", "vein"),
+            {"background": "background", "LN": "GTVn", "vein": None},
+        ),
+    ],
+)
+def test_labels_are_mapped_by_name_and_lone_ones_to_each_other(
+    theirs: tuple[str, ...], ours: tuple[str, ...], expected: dict[str, str | None]
+) -> None:
+    assert map_labels({name: n for n, name in enumerate(theirs)}, {name: n for n, name in enumerate(ours)}) == expected
+
+
+def test_intensities_that_do_not_fit_are_told(own: Path) -> None:
+    foundation = Foundation.load(own / "results/foundations/FM")
+    near, far, wide = ({"0": {"median": m, "std": s}} for m, s in ((60.0, 12.0), (90.0, 12.0), (55.0, 40.0)))
+    assert "far apart" not in intensities_told(foundation, near, ["CT"])
+    assert "far apart" in intensities_told(foundation, far, ["CT"])
+    assert "far apart" in intensities_told(foundation, wide, ["CT"])
+
+
+def test_more_cases_are_adapted_longer_and_a_cpu_only_as_long_as_there_is_time() -> None:
+    lengths = [few_shot_budget(GPU, None, cases, 0.01)[0] for cases in (1, 5, 10, 20, 200)]
+    assert [budget.expected_iterations for budget in lengths] == [500, 1500, 3000, 6000, 6000]
+    assert all(budget.minutes is None and budget.epochs for budget in lengths)
+    slow, why = few_shot_budget(CPU, None, 10, 3.0)
+    assert slow.minutes == 30
+    assert slow.expected_iterations is not None
+    assert slow.expected_iterations < 3000
+    assert "3000 would be better" in why
+    assert few_shot_budget(CPU, None, 1, 0.1)[0].minutes is None
+
+
+def test_few_cases_are_varied_in_intensity_too() -> None:
+    budget, _ = few_shot_budget(GPU, None, 5, 0.01)
+    assert few_shot_recipe(budget, 2, 5).settings["augmentation"] == "full"
+    assert few_shot_recipe(budget, 2, 200).settings["augmentation"] == "geometry"
+
+
+# ---- starting
+
+
+def test_everything_is_loaded_and_outputs_follow_their_names(own: Path, balls_plans: dict[str, Any]) -> None:
+    results = own / "results"
+    labels = {"background": 0, "tumour": 1, "LN": 2}
+    foundation = make_foundation(results, balls_plans, labels, "Three")
+    ours = {"background": 0, "node": 1, "vein": 2}
+    mapping = map_labels(labels, ours)
+    network = build(balls_plans["configurations"]["3d_fullres"]["architecture"], 1, 3, deep_supervision=True)
+    before = network.state_dict()[HEAD].clone()
+    start_from_foundation(network, foundation, mapping, ours)
+    theirs, now = foundation.weights(), network.state_dict()
+    assert all(torch.equal(now[name], theirs[name]) for name in now if "seg_layers" not in name)
+    assert torch.equal(now[HEAD][0], theirs[HEAD][0])
+    assert torch.equal(now[HEAD][1], theirs[HEAD][2])
+    assert torch.equal(now[HEAD][2], before[2])
+    assert not torch.equal(before[2], theirs[HEAD][2])
+
+
+def test_a_tensor_that_does_not_fit_is_an_error_and_nothing_is_loaded(own: Path, balls_plans: dict[str, Any]) -> None:
+    foundation = Foundation.load(own / "results/foundations/FM")
+    architecture = json.loads(json.dumps(balls_plans["configurations"]["3d_fullres"]["architecture"]))
+    architecture["arch_kwargs"]["features_per_stage"][-1] += 8
+    network = build(architecture, 1, 2, deep_supervision=True)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(InputError, match="does not fit"):
+        start_from_foundation(network, foundation, {"background": "background", "node": "LN"}, {"background": 0, "node": 1})
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+# ---- adapting
+
+
+def test_one_command_plans_adapts_and_compares(own: Path, command: Command) -> None:
+    source = own / "raw/Dataset902_Source"
+    shutil.copytree(own / "raw/Dataset901_Balls", source)
+    description = read_json(source / "dataset.json", "")
+    (source / "dataset.json").write_text(json.dumps({**description, "labels": {"background": 0, "LN": 1}}))
+    flags = ("--pretrained", "FM", "--tune", "head", "--source", "902", "--iterations", 2, "--device", "cpu")
+    code, out, complaint = command("train", 901, 0, *flags)
+    assert code == 0, complaint
+    model = own / "results/Dataset901_Balls/LNTrainerTune__lnautoPlans_FM__3d_fullres/fold_0"
+    found = read_json(model / "adaptation.json", "")
+    assert set(found) == {"foundation", "target", "source"}
+    assert set(found["target"]["before"]) == {"dice", "node_f1"}
+    assert found["source"]["cases"] == 4
+    assert "Starts from the foundation model FM" in out
+    trained = torch.load(model / "checkpoint_final.pth", weights_only=True)["network_weights"]
+    theirs = Foundation.load(own / "results/foundations/FM").weights()
+    assert all(torch.equal(trained[name], theirs[name]) for name in theirs if "seg_layers" not in name)
+    assert not torch.equal(trained[HEAD], theirs[HEAD])
+
+
+def test_before_means_the_foundation_itself(own: Path, command: Command) -> None:
+    """Zero learning rate: nothing changes, so before and after agree."""
+    assert command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--quiet", "--pretrained", "FM")[0] == 0
+    path = own / "preprocessed/Dataset901_Balls/lnautoPlans_FM.json"
+    plan = read_json(path, "")
+    plan["lnauto"]["optimizer"]["learning_rate"] = 0.0
+    path.write_text(json.dumps(plan))
+    flags = ("--pretrained", "FM", "--tune", "full", "--iterations", 2, "--device", "cpu", "--quiet")
+    assert command("train", 901, 0, *flags)[0] == 0
+    found = read_json(next((own / "results").rglob("adaptation.json")), "")
+    assert found["target"]["before"] == found["target"]["after"]
+
+
+def test_another_model_of_the_same_name_is_noticed(own: Path, command: Command, balls_plans: dict[str, Any]) -> None:
+    assert command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--quiet", "--pretrained", "FM")[0] == 0
+    shutil.rmtree(own / "results/foundations/FM")
+    make_foundation(own / "results", balls_plans, {"background": 0, "LN": 1, "more": 2})
+    code, _, complaint = command("train", 901, 0, "--pretrained", "FM", "--iterations", 1, "--device", "cpu", "--quiet")
+    assert code == 2
+    assert "is another one than that of the plan" in complaint
+
+
+def test_auto_tries_the_candidates_on_training_cases_and_takes_the_best(
+    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lnauto.workflow import choose_tuner
+
+    monkeypatch.setattr(choose_tuner, "CANDIDATES", ("head", "norm"))
+    seen: list[tuple[str, ...]] = []
+
+    def scored(results: Any) -> dict[str, float]:
+        seen.append(tuple(result.case for result in results))
+        return {"dice": 0.1 * len(seen), "node_f1": 0.0}  # the later the better
+
+    monkeypatch.setattr(choose_tuner, "scores", scored)
+    flags = ("train", 901, 0, "--pretrained", "FM", "--tune", "auto", "--iterations", 4, "--device", "cpu")
+    code, out, complaint = command(*flags)
+    assert code == 0, complaint
+    assert "norm is taken, 0.150 above head." in out
+    folds = read_json(own / "preprocessed/Dataset901_Balls/splits_final.json", "")
+    held_out = {name for cases in seen for name in cases}
+    assert held_out == set(folds[0]["train"])
+    assert not held_out & set(folds[0]["val"])
+    choice = read_json(own / "results/Dataset901_Balls/tuning_lnautoPlans_FM/choice.json", "")
+    assert choice["chosen"] == "norm"
+    final = own / "results/Dataset901_Balls/LNTrainerTune__lnautoPlans_FM__3d_fullres/fold_0/checkpoint_final.pth"
+    assert torch.load(final, weights_only=True)["lnauto"]["iteration"] == 4
+    tries = len(seen)
+    assert command(*flags, "--overwrite")[0] == 0
+    assert len(seen) == tries  # what was tried is not tried again
+
+
+def test_one_patient_cannot_choose(own: Path, command: Command) -> None:
+    raw = own / "raw/Dataset901_Balls"
+    for path in [*raw.glob("*/*.nii.gz")]:
+        if "t000" not in path.name and not path.name.startswith(sorted(p.name for p in (raw / "labelsTr").iterdir())[0][:7]):
+            path.unlink()
+    description = read_json(raw / "dataset.json", "")
+    (raw / "dataset.json").write_text(json.dumps({**description, "numTraining": 1}))
+    flags = ("train", 901, 0, "--pretrained", "FM", "--tune", "auto", "--iterations", 1, "--device", "cpu")
+    code, out, complaint = command(*flags)
+    assert code == 0, complaint
+    assert "One patient cannot say how to tune" in out
+
+
+# ---- stopping early
+
+
+def test_the_best_weights_are_kept_and_patience_has_an_end() -> None:
+    stop, weights = EarlyStop(), {"w": torch.zeros(1)}
+    scores = [0.1, 0.5, *[0.4] * PATIENCE]
+    told = []
+    for number, score in enumerate(scores):
+        weights["w"].fill_(number)
+        told.append(stop.look(score, weights))
+    assert told == [*[False] * (len(scores) - 1), True]
+    assert stop.weights["w"].item() == 1.0
+    again = EarlyStop()
+    again.restore(stop.state())
+    assert (again.best, again.looks_since) == (0.5, PATIENCE)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lnauto.errors import InputError
 from lnauto.trainers.schedule import Length
+
+PARTS = ("full", "head", "decoder", "bitfit", "norm", "lora")
+MASKED = ("static", "random", "dgst")
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,25 @@ class Tune:
     """How a trained network is adapted to other cases."""
 
     method: str = "dgst"
-    k: float | None = None  # weights per output neuron that may move: so many, or, below 1, this share; None: one
+    k: float | None = None  # weights of an output that may move: so many, or, below 1, this share of them
+
+    def __post_init__(self) -> None:
+        if self.method not in PARTS + MASKED:
+            remedy = f"give one of {', '.join(PARTS + MASKED)}"
+            raise InputError.of(f"there is no way of tuning called {self.method}", "--tune", remedy)
+        if self.method in MASKED and self.k is None:
+            object.__setattr__(self, "k", 1)
+        if self.k is None:
+            return
+        if self.method not in MASKED:
+            raise InputError.of(f"{self.method} has no number of weights", "--tune", f"give one to {', '.join(MASKED)} only")
+        if self.k <= 0 or (self.k >= 1 and self.k != int(self.k)):
+            raise InputError.of(f"{self.k} weights of an output cannot move", "--tune", "give a whole number, or a share below 1")
+
+    def of_row(self, length: int) -> int:
+        """How many of so many weights may move."""
+        assert self.k is not None
+        return min(int(self.k), length) if self.k >= 1 else max(1, round(self.k * length))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,33 @@
-"""`LNTrainerTune`: a trained network learns from a few cases of another kind, the whole of it or a part."""
+"""`LNTrainerTune`: a trained network learns from a few cases of another kind, the whole of it or a part.
+
+What does not train is frozen: it costs no gradient, and neither momentum nor weight decay moves it. Checkpoints hold a plain
+network whatever the method (documentation/methods/tuning.md says what each is, and where its numbers come from).
+"""
 
 from __future__ import annotations
 
-from lnauto.trainers.ignore import LNTrainerIgnore
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
 
-PARTS = ("full", "head", "decoder", "bitfit", "norm", "lora")
-MASKED = ("static", "random", "dgst")
-METHODS = (*PARTS, *MASKED)
+import torch
+from torch import Tensor, nn
+
+from lnauto.errors import InputError
+from lnauto.trainers.ignore import LNTrainerIgnore
+from lnauto.trainers.lora import INSIDE, add_low_rank, apart, merged
+from lnauto.trainers.options import MASKED, PARTS, Options, Tune
+from lnauto.trainers.parameter_groups import ParameterGroups, decoder_of, parameter_groups
+
+log = logging.getLogger(__name__)
+
+RATES = {
+    "SGD": {"bitfit": 1.0, "head": 1.0} | dict.fromkeys(("full", "decoder", "norm", "lora", *MASKED), 0.1),
+    "AdamW": {"bitfit": 1.0, "head": 1.0, "norm": 1.0} | dict.fromkeys(("full", "decoder", "lora", *MASKED), 0.1),
+}
+"""Of the plan's learning rate. With SGD's 1e-2 these are DGST's released 1e-3, and BitFit's 1e-2; head and decoder, and all
+with AdamW, are our choice."""
 
 
 def trainer_for(method: str) -> str:
@@ -16,3 +37,81 @@ def trainer_for(method: str) -> str:
 
 class LNTrainerTune(LNTrainerIgnore):
     """Fine-tuning of a part of the network, or of all."""
+
+    methods: tuple[str, ...] = PARTS
+    default = Tune("full")
+
+    def configure(self, options: Options) -> None:
+        super().configure(options)
+        self.tune = options.tune or self.default
+        if self.tune.method not in self.methods:
+            raise InputError.of(
+                f"{type(self).__name__} does not tune by {self.tune.method}", "--tune", f"use -tr {trainer_for(self.tune.method)}"
+            )
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, None]:
+        optimizer, schedule = super().configure_optimizers()
+        self.initial_lr *= RATES[type(optimizer).__name__][self.tune.method]
+        return optimizer, schedule
+
+    def to_train(self, network: nn.Module) -> list[nn.Parameter]:
+        self.numbers = _numel(network.parameters())
+        network.requires_grad_(False)
+        chosen = list(network.parameters()) if self.tune.method == "full" else self.part(network, parameter_groups(network))
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+        stay = _numel(value for name, value in network.named_parameters() if not value.requires_grad and INSIDE not in name)
+        self.movable = self.numbers - stay
+        return chosen
+
+    def part(self, network: nn.Module, groups: ParameterGroups) -> list[nn.Parameter]:
+        """What trains, of all there is."""
+        method = self.tune.method
+        if method == "head":
+            return groups.heads
+        if method == "decoder":
+            return decoder_of(network)
+        if method == "norm":
+            return [*groups.heads, *groups.scales, *groups.shifts]
+        every_bias = [*groups.heads, *groups.shifts, *groups.biases]
+        return every_bias if method == "bitfit" else [*every_bias, *add_low_rank(groups.neurons)]
+
+    def on_train_end(self) -> None:
+        share, moved = (f"{number / self.numbers:.3%}" for number in (self.movable, self.moved))
+        log.info("Tuned by %s: %s of the weights could move in an iteration, %s in all of them.", self.tune.method, share, moved)
+        super().on_train_end()
+
+    @property
+    def moved(self) -> int:
+        """Numbers of the deployed network that may differ from what the training started with."""
+        return self.movable
+
+    def more_to_record(self) -> dict[str, Any]:
+        return {"movable": self.movable / self.numbers, "moved": self.moved / self.numbers}
+
+    def deployed_weights(self) -> dict[str, Tensor]:
+        return merged(self.deployed_network)
+
+    def load_deployed_weights(self, weights: dict[str, Tensor]) -> None:
+        # What low rank takes apart cannot be had from the merged weights: `load_more` brings it.
+        self.deployed_network.load_state_dict(weights, strict=self.tune.method != "lora")
+
+    def more_to_save(self) -> dict[str, Any]:
+        return {"tune": asdict(self.tune), "apart": apart(self.deployed_network)}
+
+    def before_loading(self, more: dict[str, Any]) -> None:
+        begun = Tune(**more["tune"])
+        if self.options.tune not in (None, begun):
+            raise InputError.of(
+                f"the training was begun with {begun.method}, k {begun.k}",
+                "--tune",
+                "leave it out, or start anew with --overwrite",
+            )
+        self.tune = begun
+
+    def load_more(self, more: dict[str, Any]) -> None:
+        self.deployed_network.load_state_dict(more["apart"], strict=False)
+
+
+def _numel(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)

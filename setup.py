@@ -20,7 +20,7 @@ packages = [
 for wing in WINGS:
     packages += [f"lnauto.{wing}", *(f"lnauto.{wing}.{name}" for name in find_packages(wing))]
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "make_phantom", "demo", "doctor")
+COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "make_phantom", "demo", "doctor", "import_model")
 
 setup(
     name="lnauto",
@@ -34,7 +34,7 @@ setup(
     package_dir={"lnauto": "lnauto", **{f"lnauto.{wing}": wing for wing in WINGS}},
     package_data={"lnauto": ["py.typed", "ext_trainer/*.py"]},  # ext_trainer is a folder for nnU-Net to search, no package
     install_requires=[
-        "torch>=2.4,!=2.9.*",  # nnU-Net excludes 2.9, whose 3D convolutions under autocast are slow
+        "torch>=2.6,!=2.9.*",  # before 2.6 even a checkpoint read as data could run code; nnU-Net excludes 2.9, which is slow
         "nnunetv2>=2.8.1,<2.9",  # what lnauto relies on inside it is checked by tests/test_compat.py
         "batchgenerators>=0.25.5",
         "batchgeneratorsv2>=0.3.6",

@@ -12,6 +12,7 @@ from torch import nn
 
 from lnauto.errors import InputError
 from lnauto.files import read_json
+from lnauto.networks.build import build
 
 FINAL = "checkpoint_final.pth"
 
@@ -125,17 +126,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def build_network(manager: Any, configuration: str, dataset_json: dict[str, Any], deep_supervision: bool) -> nn.Module:
     """The network a plan describes."""
-    from lnauto.compat.networks import get_network_from_plans
     from lnauto.compat.plans import determine_num_input_channels
 
     chosen = manager.get_configuration(configuration)
-    network: nn.Module = get_network_from_plans(
-        chosen.network_arch_class_name,
-        chosen.network_arch_init_kwargs,
-        chosen.network_arch_init_kwargs_req_import,
-        determine_num_input_channels(manager, chosen, dataset_json),
-        manager.get_label_manager(dataset_json).num_segmentation_heads,
-        allow_init=True,
-        deep_supervision=deep_supervision,
-    )
-    return network
+    channels = determine_num_input_channels(manager, chosen, dataset_json)
+    heads = manager.get_label_manager(dataset_json).num_segmentation_heads
+    return build(chosen.configuration["architecture"], channels, heads, allow_init=True, deep_supervision=deep_supervision)

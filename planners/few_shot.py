@@ -21,7 +21,7 @@ from lnauto.planners.machine import Machine
 from lnauto.planners.recipe import WARM_UP, Recipe, choose_recipe
 
 ITERATIONS = {1: 500, 5: 1500, 10: 3000, 20: 6000}  # by annotated cases; in between as the line between them
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 1e-2  # of a training from scratch; each way of tuning takes its share of it
 GENTLER = 0.1  # of the learning rate from scratch, as in the paper
 SEEN_OFTEN = 40  # times that a training sees each case; from then on intensities are varied, too
 
@@ -58,7 +58,7 @@ def few_shot_recipe(budget: Budget, batch: int, cases: int) -> Recipe:
             "augmentation": "full" if often else "geometry",
         },
         {
-            "optimizer": "AdamW in small steps: the weights are nearly right",
+            "optimizer": "AdamW, as for short trainings from scratch, at the share of its rate that the way of tuning takes",
             "mirroring": "left to right only",
             "augmentation": f"{varied}: each case is seen {'often' if often else 'a few times'}",
         },

@@ -21,7 +21,7 @@ class Tune:
 
     def __post_init__(self) -> None:
         if self.method not in PARTS + MASKED:
-            remedy = f"give one of {', '.join(PARTS + MASKED)}"
+            remedy = f"give one of {', '.join(PARTS + MASKED)}, or auto"
             raise InputError.of(f"there is no way of tuning called {self.method}", "--tune", remedy)
         if self.method in MASKED and self.k is None:
             object.__setattr__(self, "k", 1)

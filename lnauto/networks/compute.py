@@ -66,6 +66,9 @@ def choose_compute(network: nn.Module, channels: int, patch: list[int], device: 
         return Compute(device, "fp32" if precision == "fp32" else "amp")
     if device.type != "cpu" or precision == "fp32" or len(patch) != 3:
         return Compute(device, "fp32")
+    if _meets_two_slices(network, channels, patch):
+        log.info("fp32 is used: a feature map of this network has two slices, of which PyTorch's bf16 gradients are wrong.")
+        return Compute(device, "fp32")
     fast = Compute(device, "bf16", channels_last=True)
     if precision == "bf16":
         return fast
@@ -75,6 +78,22 @@ def choose_compute(network: nn.Module, channels: int, patch: list[int], device: 
         known[key] = _bf16_pays(network, channels, patch, fast)
         machine_cache.write(CACHE, known)
     return fast if known[key] else Compute(device, "fp32")
+
+
+def _meets_two_slices(network: nn.Module, channels: int, patch: list[int]) -> bool:
+    """Whether a convolution of stride 1 and three slices works on exactly two: oneDNN's bf16 gradient of its weights is then far
+    off or infinite (seen with torch 2.15; with one slice, three or more it is right)."""
+    met = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(module, nn.Conv3d) and module.kernel_size[0] == 3 and module.stride[0] == 1:
+            met.append(inputs[0].shape[2] == 2)
+
+    shapes = copy.deepcopy(network).to("meta")
+    for module in shapes.modules():
+        module.register_forward_pre_hook(look)
+    shapes(torch.empty((1, channels, *patch), device="meta"))
+    return any(met)
 
 
 def _bf16_pays(network: nn.Module, channels: int, patch: list[int], fast: Compute) -> bool:

@@ -76,6 +76,7 @@ def _untrained(trainer: LNTrainer, plan: Plan, request: Request, output: Path) -
     )
     configure(fresh, plan, replace(request, proceed=False), None, False, None)
     fresh.initialize()
+    fresh.inference_allowed_mirroring_axes = trainer.inference_allowed_mirroring_axes
     return fresh
 
 

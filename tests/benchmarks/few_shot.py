@@ -259,7 +259,8 @@ def trained(
     trainer = find_trainer(name)(plan, CONFIGURATION, "all", description, torch.device("cpu"))
     if shots:
         preprocessed = Path(trainer.preprocessed_dataset_folder)
-        trainer.learn_from(Material(Gathered(dict.fromkeys(cases_of(root, dataset)[:shots], preprocessed)), ()))
+        cases = cases_of(root, dataset)[:shots]
+        trainer.learn_from(Material(Gathered(dict.fromkeys(cases, preprocessed)), (cases[0],)))  # looked at, but decides nothing
     trainer.configure(options)
     trainer.initialize()
     if row == UNADAPTED:

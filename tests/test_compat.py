@@ -126,6 +126,11 @@ def test_signature(function: object, expected: list[str]) -> None:
     assert parameters(function) == expected
 
 
+def test_a_network_is_found_by_its_name_wherever_it_lies() -> None:
+    assert networks.find_architecture("ResidualEncoderUNet").__module__ == "dynamic_network_architectures.architectures.unet"
+    assert networks.find_architecture("NoSuchNetwork") is None
+
+
 def test_storage_takes_the_keywords_lnauto_gives() -> None:
     assert {"chunks", "blocks", "chunks_seg", "blocks_seg"} <= set(parameters(storage.nnUNetDatasetBlosc2.save_case))
     assert parameters(storage.nnUNetDatasetBlosc2.save_seg) == ["seg", "output_filename_truncated", "chunks_seg", "blocks_seg"]

@@ -16,6 +16,7 @@ import torch
 from stock_models import LABELS, PATCH, stock_plans, train_stock
 
 from lnauto.errors import InputError
+from lnauto.files import replacing_folder
 from lnauto.inference.foundation import Foundation, find_foundation, find_foundations
 from lnauto.inference.model import build_network
 from lnauto.networks.permitted import permitted
@@ -478,6 +479,34 @@ def test_a_kill_while_storing_leaves_what_was_there(
     assert imported().description == before
     assert command("import_model", model, "--name", "new")[0] == 130
     assert [each.name for each in imported().folder.parent.iterdir()] == ["theirs"]
+
+
+def test_what_a_kill_between_two_renames_moved_away_comes_back(tmp_path: Path) -> None:
+    (tmp_path / ".theirs.old").mkdir()
+    (tmp_path / ".theirs.old/kept").touch()
+    (tmp_path / ".theirs.new").mkdir()
+
+    def store(fail: bool) -> None:
+        with replacing_folder(tmp_path / "theirs") as temporary:
+            (temporary / "written").touch()
+            if fail:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store(fail=True)
+    assert [each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*")] == ["theirs", "theirs/kept"]
+    store(fail=False)
+    assert [each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*")] == ["theirs", "theirs/written"]
+
+
+@pytest.mark.parametrize(("version", "warned"), [("2.8.1+cpu", True), ("2.10.0", False)])
+def test_a_pytorch_that_can_be_harmed_is_warned_of(
+    model: Path, command: Command, monkeypatch: pytest.MonkeyPatch, version: str, warned: bool
+) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    code, out, _ = command("import_model", model, "--name", "theirs")
+    assert code == 0
+    assert (f"PyTorch {version} can be harmed by a made-up checkpoint" in out) is warned
 
 
 def test_weights_that_were_exchanged_are_noticed(model: Path, command: Command) -> None:

@@ -7,6 +7,7 @@ PyTorch's or of such a package; `os.system` is refused before anything is import
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -47,8 +48,8 @@ def _find(path: Any, role: str, packages: tuple[str, ...]) -> type[nn.Module]:
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing != path.partition(".")[0] or missing == (error.name or ""):
+        missing = (error.name or path).partition(".")[0]
+        if find_spec(missing) is None:
             raise _not_installed(path, role, missing) from error
         found = None
     except ImportError as error:

@@ -60,6 +60,7 @@ def import_model(path: Path, request: Request) -> Foundation:
 
     folder = _place(request)
     source = find_source(path, request.configuration, request.fold, request.plans, request.dataset_json)
+    log.info("Reading %s (%.0f MB).", source.checkpoint, source.checkpoint.stat().st_size / 1e6)
     content, unpickled = read_foreign(source.checkpoint, request.trust)
     told = [*source.told]
     if unpickled:

@@ -78,10 +78,10 @@ class LNTrainerDGST(LNTrainerTune):
             starts.append(starts[-1] + module.weight.numel())
         every = torch.cat([start + positions for start, positions in zip(starts, chosen, strict=False)])
         self.touched.add(every)
-        self.movable = len(every) + self.dense
+        self.may_move = len(every) + self.dense
 
     @property
-    def moved(self) -> int:
+    def may_have_moved(self) -> int:
         return self.touched.count() + self.dense
 
     def more_to_save(self) -> dict[str, Any]:

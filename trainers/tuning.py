@@ -61,7 +61,7 @@ class LNTrainerTune(LNTrainerIgnore):
         for parameter in chosen:
             parameter.requires_grad_(True)
         stay = _numel(value for name, value in network.named_parameters() if not value.requires_grad and INSIDE not in name)
-        self.movable = self.numbers - stay
+        self.may_move = self.numbers - stay
         return chosen
 
     def part(self, network: nn.Module, groups: ParameterGroups) -> list[nn.Parameter]:
@@ -77,17 +77,17 @@ class LNTrainerTune(LNTrainerIgnore):
         return every_bias if method == "bitfit" else [*every_bias, *add_low_rank(groups.neurons)]
 
     def on_train_end(self) -> None:
-        share, moved = (f"{number / self.numbers:.3%}" for number in (self.movable, self.moved))
-        log.info("Tuned by %s: %s of the weights could move in an iteration, %s in all of them.", self.tune.method, share, moved)
+        at_once, ever = (f"{number / self.numbers:.3%}" for number in (self.may_move, self.may_have_moved))
+        log.info("Tuned by %s: %s of the weights could move in one iteration, %s over all.", self.tune.method, at_once, ever)
         super().on_train_end()
 
     @property
-    def moved(self) -> int:
-        """Numbers of the deployed network that may differ from what the training started with."""
-        return self.movable
+    def may_have_moved(self) -> int:
+        """Numbers of the deployed network that could move in one iteration or another."""
+        return self.may_move
 
     def more_to_record(self) -> dict[str, Any]:
-        return {"movable": self.movable / self.numbers, "moved": self.moved / self.numbers}
+        return {"may_move": self.may_move / self.numbers, "may_have_moved": self.may_have_moved / self.numbers}
 
     def deployed_weights(self) -> dict[str, Tensor]:
         return merged(self.deployed_network)
@@ -102,10 +102,9 @@ class LNTrainerTune(LNTrainerIgnore):
     def before_loading(self, more: dict[str, Any]) -> None:
         begun = Tune(**more["tune"])
         if self.options.tune not in (None, begun):
+            begun_as = begun.method if begun.k is None else f"{begun.method}:{begun.k:g}"
             raise InputError.of(
-                f"the training was begun with {begun.method}, k {begun.k}",
-                "--tune",
-                "leave it out, or start anew with --overwrite",
+                f"the training was begun with {begun_as}", "--tune", "leave it out, or start anew with --overwrite"
             )
         self.tune = begun
 

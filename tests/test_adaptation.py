@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from building import write_balls
+from torch import nn
 
 from lnauto.errors import InputError
 from lnauto.files import read_json
@@ -276,14 +277,38 @@ def test_one_patient_cannot_choose(own: Path, command: Command) -> None:
 
 
 def test_the_best_weights_are_kept_and_patience_has_an_end() -> None:
-    stop, weights = EarlyStop(), {"w": torch.zeros(1)}
+    stop, network = EarlyStop(), nn.Linear(1, 1)
     scores = [0.1, 0.5, *[0.4] * PATIENCE]
     told = []
     for number, score in enumerate(scores):
-        weights["w"].fill_(number)
-        told.append(stop.look(score, weights))
+        nn.init.constant_(network.weight, number)
+        told.append(stop.look(score, network, 10 * number))
     assert told == [*[False] * (len(scores) - 1), True]
-    assert stop.weights["w"].item() == 1.0
     again = EarlyStop()
     again.restore(stop.state())
-    assert (again.best, again.looks_since) == (0.5, PATIENCE)
+    assert (again.best, again.iteration, again.looks_since) == (0.5, 10, PATIENCE)
+    again.bring_back(network)
+    assert network.weight.item() == 1.0
+
+
+@pytest.mark.parametrize(("fold", "iterations"), [("0", 2 + PATIENCE), ("all", 10)])
+def test_held_out_cases_end_a_training_that_gets_worse_and_training_cases_never(
+    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch, fold: str, iterations: int
+) -> None:
+    """The second look is the best of ten; without held-out cases all iterations are trained."""
+    from lnauto.trainers.validation import NodeCheck
+
+    scores = iter([0.1, 0.5, *[0.4] * 20])
+    monkeypatch.setattr(NodeCheck, "run", lambda _: {"cases": 1, "recall": 1.0, "false_per_case": 0.0, "f1": next(scores)})
+    assert command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--quiet", "--pretrained", "FM")[0] == 0
+    path = own / "preprocessed/Dataset901_Balls/lnautoPlans_FM.json"
+    plan = read_json(path, "")
+    plan["lnauto"]["budget"]["iterations_per_epoch"] = 1
+    path.write_text(json.dumps(plan))
+    code, out, complaint = command(
+        "train", 901, fold, "--pretrained", "FM", "--tune", "full", "--iterations", 10, "--device", "cpu"
+    )
+    assert code == 0, complaint
+    content = torch.load(next((own / "results").rglob("checkpoint_final.pth")), weights_only=True)
+    assert content["lnauto"]["iteration"] == iterations
+    assert ("The weights of iteration 2 are kept" in out) == (fold == "0")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 PATIENCE = 4  # looks without an improvement; a training takes ten [our choice]
 
@@ -14,20 +15,28 @@ class EarlyStop:
 
     def __init__(self) -> None:
         self.best: float | None = None
+        self.iteration = 0  # of the best look
         self.looks_since = 0
         self.weights: dict[str, Tensor] = {}
 
-    def look(self, score: float, weights: dict[str, Tensor]) -> bool:
+    def look(self, score: float, network: nn.Module, iteration: int) -> bool:
         """Whether it is time to stop."""
         if self.best is None or score > self.best:
-            self.best, self.looks_since = score, 0
-            self.weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
+            self.best, self.iteration, self.looks_since = score, iteration, 0
+            self.weights = {name: value.detach().cpu().clone() for name, value in network.named_parameters()}
         else:
             self.looks_since += 1
         return self.looks_since >= PATIENCE
+
+    @torch.no_grad()
+    def bring_back(self, network: nn.Module) -> None:
+        """Give the network its best weights."""
+        for name, value in network.named_parameters():
+            value.copy_(self.weights[name])
 
     def state(self) -> dict[str, Any]:
         return dict(vars(self))
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.best, self.looks_since, self.weights = state["best"], state["looks_since"], state["weights"]
+        self.best, self.iteration = state["best"], state["iteration"]
+        self.looks_since, self.weights = state["looks_since"], state["weights"]

@@ -26,6 +26,7 @@ class Clock:
         self.iteration = iteration
         self._seconds_before = seconds
         self._started = time.monotonic()
+        self.stopped = False  # before its end
 
     @property
     def seconds(self) -> float:
@@ -41,7 +42,7 @@ class Clock:
 
     @property
     def done(self) -> bool:
-        return self.progress >= 1.0
+        return self.stopped or self.progress >= 1.0
 
     @property
     def epoch(self) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lnauto.errors import InputError
+from lnauto.trainers.early_stop import EarlyStop
 from lnauto.trainers.ignore import LNTrainerIgnore
 from lnauto.trainers.lora import INSIDE, add_low_rank, apart, merged
 from lnauto.trainers.options import MASKED, PARTS, Options, Tune
@@ -43,6 +44,7 @@ class LNTrainerTune(LNTrainerIgnore):
 
     def configure(self, options: Options) -> None:
         super().configure(options)
+        self.early_stop = EarlyStop()
         self.tune = options.tune or self.default
         if self.tune.method not in self.methods:
             raise InputError.of(
@@ -76,7 +78,24 @@ class LNTrainerTune(LNTrainerIgnore):
         every_bias = [*groups.heads, *groups.shifts, *groups.biases]
         return every_bias if method == "bitfit" else [*every_bias, *add_low_rank(groups.neurons)]
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        training, held_out = self.do_split()
+        self.judges = not set(training) & set(held_out)  # whether held-out cases may say when to stop
+
+    def _end_epoch(self) -> dict[str, Any]:
+        """Held-out cases were looked at now and then: the best weights are kept, and without hope the training stops."""
+        record = super()._end_epoch()
+        if self.judges and record["nodes"]:
+            self.clock.stopped = self.early_stop.look(record["nodes"]["f1"], self.deployed_network, self.clock.iteration)
+        return record
+
     def on_train_end(self) -> None:
+        stop = self.early_stop
+        if stop.best is not None:
+            stop.bring_back(self.deployed_network)
+            told = "The weights of iteration %d are kept: their node F1 on held-out cases, %.3f, was the best."
+            log.info(told, stop.iteration, stop.best)
         at_once, ever = (f"{number / self.numbers:.3%}" for number in (self.may_move, self.may_have_moved))
         log.info("Tuned by %s: %s of the weights could move in one iteration, %s over all.", self.tune.method, at_once, ever)
         super().on_train_end()
@@ -97,7 +116,7 @@ class LNTrainerTune(LNTrainerIgnore):
         self.deployed_network.load_state_dict(weights, strict=self.tune.method != "lora")
 
     def more_to_save(self) -> dict[str, Any]:
-        return {"tune": asdict(self.tune), "apart": apart(self.deployed_network)}
+        return {"tune": asdict(self.tune), "apart": apart(self.deployed_network), "early_stop": self.early_stop.state()}
 
     def before_loading(self, more: dict[str, Any]) -> None:
         begun = Tune(**more["tune"])
@@ -110,6 +129,7 @@ class LNTrainerTune(LNTrainerIgnore):
 
     def load_more(self, more: dict[str, Any]) -> None:
         self.deployed_network.load_state_dict(more["apart"], strict=False)
+        self.early_stop.restore(more["early_stop"])
 
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from building import STANDARD
 from torch import Tensor, nn
 
 from lnauto.errors import InputError
@@ -13,26 +14,6 @@ from lnauto.trainers.parameter_groups import decoder_of, output_axis, parameter_
 from lnauto.trainers.sparsity import Touched, as_mask, largest_per_row, put_back
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
-STANDARD = {
-    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-    "arch_kwargs": {
-        "n_stages": 6,
-        "features_per_stage": [32, 64, 128, 256, 320, 320],
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[1, 3, 3]] + [[3, 3, 3]] * 5,
-        "strides": [[1, 1, 1], [1, 2, 2]] + [[2, 2, 2]] * 4,
-        "n_conv_per_stage": [2] * 6,
-        "n_conv_per_stage_decoder": [2] * 5,
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    },
-    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-}
 
 
 @pytest.fixture(scope="module")

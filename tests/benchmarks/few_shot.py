@@ -221,7 +221,7 @@ def run(domain: Domain, root: Path, folder: Path, row: str, shots: int, seed: in
     seconds = time.process_time() - begun
     found: dict[str, Any] = {"seconds": seconds, "tune": tune}
     if row not in (UNADAPTED, SCRATCH):
-        found |= {"moved_each": trainer.movable / trainer.numbers, "moved": trainer.moved / trainer.numbers}
+        found |= trainer.more_to_record()
     for name, dataset in (("target", domain.target), ("source", domain.source)):
         found |= {f"{name}_{key}": value for key, value in tested(trainer, root / "raw" / dataset, folder / name).items()}
     return found
@@ -328,7 +328,7 @@ def show(figures: dict[str, Any]) -> None:
 def line(runs: list[dict[str, Any]]) -> list[float]:
     values = [run["target_f1"] for run in runs]
     spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-    moved = [100 * statistics.mean(run.get(key, float("nan")) for run in runs) for key in ("moved_each", "moved")]
+    moved = [100 * statistics.mean(run.get(key, float("nan")) for run in runs) for key in ("may_move", "may_have_moved")]
     first = [mean(runs, "target_dice"), mean(runs, "target_f1"), spread, mean(runs, "source_dice"), mean(runs, "source_f1")]
     return [*first, *moved, mean(runs, "seconds"), mean(runs, "peak_gb")]
 

@@ -37,7 +37,7 @@ from lnauto.data.phantom import make_phantom
 from lnauto.data.raw import RawDataset
 from lnauto.files import write_json
 
-SOURCE_CASES, SOURCE_TESTS, POOL, TARGET_TESTS = 20, 6, 10, 8
+SOURCE_CASES, SOURCE_TESTS, POOL, TARGET_TESTS = 20, 4, 10, 8
 SOURCE_SIZE, TARGET_SIZE = 48, 56
 BUDGET_MINUTES = 1.5  # for which the plan takes the tiny network; how long is trained is said by --iterations
 SHOTS = (1, 5, 10)
@@ -45,7 +45,7 @@ SCRATCH, UNADAPTED, AUTO = "from scratch", "no adaptation", "auto"
 TUNERS = ("full", "head", "decoder", "bitfit", "norm", "lora", "static", "random", "dgst:1", "dgst:0.05")
 ROWS = (UNADAPTED, SCRATCH, *TUNERS, AUTO)
 MODEL = "Source"
-HIPPOCAMPUS_TRAINING, HIPPOCAMPUS_TESTS = 60, 24
+HIPPOCAMPUS_TRAINING, HIPPOCAMPUS_TESTS = 60, 12
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--shots", type=int, nargs="+", default=SHOTS, help="cases of the target to learn from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
-    parser.add_argument("--iterations", type=int, default=150, help="of every adaptation (default: %(default)s)")
+    parser.add_argument("--iterations", type=int, default=100, help="of every adaptation (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures go (default: figures.json in the folder)")
     options = parser.parse_args()
     torch.set_num_threads(1)

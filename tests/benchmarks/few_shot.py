@@ -45,7 +45,7 @@ SCRATCH, UNADAPTED, AUTO = "from scratch", "no adaptation", "auto"
 TUNERS = ("full", "head", "decoder", "bitfit", "norm", "lora", "static", "random", "dgst:1", "dgst:0.05")
 ROWS = (UNADAPTED, SCRATCH, *TUNERS, AUTO)
 MODEL = "Source"
-HIPPOCAMPUS_TRAINING, HIPPOCAMPUS_TESTS = 60, 12
+HIPPOCAMPUS_TESTS = 12
 
 
 @dataclass(frozen=True)
@@ -163,32 +163,28 @@ def write_phantoms(raw: Path, seed: int) -> None:
 
 
 def write_hippocampus(original: Path, raw: Path, seed: int) -> None:
-    """The target: other patients, dark for bright, and with voxels 1.4 times as wide."""
+    """The target: copies of some training cases and of the test cases, dark for bright, with voxels 1.4 times as wide."""
     dataset = RawDataset.read(original)
-    names = [case.name for case in dataset.annotated_cases]
-    order = list(np.random.default_rng(seed).permutation(names))
-    edges = np.cumsum([0, HIPPOCAMPUS_TRAINING, HIPPOCAMPUS_TESTS, POOL, HIPPOCAMPUS_TESTS])
-    parts = [order[low:high] for low, high in itertools.pairwise(edges)]
-    ending = dataset.file_ending
-    images = {case.name: case.images[0] for case in dataset.annotated_cases}
-    for name, training, tests, changed in (
-        ("Dataset710_Hippocampus", parts[0], parts[1], False),
-        ("Dataset711_Inverted", parts[2], parts[3], True),
-    ):
-        for cases, side in ((training, "Tr"), (tests, "Ts")):
-            for case in cases:
-                image, label = sitk.ReadImage(str(images[case])), sitk.ReadImage(str(original / "labelsTr" / f"{case}{ending}"))
+    rng, ending = np.random.default_rng(seed), dataset.file_ending
+    training = [case.name for case in dataset.annotated_cases]
+    tests = sorted(path.name.removesuffix(ending) for path in (original / "labelsTs").glob(f"*{ending}"))[:HIPPOCAMPUS_TESTS]
+    pool = sorted(rng.choice(training, POOL, replace=False))
+    for name, cases, changed in (("Dataset710_Hippocampus", training, False), ("Dataset711_Inverted", pool, True)):
+        for side, named in (("Tr", cases), ("Ts", tests)):
+            for case in named:
+                image = sitk.ReadImage(str(original / f"images{side}" / f"{case}_0000{ending}"))
+                label = sitk.ReadImage(str(original / f"labels{side}" / f"{case}{ending}"))
                 if changed:
-                    image, label = inverted(image), label
-                    image, label = coarser(image, sitk.sitkLinear), coarser(label, sitk.sitkNearestNeighbor)
-                for one, place in (
-                    (image, raw / name / f"images{side}" / f"{case}_0000{ending}"),
-                    (label, raw / name / f"labels{side}" / f"{case}{ending}"),
-                ):
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    sitk.WriteImage(one, str(place))
+                    image, label = coarser(inverted(image), sitk.sitkLinear), coarser(label, sitk.sitkNearestNeighbor)
+                write(image, raw / name / f"images{side}" / f"{case}_0000{ending}")
+                write(label, raw / name / f"labels{side}" / f"{case}{ending}")
         described = {"channel_names": dataset.channel_names, "labels": dataset.labels, "file_ending": ending}
-        write_json(raw / name / "dataset.json", {**described, "numTraining": len(training), "annotation": "full"})
+        write_json(raw / name / "dataset.json", {**described, "numTraining": len(cases), "annotation": "full"})
+
+
+def write(image: sitk.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
 
 
 def inverted(image: sitk.Image) -> sitk.Image:

@@ -12,7 +12,6 @@ FOLDER and not repeated; two processes may share one FOLDER if they are given di
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import logging
 import multiprocessing

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from weak_labels import predict_tests
-from weak_strokes import machine, mean, once, use  # sets the number of threads, so before torch
+from weak_strokes import SOFT_TISSUE_HU, machine, mean, once, use  # sets the number of threads, so before torch
 
 # isort: split
 import numpy as np
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def domains(options: argparse.Namespace) -> list[Domain]:
-    found = [] if options.no_phantom else [Domain("phantom", "Dataset700_Source", "Dataset701_Target", write_phantoms, 400)]
+    found = [] if options.no_phantom else [Domain("phantom", "Dataset700_Source", "Dataset701_Target", write_phantoms, 1200)]
     if options.hippocampus:
         raw = options.hippocampus.resolve()
         write = lambda folder, seed: write_hippocampus(raw, folder, seed)  # noqa: E731
@@ -159,6 +159,23 @@ def write_phantoms(raw: Path, seed: int) -> None:
     target = {"cases": POOL, "test_cases": TARGET_TESTS, "size": TARGET_SIZE, "style": "b", "seed": 2000 + seed}
     for name, settings in (("Dataset700_Source", source), ("Dataset701_Target", target)):
         make_phantom(raw / name, annotation="full", declare=True, quiet=True, **settings)  # type: ignore[arg-type]
+    rng = np.random.default_rng(seed)
+    for path in sorted((raw / "Dataset701_Target").glob("*Ts/*.nii.gz")) + sorted(
+        (raw / "Dataset701_Target").glob("*Tr/*.nii.gz")
+    ):
+        image, drawn = sitk.ReadImage(str(path)), path.parent.name.startswith("labels")
+        changed = image if drawn else harder(image, rng)
+        sitk.WriteImage(coarser(changed, sitk.sitkNearestNeighbor if drawn else sitk.sitkLinear, (1, 1, 1.5)), str(path))
+
+
+def harder(image: sitk.Image, rng: np.random.Generator) -> sitk.Image:
+    """Soft tissue of other contrast, and noise, on top of the style's own."""
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    soft = values > SOFT_TISSUE_HU
+    values[soft] = 20 + 1.3 * (values[soft] - 40)
+    changed = sitk.GetImageFromArray(values + rng.normal(0, 20, values.shape).astype(np.float32))
+    changed.CopyInformation(image)
+    return changed
 
 
 def write_hippocampus(original: Path, raw: Path, seed: int) -> None:
@@ -174,7 +191,9 @@ def write_hippocampus(original: Path, raw: Path, seed: int) -> None:
                 image = sitk.ReadImage(str(original / f"images{side}" / f"{case}_0000{ending}"))
                 label = sitk.ReadImage(str(original / f"labels{side}" / f"{case}{ending}"))
                 if changed:
-                    image, label = coarser(inverted(image), sitk.sitkLinear), coarser(label, sitk.sitkNearestNeighbor)
+                    wider = (1.4, 1.4, 1.4)
+                    image = coarser(inverted(image), sitk.sitkLinear, wider)
+                    label = coarser(label, sitk.sitkNearestNeighbor, wider)
                 write(image, raw / name / f"images{side}" / f"{case}_0000{ending}")
                 write(label, raw / name / f"labels{side}" / f"{case}{ending}")
         described = {"channel_names": dataset.channel_names, "labels": dataset.labels, "file_ending": ending}
@@ -193,8 +212,8 @@ def inverted(image: sitk.Image) -> sitk.Image:
     return changed
 
 
-def coarser(image: sitk.Image, interpolator: int) -> sitk.Image:
-    size = [max(1, round(side / 1.4)) for side in image.GetSize()]
+def coarser(image: sitk.Image, interpolator: int, times: tuple[float, float, float]) -> sitk.Image:
+    size = [max(1, round(side / wider)) for side, wider in zip(image.GetSize(), times, strict=True)]
     spacing = [mm * side / new for mm, side, new in zip(image.GetSpacing(), image.GetSize(), size, strict=True)]
     return sitk.Resample(image, size, sitk.Transform(), interpolator, image.GetOrigin(), spacing, image.GetDirection())
 

@@ -38,7 +38,8 @@ class LowRank(nn.Module):
             return weight
         with torch.autocast(weight.device.type, enabled=False):  # what is merged later is what was trained
             change = (self.up @ self.down).view(self.rows_first).movedim(0, self.axis)
-            return weight + ALPHA / RANK * change
+            # Laid out as the weight is: convolutions answer in the layout of their weight, and that of a sum may be another.
+            return torch.empty_like(weight).copy_(ALPHA / RANK * change).add_(weight)
 
 
 def add_low_rank(modules: Iterable[Neurons]) -> list[nn.Parameter]:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 FEW = ("head", "bitfit", "norm", *MASKED)  # numbers move at once
 RATES = {
     "SGD": dict.fromkeys(("full", "decoder", "lora", "norm", *MASKED), 0.1) | dict.fromkeys(("bitfit", "head"), 1.0),
-    "AdamW": dict.fromkeys(("full", "decoder"), 0.3) | {"lora": 1.0} | dict.fromkeys(FEW, 3.0),
+    "AdamW": dict.fromkeys(("full", "decoder"), 0.1) | {"lora": 0.3} | dict.fromkeys(FEW, 1.0),
 }
 """Of the plan's learning rate. With SGD's 1e-2 these are DGST's released 1e-3, and BitFit's 1e-2. Head and decoder, and all with
 AdamW, are our choice, from a rough comparison (documentation/methods/tuning.md)."""

@@ -208,6 +208,16 @@ def test_one_command_plans_adapts_and_compares(own: Path, command: Command) -> N
     assert any(not torch.equal(trained[name], theirs[name]) for name in theirs)
 
 
+def test_what_was_begun_with_one_number_goes_on_with_it(own: Path, command: Command) -> None:
+    train = ("train", 901, 0, "--pretrained", "FM", "--device", "cpu", "--quiet")
+    assert command(*train, "--tune", "dgst:2", "--iterations", 1)[0] == 0
+    code, _, complaint = command(*train, "--continue", "--iterations", 2)
+    assert code == 0, complaint
+    content = torch.load(next((own / "results").rglob("checkpoint_final.pth")), weights_only=True)["lnauto"]
+    assert (content["iteration"], content["more"]["tune"]) == (2, {"method": "dgst", "k": 2.0})
+    assert "begun with dgst" in command(*train, "--continue", "--tune", "dgst:3", "--iterations", 3)[2]
+
+
 def test_before_means_the_foundation_itself(own: Path, command: Command) -> None:
     """Zero learning rate: nothing changes, so before and after agree."""
     assert command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--quiet", "--pretrained", "FM")[0] == 0

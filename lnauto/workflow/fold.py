@@ -224,7 +224,7 @@ def configure(
             quiet=request.quiet,
             pretrained=pretrained,
             foundation=Path(foundation["folder"]) if foundation is not None else None,
-            tune=tune_of(plan, request.tune),
+            tune=None if resumed is not None and request.tune is None else tune_of(plan, request.tune),
         )
     )
 

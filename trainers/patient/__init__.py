@@ -1,0 +1,1 @@
+"""What learns of patients: a probability of nodal metastasis for each."""

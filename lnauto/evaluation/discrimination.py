@@ -101,8 +101,8 @@ def roc(truth: ArrayLike, score: ArrayLike, seed: int, repeats: int = REPEATS) -
     """The ROC curve with a band, point by point, over patients drawn again."""
     labels, scores = _ranking(truth, score)
     false, found, _ = roc_curve(labels, scores)
-    redrawn = zip(*_redrawn_curves(labels, scores, seed, repeats), strict=True)
-    low, high = np.percentile([np.interp(GRID, drawn_false, drawn_found) for drawn_found, drawn_false in redrawn], TAILS, axis=0)
+    draws = zip(*_redrawn_curves(labels, scores, seed, repeats), strict=True)
+    low, high = np.percentile([np.interp(GRID, drawn_false, drawn_found) for drawn_found, drawn_false in draws], TAILS, axis=0)
     return Roc(*(tuple(map(float, values)) for values in (false, found, GRID, low, high)))
 
 

@@ -61,8 +61,8 @@ def labelled(truth: ArrayLike, score: ArrayLike) -> tuple[Flags, Floats]:
         raise ValueError("there is no patient")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels have to be 0 or 1; patients without a label are left out before")
-    if np.isnan(scores).any():
-        raise ValueError(f"{int(np.isnan(scores).sum())} of {scores.size} patients have no score (NaN)")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {scores.size} patients have no score (NaN or infinite)")
     return labels == 1, scores
 
 

@@ -1,14 +1,15 @@
 """A patient-level model judged on patients it has not seen: every figure with its interval, in one summary.
 
-The statistics themselves are in `discrimination.py`, `decisions.py` and `calibration.py`, and can be had from here.
+The statistics themselves are in `discrimination.py`, `decisions.py`, `calibration.py`, `subgroups.py` and `comparators.py`, and
+can be had from here.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from lnauto.evaluation.calibration import (
     calibration,
     calibration_groups,
 )
+from lnauto.evaluation.comparators import Comparator, Comparison, compare
 from lnauto.evaluation.decisions import (
     DecisionCurve,
     Decisions,
@@ -36,11 +38,9 @@ from lnauto.evaluation.discrimination import (
     REPEATS,
     Roc,
     auc,
-    auc_of,
     average_precision,
     bootstrap_auc,
     bootstrap_average_precision,
-    difference_of,
     paired_delong,
     roc,
 )
@@ -55,8 +55,10 @@ from lnauto.evaluation.estimates import (
     not_hard,
     with_both_classes,
 )
+from lnauto.evaluation.subgroups import Band, Subgroup, by_subgroup, in_bands
 
 __all__ = [
+    "Band",
     "Calibration",
     "CalibrationGroup",
     "Comparator",
@@ -69,6 +71,7 @@ __all__ = [
     "PatientSummary",
     "Pooled",
     "Roc",
+    "Spread",
     "Subgroup",
     "at_threshold",
     "auc",
@@ -91,9 +94,6 @@ __all__ = [
     "wilson",
     "youden",
 ]
-
-FEWEST = 10  # patients of a subgroup; below, a figure says more about these few than about the model
-UNKNOWN_VALUE = "unknown"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Pooled:
 def pool(folds: Sequence[Fold]) -> Pooled:
     """Put folds together; a patient in two of them is refused."""
     patients = tuple(patient for fold in folds for patient in fold.patients)
-    twice = sorted({patient for patient in patients if patients.count(patient) > 1})
+    twice = sorted(patient for patient, times in Counter(patients).items() if times > 1)
     if twice:
         raise ValueError(f"predicted in more than one fold: {', '.join(twice[:5])}{' ...' if len(twice) > 5 else ''}")
     return Pooled(
@@ -133,99 +133,24 @@ def pool(folds: Sequence[Fold]) -> Pooled:
     )
 
 
-@dataclass(frozen=True)
-class Subgroup:
-    """Some of the patients; `auc` is None where there are too few of them, or all have the same label: `said` tells."""
-
-    column: str
-    value: str
-    patients: int
-    positive: int
-    auc: Estimate | None
-    said: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {**vars(self), "auc": self.auc.to_json() if self.auc else None}
-
-
-def by_subgroup(
-    truth: ArrayLike, score: ArrayLike, groups: Mapping[str, Sequence[object]], fewest: int = FEWEST
-) -> tuple[Subgroup, ...]:
-    """AUC within each value of each column; where a patient's value is missing it is `unknown`, a group like any other."""
-    labels, scores = labelled(truth, score)
-    not_hard(scores)
-    found = []
-    for column, values in groups.items():
-        if len(values) != labels.size:
-            raise ValueError(f"{column}: one value for each of {labels.size} patients is needed, not {len(values)}")
-        named = [UNKNOWN_VALUE if _missing(value) else str(value) for value in values]
-        for value in sorted(set(named), key=lambda name: (name == UNKNOWN_VALUE, name)):
-            inside = np.array([name == value for name in named])
-            found.append(_subgroup(column, value, labels[inside], scores[inside], fewest))
-    return tuple(found)
-
-
-def _subgroup(column: str, value: str, labels: Flags, scores: Floats, fewest: int) -> Subgroup:
-    count, positive = int(labels.size), int(labels.sum())
-    if count < fewest:
-        return Subgroup(column, value, count, positive, None, f"fewer than {fewest} patients")
-    if positive in (0, count):
-        return Subgroup(column, value, count, positive, None, "one class only")
-    return Subgroup(column, value, count, positive, auc_of(labels, scores))
-
-
-def _missing(value: object) -> bool:
-    return value is None or value == "" or value != value  # NaN, and pandas' NaT
-
-
-def in_bands(values: ArrayLike, edges: Sequence[float]) -> list[str | None]:
-    """Numbers as the bands they lie in, so that they can be subgroups: `in_bands(mm, [5, 8])` has "< 5", "5 to < 8", ">= 8"."""
-    names = [f"< {edges[0]:g}", *(f"{low:g} to < {high:g}" for low, high in pairwise(edges))]
-    names.append(f">= {edges[-1]:g}")
-    numbers = np.asarray(values, float)
-    return [None if math.isnan(number) else names[np.searchsorted(edges, number, side="right")] for number in numbers]
-
-
-@dataclass(frozen=True, eq=False)
-class Comparator:
-    """Another score of the same patients, NaN where there is none; with a threshold it is a rule that has a class."""
-
-    name: str
-    score: ArrayLike
-    threshold: float | None = None
+BINS = 20
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A comparator on the patients it has a score of, and the model less the comparator on these; or why there is none."""
+class Spread:
+    """How many patients with and without metastasis were given a probability in each of these equal steps from 0 to 1."""
 
-    name: str
-    patients: int
-    auc: Estimate | None
-    difference: Difference | None
-    threshold: float | None = None
-    decisions: Decisions | None = None
-    said: str = ""
+    positive: tuple[int, ...]
+    negative: tuple[int, ...]
+
+    @classmethod
+    def of(cls, labels: Flags, probabilities: Floats) -> Spread:
+        counts = [np.histogram(probabilities[chosen], BINS, (0, 1))[0] for chosen in (labels, ~labels)]
+        return cls(*(tuple(int(count) for count in each) for each in counts))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
-        parts = {name: getattr(self, name) for name in ("auc", "difference", "decisions")}
-        return {**vars(self), **{name: part.to_json() if part else None for name, part in parts.items()}}
-
-
-def _compare(labels: Flags, probability: Floats, comparator: Comparator) -> Comparison:
-    score = np.asarray(comparator.score, float)
-    if score.shape != labels.shape:
-        raise ValueError(f"{comparator.name}: one score for each of {labels.size} patients is needed")
-    there = ~np.isnan(score)
-    labels, probability, score = labels[there], probability[there], score[there]
-    count = int(labels.size)
-    if not count or labels.all() or not labels.any():
-        return Comparison(comparator.name, count, None, None, said="one class only" if count else "no patient has it")
-    rule = None if comparator.threshold is None else decide(labels, score, comparator.threshold)
-    difference = difference_of(labels, probability, score)
-    return Comparison(comparator.name, count, auc_of(labels, score), difference, comparator.threshold, rule)
+        return {"positive": list(self.positive), "negative": list(self.negative)}
 
 
 @dataclass(frozen=True)
@@ -245,6 +170,7 @@ class PatientSummary:
     decisions: Decisions
     roc: Roc
     calibration_groups: tuple[CalibrationGroup, ...]
+    spread: Spread
     decision_curve: DecisionCurve
     repeats: int
     folds: tuple[Subgroup, ...] = ()
@@ -289,6 +215,7 @@ class PatientSummary:
             "folds": [one.to_json() for one in self.folds],
             "subgroups": [one.to_json() for one in self.subgroups],
             "calibration_groups": [one.to_json() for one in self.calibration_groups],
+            "spread": self.spread.to_json(),
             "decision_curve": self.decision_curve.to_json(),
             "roc": self.roc.to_json(),
             "bootstrap_repeats": self.repeats,
@@ -299,7 +226,7 @@ def summarise_patients(
     truth: ArrayLike,
     probability: ArrayLike,
     threshold: ArrayLike,
-    groups: Mapping[str, Sequence[object]] | None = None,
+    groups: Mapping[str, Sequence[Any]] | None = None,
     *,
     folds: Sequence[str] = (),
     comparators: Sequence[Comparator] = (),
@@ -327,9 +254,10 @@ def summarise_patients(
         decisions=decide(labels, probabilities, threshold),
         roc=roc(labels, probabilities, seed, repeats),
         calibration_groups=calibration_groups(labels, probabilities),
+        spread=Spread.of(labels, probabilities),
         decision_curve=decision_curve(labels, probabilities),
         repeats=repeats,
         folds=by_subgroup(labels, probabilities, {"fold": folds}, fewest=2) if folds else (),
         subgroups=by_subgroup(labels, probabilities, groups or {}),
-        comparisons=tuple(_compare(labels, probabilities, comparator) for comparator in comparators),
+        comparisons=tuple(compare(labels, probabilities, comparator) for comparator in comparators),
     )

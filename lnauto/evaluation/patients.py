@@ -50,7 +50,6 @@ from lnauto.evaluation.estimates import (
     Flags,
     Floats,
     finite,
-    labelled,
     labelled_probabilities,
     not_hard,
     with_both_classes,

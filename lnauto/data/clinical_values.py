@@ -21,9 +21,14 @@ def as_numbers(present: pd.Series, decimal_comma: bool) -> pd.Series:
     return pd.to_numeric(written, errors="coerce").astype(float)
 
 
+def is_text(values: pd.Series) -> bool:
+    """Whether a column holds words, by whatever name pandas has for them."""
+    return not pd.api.types.is_numeric_dtype(values)
+
+
 def doubts_of(values: pd.Series, decimal_comma: bool, where: str) -> Iterator[Problem]:
     """Faults of a clinical column, which is of numbers, or of text where an entry is none; patients are its index."""
-    if values.dtype == object:
+    if is_text(values):
         yield from _words_among_numbers(values, decimal_comma, where)
     else:
         yield from _codes(values, where)

@@ -69,7 +69,7 @@ def logistic(rows: pd.DataFrame, labels: pd.Series, others: pd.DataFrame) -> np.
     """What anybody would write: median and a word for missing, standardised, one-hot, all else as scikit-learn has it."""
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     words = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value="missing", missing_values=np.nan), OneHotEncoder(handle_unknown="ignore")
+        SimpleImputer(strategy="constant", fill_value="missing", keep_empty_features=True), OneHotEncoder(handle_unknown="ignore")
     )
     prepare = make_column_transformer(
         (numbers, make_column_selector(dtype_include=float)), (words, make_column_selector(dtype_include=object))
@@ -87,8 +87,9 @@ def boosting(rows: pd.DataFrame, labels: pd.Series, others: pd.DataFrame) -> np.
 
 def _categorical(rows: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     rows = rows.copy()
-    for name in rows.columns[rows.dtypes == object]:
-        rows[name] = pd.Categorical(rows[name], categories=sorted(known[name].dropna().unique()))
+    for name in known.select_dtypes("object").columns:
+        levels = sorted(known[name].dropna().unique())
+        rows[name] = pd.Categorical(rows[name].where(rows[name].isin(levels)), categories=levels)
     return rows
 
 
@@ -110,8 +111,8 @@ def tell(title: str, labels: pd.Series, found: dict[str, tuple[np.ndarray, float
         slope, gap = summary.calibration.slope, paired_delong(labels, found["LNMTrainerClinical"][0], probability)
         ours = "" if name == "LNMTrainerClinical" else f"; ours less this {gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
         print(
-            f"  {name:20s} AUC {summary.auc.value:.3f} ({summary.auc.low:.3f} to {summary.auc.high:.3f}), slope {slope.value:.2f} "
-            f"({slope.low:.2f} to {slope.high:.2f}), Brier {summary.brier.value:.3f}, {seconds:.1f} s{ours}",
+            f"  {name:20s} AUC {summary.auc.value:.3f} ({summary.auc.low:.3f} to {summary.auc.high:.3f}), slope "
+            f"{slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f}), Brier {summary.brier.value:.3f}, {seconds:.1f} s{ours}",
             flush=True,
         )
 
@@ -133,8 +134,12 @@ def measure(folder: Path, seeds: Sequence[int]) -> None:
             found = {}
             for model, predict in MODELS.items():
                 started = time.perf_counter()
-                found[model] = (predict(rows, labels, others.reindex(columns=rows.columns)), time.perf_counter() - started)
+                found[model] = (predict(rows, labels, _like(others, rows)), time.perf_counter() - started)
             tell(f"{first} to {second}, {columns}", truth, found)
+
+
+def _like(others: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    return others.reindex(columns=rows.columns).astype(rows.dtypes)
 
 
 def main() -> None:

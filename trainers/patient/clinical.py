@@ -120,10 +120,14 @@ class LNMTrainerClinical:
                 for place, strength in enumerate(STRENGTHS):
                     intercept, weights = fit(design, truth[train], strength)
                     predicted[place, repeat, kept] = intercept + unseen @ np.array(weights)
-        lost = [float(np.mean([deviance(truth, logits) for logits in of_strength])) for of_strength in predicted]
-        best = int(np.argmin(lost))  # of equals the strongest
-        told = {"folds": N_FOLDS, "repeats": REPEATS, "deviance": dict(zip(map(str, STRENGTHS), lost, strict=True))}
+        lost = np.array([[deviance(truth, logits) for logits in of_strength] for of_strength in predicted]).mean(axis=(1, 2))
+        best = choose_strength(lost, len(truth))
+        told = {"folds": N_FOLDS, "repeats": REPEATS, "deviance": dict(zip(map(str, STRENGTHS), lost.tolist(), strict=True))}
         return STRENGTHS[best], predicted[best].mean(axis=0), told
+
+
+def choose_strength(lost: Floats, n: int) -> int:
+    return int(np.argmin(lost))  # of equals the strongest
 
 
 def fit(design: Floats, truth: Labels, strength: float) -> tuple[float, tuple[float, ...]]:

@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lnauto.data.clinical_values import is_text
+
 FEWEST = 5  # training patients with a value, or without one: a weight for fewer would rest on chance [our choice]
 FURTHEST = 4.0  # standard deviations from the mean that a number may speak for: far slips of a decimal point [our choice]
 OTHER = "(other)"
@@ -71,7 +73,8 @@ class Column:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Column:
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        return cls(**values)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -120,7 +123,7 @@ def learn_columns(rows: pd.DataFrame, names: Sequence[str]) -> tuple[tuple[Colum
 def learn_column(values: pd.Series) -> Column | str:
     if str(values.name).casefold() in NAMES:
         return "its name says that it names patients"
-    return Column.of_categories(values) if values.dtype == object else Column.of_numbers(values)
+    return Column.of_categories(values) if is_text(values) else Column.of_numbers(values)
 
 
 def _often_missing(values: pd.Series) -> bool:

@@ -79,7 +79,7 @@ def choose_calibrator(truth: Labels, logits: Floats, patients: Sequence[str], se
         calibrated[kept] = deviance(truth[kept], fit_calibrator(truth[train], logits[train]).logit(logits[kept]))
     gain = deviance(truth, logits) - calibrated
     error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-    said = f"recalibration lowers a patient's deviance by {gain.mean():.4f} (standard error {error:.4f})"
+    said = f"recalibrated, a patient's deviance changes by {-gain.mean():+.4f} (standard error {error:.4f})"
     fitted = fit_calibrator(truth, logits)
     if gain.mean() <= error or fitted.slope <= 0:  # a slope below 0 would turn the model round: there is nothing to calibrate
         return Calibrator(why=f"none: {said}")
@@ -99,4 +99,3 @@ def deviance(truth: Labels, logits: Floats) -> Floats:
 
 def sigmoid(logit: Floats) -> Floats:
     return np.exp(-np.logaddexp(0.0, -logit))
-

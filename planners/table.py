@@ -25,8 +25,7 @@ def plan_table(dataset: RawDataset, table: PatientTable, machine: Machine, wishe
     """The plan, or why the table cannot carry a head; its faults are told together."""
     labels = PatientLabels.of(table)
     columns = clinical_columns(table)
-    problems = [*table.doubts, *carrying_problems(labels, columns, f"{dataset.name}/patients.csv")]
-    if problems:
+    if problems := carrying_problems(labels, columns, f"{dataset.name}/patients.csv"):
         raise InputError(problems)
     evidence = gather(dataset, [])
     strategy = choose_strategy(evidence, wishes.strategy)

@@ -108,6 +108,8 @@ def examine_beside(
     known = {*cases, *test_cases} if cases else None  # without a case, every patient would be unknown
     table, problems = examine(path, known, where)
     without = sorted(set(cases) - set(table.patient_of)) if table else []
+    if annotation == "table" and table is not None:
+        problems += table.doubts  # nobody but a head reads it
     if annotation == "patient":
         remedy = "add the patient's row, or remove the images"
         problems += [Problem(f"case {name} belongs to no patient", where, remedy) for name in without]

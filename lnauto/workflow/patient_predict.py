@@ -14,7 +14,7 @@ import pandas as pd
 from lnauto import __version__
 from lnauto.data.clinical_values import is_text
 from lnauto.data.patient_labels import PatientLabels
-from lnauto.data.patients import PatientTable
+from lnauto.data.patients import PatientTable, examine
 from lnauto.errors import InputError, Problem
 from lnauto.evaluation.patient_text import table as as_text
 from lnauto.evaluation.patients import summarise_patients
@@ -44,8 +44,10 @@ def predict_patients(patients: Path, output: Path, request: Request) -> pd.DataF
         raise InputError.of("there are predictions already", output, "give another folder with -o, or add --overwrite")
     folder = _model_folder(request)
     heads = load_heads(folder, request.folds)
-    table = PatientTable.read(patients)
-    rows = rows_for(heads, table, patients.name)
+    table, problems = examine(patients, None)
+    if table is None:
+        raise InputError(problems)
+    rows = rows_for(heads, table, patients.name, problems)
     predicted = predict_rows(heads, rows)
     text = io.StringIO()
     predicted.to_csv(text, index_label="patient")
@@ -102,14 +104,15 @@ def _model_folder(request: Request) -> Path:
     raise InputError.of(f"there are {len(models)} patient heads ({listed})", results, "say which with -d, or -m and its folder")
 
 
-def rows_for(heads: dict[str, ClinicalHead], table: PatientTable, where: str) -> pd.DataFrame:
+def rows_for(heads: dict[str, ClinicalHead], table: PatientTable, where: str, known: Sequence[Problem] = ()) -> pd.DataFrame:
     """The columns the heads know, in the form they know them; a column that is not there is missing of everybody."""
     kinds = {column.name: column.kind for head in heads.values() for column in head.columns}
     absent = sorted(set(kinds) - set(table.frame.columns))
     if kinds and len(absent) == len(kinds):
-        known = ", ".join(sorted(kinds))
-        raise InputError.of(f"the table has none of the columns the head knows ({known})", where, "name its columns so")
-    problems = [doubt for doubt in table.doubts if any(f'"{name}"' in doubt.what for name in kinds)]
+        named = ", ".join(sorted(kinds))
+        raise InputError.of(f"the table has none of the columns the head knows ({named})", where, "name its columns so")
+    problems = [*known]
+    problems += [doubt for doubt in table.doubts if any(f'"{name}"' in doubt.what for name in kinds)]
     told = {problem.what for problem in problems}
     for name in sorted(set(kinds) - set(absent)):
         values = table.frame[name]

@@ -111,7 +111,7 @@ def _prepare(paths: Paths, name: str, identifier: str, request: Request) -> Trai
     problems = [
         Problem(f'there is no column "{column}", which the plan names', where, f"put it back, or {remedy}") for column in gone
     ]
-    problems += [*table.doubts, *carrying_problems(labels, head["columns"], where)]
+    problems += carrying_problems(labels, head["columns"], where)
     splits = read_json(folder / SPLITS, remedy)
     known = set(labels.known.index)
     named = {patient for split in splits for side in ("train", "val") for patient in split[side]}
@@ -162,7 +162,10 @@ def _made_of(training: Training, fold: str) -> str:
 
 
 def _train_fold(training: Training, fold: str, briefly: bool) -> Fold | None:
-    """Train and validate (`briefly`: a line of figures, the rest in files only); what the fold's validation patients were given, None where there are none."""
+    """Train and validate; what the fold's validation patients were given, None where there are none.
+
+    `briefly`: a line of figures, the rest in files only.
+    """
     started = time.monotonic()
     request, columns = training.request, training.plan.lnauto["patient_head"]["columns"]
     trainer = find_patient_trainer(str(request.trainer))(seed=request.seed, sensitivity=request.sensitivity)
@@ -174,7 +177,7 @@ def _train_fold(training: Training, fold: str, briefly: bool) -> Fold | None:
     for column, why in head.dropped.items():
         log.info('Column "%s" is left out: %s.', column, why)
     log.info("Fold %s is trained on %d patients, in %.0f s.", fold, len(train), time.monotonic() - started)
-    log.info("  penalty %.3g; calibration %s; threshold %.3f by %s", head.strength, head.calibrator.why, *_threshold(head))
+    log.info("  penalty %.3g; calibration: %s; threshold %.3f by %s", head.strength, head.calibrator.why, *_threshold(head))
     if not kept:
         log.info("The head of all patients has no held-out patient, so it is not validated.")
         return None

@@ -23,12 +23,12 @@ from lnauto.trainers.patient.decision import (
     Floats,
     Labels,
     Threshold,
-    choose_calibrator,
     deviance,
+    fit_calibrator,
     inner_folds,
 )
 
-STRENGTHS = tuple(float(strength) for strength in np.logspace(3, -1, 13))  # of the penalty, the strongest first
+STRENGTHS = tuple(float(strength) for strength in np.logspace(3, -1, 9))  # of the penalty, the strongest first
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class LNMTrainerClinical:
         patients = tuple(str(name) for name in rows.index)
         learned, dropped = learn_columns(rows, columns)
         strength, logits, inner = self._inner(rows, truth, [column.name for column in learned])
-        calibrator = choose_calibrator(truth, logits, patients, self.seed)
+        calibrator = fit_calibrator(truth, logits)
         threshold = Threshold.choose(truth, calibrator.probability(logits), self.sensitivity)
         intercept, weights = fit(encode(learned, rows), truth, strength)
         return ClinicalHead(learned, dropped, weights, intercept, strength, calibrator, threshold, patients, inner)
@@ -120,14 +120,20 @@ class LNMTrainerClinical:
                 for place, strength in enumerate(STRENGTHS):
                     intercept, weights = fit(design, truth[train], strength)
                     predicted[place, repeat, kept] = intercept + unseen @ np.array(weights)
-        lost = np.array([[deviance(truth, logits) for logits in of_strength] for of_strength in predicted]).mean(axis=(1, 2))
-        best = choose_strength(lost, len(truth))
-        told = {"folds": N_FOLDS, "repeats": REPEATS, "deviance": dict(zip(map(str, STRENGTHS), lost.tolist(), strict=True))}
-        return STRENGTHS[best], predicted[best].mean(axis=0), told
+        logits = predicted.mean(axis=1)
+        worth = [_worth(truth, of_strength) for of_strength in logits]
+        best = int(np.argmin(worth))  # of equals the strongest
+        told = {"folds": N_FOLDS, "repeats": REPEATS, "deviance": dict(zip(map(str, STRENGTHS), worth, strict=True))}
+        return STRENGTHS[best], logits[best], told
 
 
-def choose_strength(lost: Floats, n: int) -> int:
-    return int(np.argmin(lost))  # of equals the strongest
+def _worth(truth: Labels, logits: Floats) -> float:
+    """The deviance of the logits as the head will give them, recalibrated; of a ranking upside down, that of the share alone."""
+    calibrator = fit_calibrator(truth, logits)
+    if not calibrator.calibrates:
+        logits = np.full(len(truth), np.log(truth.mean() / (1 - truth.mean())))
+        return float(deviance(truth, logits).mean())
+    return float(deviance(truth, calibrator.logit(logits)).mean())
 
 
 def fit(design: Floats, truth: Labels, strength: float) -> tuple[float, tuple[float, ...]]:

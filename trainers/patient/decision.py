@@ -33,6 +33,10 @@ class Calibrator:
     intercept: float = 0.0
     why: str = ""
 
+    @property
+    def calibrates(self) -> bool:
+        return (self.slope, self.intercept) != (1.0, 0.0)
+
     def logit(self, logits: Floats) -> Floats:
         return self.intercept + self.slope * logits
 
@@ -72,24 +76,18 @@ def inner_folds(patients: Sequence[str], truth: Labels, seed: int) -> list[list[
     return [[(places(fold["train"]), places(fold["val"])) for fold in folds] for folds in repeats]
 
 
-def choose_calibrator(truth: Labels, logits: Floats, patients: Sequence[str], seed: int) -> Calibrator:
-    """Recalibration where it pays: where it lowers the deviance of patients it was not fitted on by more than chance does."""
-    calibrated = np.empty(len(truth))
-    for train, kept in inner_folds(patients, truth, seed)[0]:
-        calibrated[kept] = deviance(truth[kept], fit_calibrator(truth[train], logits[train]).logit(logits[kept]))
-    gain = deviance(truth, logits) - calibrated
-    error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-    said = f"recalibrated, a patient's deviance changes by {-gain.mean():+.4f} (standard error {error:.4f})"
-    fitted = fit_calibrator(truth, logits)
-    if gain.mean() <= error or fitted.slope <= 0:  # a slope below 0 would turn the model round: there is nothing to calibrate
-        return Calibrator(why=f"none: {said}")
-    return Calibrator(fitted.slope, fitted.intercept, why=said)
-
-
 def fit_calibrator(truth: Labels, logits: Floats) -> Calibrator:
-    """By maximum likelihood, held back a little so that it stays finite where the logits part the classes."""
+    """By maximum likelihood on inner out-of-fold logits, held back a little so that it stays finite where these part the classes.
+
+    Where they rank upside down there is nothing to calibrate, and turning the model round would be learning from noise.
+    """
     model = LogisticRegression(C=100.0, solver="newton-cholesky", tol=1e-8, max_iter=200).fit(logits[:, None], truth)
-    return Calibrator(float(model.coef_[0, 0]), float(model.intercept_[0]))
+    slope = float(model.coef_[0, 0])
+    if slope <= 0:
+        return Calibrator(why="none: inner predictions do not rank the patients")
+    return Calibrator(
+        slope, float(model.intercept_[0]), why=f"slope {slope:.2f}, from inner predictions of {len(truth)} patients"
+    )
 
 
 def deviance(truth: Labels, logits: Floats) -> Floats:

@@ -508,7 +508,7 @@ class TestPicture:
         ranking, line, counts, benefit = patients_figure(summary).get_axes()
         curves = {one.get_label(): one for one in ranking.get_lines()}
         assert tuple(curves["model"].get_ydata()) == summary.roc.sensitivity
-        assert {"short axis >= 10 mm", "read as enlarged"} <= {text.get_text() for text in ranking.get_legend().get_texts()}
+        assert {"short axis >= 10 mm", "read as enlarged"} <= {text.get_label() for text in ranking.containers}
         assert f"{summary.auc.value:.2f} ({summary.auc.low:.2f} to {summary.auc.high:.2f})" in ranking.get_title()
         assert "8 groups of 15 patients" in line.get_title()
         assert sum(bar.get_height() for bar in counts.patches) == summary.patients

@@ -95,14 +95,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fold:
     """One model's predictions of the patients it was kept from, and the threshold it came with."""
 
     name: str
     patients: Sequence[str]
-    truth: Sequence[float]
-    probability: Sequence[float]
+    truth: ArrayLike
+    probability: ArrayLike
     threshold: float
 
 

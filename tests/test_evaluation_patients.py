@@ -224,11 +224,11 @@ class TestDecisions:
         assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
 
     def test_a_patient_at_the_threshold_is_called_positive(self):
-        truth, score = [0, 0, 0, 1, 1, 1, 1], [0.1, 0.5, 0.2, 0.5, 0.6, 0.7, 0.4]
+        truth, score = [0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.5, 0.2, 0.9, 0.5, 0.6, 0.7, 0.4]
         counts = decide(truth, score, 0.5)
-        assert dataclasses.astuple(counts) == (3, 1, 1, 2)
+        assert dataclasses.astuple(counts) == (3, 2, 1, 2)
         shares = {name: one.value for name, one in at_threshold(truth, score, 0.5).items()}
-        assert shares == pytest.approx({"sensitivity": 3 / 4, "specificity": 2 / 3, "ppv": 3 / 4, "npv": 2 / 3})
+        assert shares == pytest.approx({"sensitivity": 3 / 4, "specificity": 2 / 4, "ppv": 3 / 5, "npv": 2 / 3})
 
     def test_each_patient_has_the_own_folds_threshold(self):
         assert dataclasses.astuple(decide([1, 1, 0, 0], [0.3, 0.3, 0.3, 0.3], [0.2, 0.4, 0.2, 0.4])) == (1, 1, 1, 1)
@@ -253,9 +253,9 @@ class TestDecisions:
         assert youden([0, 1, 0, 1], [1, 2, 3, 4]) == 1.5  # as good as 3.5, and misses nobody
 
     @pytest.mark.parametrize("sensitivity", [0.5, 0.55, 0.9, 0.95, 1.0])
-    @pytest.mark.parametrize("rounded", [None, 0])
-    def test_threshold_reaches_the_sensitivity_and_a_higher_one_does_not(self, sensitivity, rounded):
-        labels, scores = cohort(12, 250, rounded=rounded)  # 100 positive: 0.55 * 100 is a little more than 55
+    @pytest.mark.parametrize(("patients", "rounded"), [(250, None), (250, 0), (243, None)])
+    def test_threshold_reaches_the_sensitivity_and_a_higher_one_does_not(self, sensitivity, patients, rounded):
+        labels, scores = cohort(12, patients, rounded=rounded)  # 100 or 98 positive: 0.55 * 100 is a little more than 55
         found = threshold_for_sensitivity(labels, scores, sensitivity)
         higher = np.min(scores[labels & (scores >= found)]) + 1e-9
         assert (scores[labels] >= found).mean() >= sensitivity > (scores[labels] >= higher).mean()
@@ -309,11 +309,16 @@ class TestCalibration:
         assert (found.slope.value, found.intercept.value) == pytest.approx((slope, intercept), rel=0.04, abs=0.05)
         assert found.slope.low < slope < found.slope.high
 
-    def test_line_is_that_of_scikit_learn(self):
-        truth, probability = drawn(1, 300)
-        model = LogisticRegression(C=np.inf, tol=1e-8).fit(logit(probability)[:, None], truth)
+    def test_line_is_that_of_scikit_learn_and_its_deviations_those_of_fishers_information(self):
+        truth, probability = drawn(1, 300, lambda line: line + 2)
+        line = logit(probability)
+        model = LogisticRegression(C=np.inf, tol=1e-8).fit(line[:, None], truth)
         slope, intercept = calibration(truth, probability)
         assert (slope.value, intercept.value) == pytest.approx((model.coef_[0, 0], model.intercept_[0]), abs=1e-4)
+        fitted = model.predict_proba(line[:, None])[:, 1]
+        zeroth, first, second = ((fitted * (1 - fitted) * line**power).sum() for power in range(3))
+        deviations = np.sqrt(np.array([zeroth, second]) / (zeroth * second - first**2))
+        assert [(one.high - one.low) / 2 for one in (slope, intercept)] == pytest.approx(Z * deviations, rel=1e-3)
 
     def test_intervals_hold_the_truth_as_often_as_they_say(self):
         found = [calibration(*drawn(seed, 200)) for seed in range(400)]
@@ -360,11 +365,11 @@ class TestCalibration:
 class TestSubgroups:
     def test_every_group_says_how_many_and_those_without_a_figure_why(self):
         labels, scores = cohort(13, 60)
-        centre = np.array(["B"] * 40 + ["A"] * 6 + ["C"] * 14, object)
+        centre = np.array(["A"] * 6 + ["B"] * 40 + ["C"] * 14, object)
         found = {one.value: one for one in by_subgroup(labels, scores, {"centre": centre})}
         assert list(found) == ["A", "B", "C"]
-        assert [(one.patients, one.positive) for one in found.values()] == [(6, 0), (40, 24), (14, 0)]
-        assert found["B"].auc == auc(labels[:40], scores[:40])
+        assert [(one.patients, one.positive) for one in found.values()] == [(6, 6), (40, 18), (14, 0)]
+        assert found["B"].auc == auc(labels[6:46], scores[6:46])
         assert [(found[name].auc, found[name].said) for name in "AC"] == [
             (None, "fewer than 10 patients"),
             (None, "one class only"),

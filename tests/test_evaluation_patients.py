@@ -356,8 +356,9 @@ class TestCalibration:
         truth, probability = drawn(4, 200)
         groups = calibration_groups(truth, np.round(probability, 1))
         assert sum(group.patients for group in groups) == 200
-        assert sum(group.observed.value * group.patients for group in groups) == pytest.approx(truth.sum())
-        assert len(calibration_groups(truth, probability)) == 10
+        for group, tenth in zip(calibration_groups(truth, probability), np.array_split(np.argsort(probability), 10), strict=True):
+            assert group.predicted == pytest.approx(probability[tenth].mean())
+            assert group.observed == wilson(truth[tenth].sum(), 20)
         assert [group.patients for group in calibration_groups(truth, np.full(200, 0.3))] == [200]
         assert len(calibration_groups(truth[:29], probability[:29])) == 1
 

@@ -12,7 +12,6 @@ FOLDER and not repeated; two processes may share one FOLDER if they are given di
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import logging
 import multiprocessing
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from weak_labels import predict_tests
-from weak_strokes import machine, mean, once, use  # sets the number of threads, so before torch
+from weak_strokes import SOFT_TISSUE_HU, machine, mean, once, use  # sets the number of threads, so before torch
 
 # isort: split
 import numpy as np
@@ -45,7 +44,7 @@ SCRATCH, UNADAPTED, AUTO = "from scratch", "no adaptation", "auto"
 TUNERS = ("full", "head", "decoder", "bitfit", "norm", "lora", "static", "random", "dgst:1", "dgst:0.05")
 ROWS = (UNADAPTED, SCRATCH, *TUNERS, AUTO)
 MODEL = "Source"
-HIPPOCAMPUS_TRAINING, HIPPOCAMPUS_TESTS = 60, 12
+HIPPOCAMPUS_TESTS = 12
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def main() -> int:
 
 
 def domains(options: argparse.Namespace) -> list[Domain]:
-    found = [] if options.no_phantom else [Domain("phantom", "Dataset700_Source", "Dataset701_Target", write_phantoms, 400)]
+    found = [] if options.no_phantom else [Domain("phantom", "Dataset700_Source", "Dataset701_Target", write_phantoms, 1200)]
     if options.hippocampus:
         raw = options.hippocampus.resolve()
         write = lambda folder, seed: write_hippocampus(raw, folder, seed)  # noqa: E731
@@ -160,35 +159,50 @@ def write_phantoms(raw: Path, seed: int) -> None:
     target = {"cases": POOL, "test_cases": TARGET_TESTS, "size": TARGET_SIZE, "style": "b", "seed": 2000 + seed}
     for name, settings in (("Dataset700_Source", source), ("Dataset701_Target", target)):
         make_phantom(raw / name, annotation="full", declare=True, quiet=True, **settings)  # type: ignore[arg-type]
+    rng = np.random.default_rng(seed)
+    for path in sorted((raw / "Dataset701_Target").glob("*Ts/*.nii.gz")) + sorted(
+        (raw / "Dataset701_Target").glob("*Tr/*.nii.gz")
+    ):
+        image, drawn = sitk.ReadImage(str(path)), path.parent.name.startswith("labels")
+        changed = image if drawn else harder(image, rng)
+        sitk.WriteImage(coarser(changed, sitk.sitkNearestNeighbor if drawn else sitk.sitkLinear, (1, 1, 1.5)), str(path))
+
+
+def harder(image: sitk.Image, rng: np.random.Generator) -> sitk.Image:
+    """Soft tissue of other contrast, and noise, on top of the style's own."""
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    soft = values > SOFT_TISSUE_HU
+    values[soft] = 20 + 1.3 * (values[soft] - 40)
+    changed = sitk.GetImageFromArray(values + rng.normal(0, 20, values.shape).astype(np.float32))
+    changed.CopyInformation(image)
+    return changed
 
 
 def write_hippocampus(original: Path, raw: Path, seed: int) -> None:
-    """The target: other patients, dark for bright, and with voxels 1.4 times as wide."""
+    """The target: copies of some training cases and of the test cases, dark for bright, with voxels 1.4 times as wide."""
     dataset = RawDataset.read(original)
-    names = [case.name for case in dataset.annotated_cases]
-    order = list(np.random.default_rng(seed).permutation(names))
-    edges = np.cumsum([0, HIPPOCAMPUS_TRAINING, HIPPOCAMPUS_TESTS, POOL, HIPPOCAMPUS_TESTS])
-    parts = [order[low:high] for low, high in itertools.pairwise(edges)]
-    ending = dataset.file_ending
-    images = {case.name: case.images[0] for case in dataset.annotated_cases}
-    for name, training, tests, changed in (
-        ("Dataset710_Hippocampus", parts[0], parts[1], False),
-        ("Dataset711_Inverted", parts[2], parts[3], True),
-    ):
-        for cases, side in ((training, "Tr"), (tests, "Ts")):
-            for case in cases:
-                image, label = sitk.ReadImage(str(images[case])), sitk.ReadImage(str(original / "labelsTr" / f"{case}{ending}"))
+    rng, ending = np.random.default_rng(seed), dataset.file_ending
+    training = [case.name for case in dataset.annotated_cases]
+    tests = sorted(path.name.removesuffix(ending) for path in (original / "labelsTs").glob(f"*{ending}"))[:HIPPOCAMPUS_TESTS]
+    pool = sorted(rng.choice(training, POOL, replace=False))
+    for name, cases, changed in (("Dataset710_Hippocampus", training, False), ("Dataset711_Inverted", pool, True)):
+        for side, named in (("Tr", cases), ("Ts", tests)):
+            for case in named:
+                image = sitk.ReadImage(str(original / f"images{side}" / f"{case}_0000{ending}"))
+                label = sitk.ReadImage(str(original / f"labels{side}" / f"{case}{ending}"))
                 if changed:
-                    image, label = inverted(image), label
-                    image, label = coarser(image, sitk.sitkLinear), coarser(label, sitk.sitkNearestNeighbor)
-                for one, place in (
-                    (image, raw / name / f"images{side}" / f"{case}_0000{ending}"),
-                    (label, raw / name / f"labels{side}" / f"{case}{ending}"),
-                ):
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    sitk.WriteImage(one, str(place))
+                    wider = (1.4, 1.4, 1.4)
+                    image = coarser(inverted(image), sitk.sitkLinear, wider)
+                    label = coarser(label, sitk.sitkNearestNeighbor, wider)
+                write(image, raw / name / f"images{side}" / f"{case}_0000{ending}")
+                write(label, raw / name / f"labels{side}" / f"{case}{ending}")
         described = {"channel_names": dataset.channel_names, "labels": dataset.labels, "file_ending": ending}
-        write_json(raw / name / "dataset.json", {**described, "numTraining": len(training), "annotation": "full"})
+        write_json(raw / name / "dataset.json", {**described, "numTraining": len(cases), "annotation": "full"})
+
+
+def write(image: sitk.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
 
 
 def inverted(image: sitk.Image) -> sitk.Image:
@@ -198,8 +212,8 @@ def inverted(image: sitk.Image) -> sitk.Image:
     return changed
 
 
-def coarser(image: sitk.Image, interpolator: int) -> sitk.Image:
-    size = [max(1, round(side / 1.4)) for side in image.GetSize()]
+def coarser(image: sitk.Image, interpolator: int, times: tuple[float, float, float]) -> sitk.Image:
+    size = [max(1, round(side / wider)) for side, wider in zip(image.GetSize(), times, strict=True)]
     spacing = [mm * side / new for mm, side, new in zip(image.GetSpacing(), image.GetSize(), size, strict=True)]
     return sitk.Resample(image, size, sitk.Transform(), interpolator, image.GetOrigin(), spacing, image.GetDirection())
 

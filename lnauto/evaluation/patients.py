@@ -51,8 +51,6 @@ from lnauto.evaluation.estimates import (
     Floats,
     finite,
     labelled_probabilities,
-    not_hard,
-    with_both_classes,
 )
 from lnauto.evaluation.subgroups import Band, Subgroup, by_subgroup, in_bands
 
@@ -95,14 +93,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fold:
     """One model's predictions of the patients it was kept from, and the threshold it came with."""
 
     name: str
     patients: Sequence[str]
-    truth: Sequence[float]
-    probability: Sequence[float]
+    truth: ArrayLike
+    probability: ArrayLike
     threshold: float
 
 
@@ -238,8 +236,6 @@ def summarise_patients(
     probabilities: ValueError.
     """
     labels, probabilities = labelled_probabilities(truth, probability)
-    with_both_classes(labels)
-    not_hard(probabilities)
     return PatientSummary(
         patients=int(labels.size),
         positive=int(labels.sum()),

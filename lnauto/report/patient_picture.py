@@ -55,7 +55,7 @@ def _roc(figure: Any, summary: PatientSummary) -> None:
     place.set(xlabel="false positives (1 - specificity)", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     place.set_aspect("equal")
     place.set_title(f"AUC {_told(summary.auc)}, {summary.positive} of {summary.patients} with metastasis", fontsize=10)
-    place.legend(frameon=False, fontsize=9, loc="lower right")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
     _plain(place)
 
 
@@ -72,7 +72,7 @@ def _decided(place: Any, decisions: Decisions, colour: str, marker: str, name: s
         fmt=marker,
         color=colour,
         markersize=6,
-        elinewidth=1,
+        elinewidth=0.7,
         label=name,
     )
 

@@ -58,7 +58,7 @@ class Plan:
     @property
     def is_table(self) -> bool:
         """Whether it plans for a table alone: there are no images, so nothing is preprocessed."""
-        return not self.content["configurations"]
+        return self.content.get("configurations") == {}
 
     def configuration(self, name: str) -> dict[str, Any]:
         configurations = self.content["configurations"]

@@ -59,10 +59,14 @@ class Training:
         return self.splits[int(fold)]["train"], self.splits[int(fold)]["val"]
 
 
-def has_table_plan(folder: Path) -> bool:
+def has_table_plan(folder: Path, identifier: str) -> bool:
     """Whether the data set was planned as a table alone."""
     path = folder / f"{PLANS_NAME}.json"
-    return path.is_file() and Plan.load(path, "plan again with lnauto_plan_and_preprocess").is_table
+    return path.is_file() and Plan.load(path, _remedy(identifier)).is_table
+
+
+def _remedy(identifier: str) -> str:
+    return f"plan again: lnauto_plan_and_preprocess -d {identifier}"
 
 
 def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str], request: Request) -> Path:
@@ -96,7 +100,7 @@ def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str
 
 
 def _prepare(paths: Paths, name: str, identifier: str, request: Request) -> Training:
-    remedy = f"plan again: lnauto_plan_and_preprocess -d {identifier}"
+    remedy = _remedy(identifier)
     folder = paths.preprocessed / name
     plan = Plan.load(folder / f"{PLANS_NAME}.json", remedy)
     head = plan.lnauto["patient_head"]

@@ -46,7 +46,7 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     paths = activate()
     name = find_dataset(identifier, paths.preprocessed, paths.raw)
     _check_together(request)
-    if has_table_plan(paths.preprocessed / name):
+    if has_table_plan(paths.preprocessed / name, identifier):
         return train_patients(paths, name, identifier, folds, request)
     if request.sensitivity is not None:
         raise InputError.of(f"{name} has no patient head whose threshold could be chosen", "--sensitivity", "leave it out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lnauto.planners.evidence import Evidence
 
 LEAST_OF_EACH = 10  # patients with and without metastasis: below that, no validation says anything [our choice]
-NOT_YET = "lnauto trains no patient head yet"
+NOT_YET = "beside masks lnauto trains no patient head yet"
 
 
 def choose_patient_level(found: Evidence) -> tuple[str | None, str]:

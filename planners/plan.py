@@ -55,6 +55,11 @@ class Plan:
     def lnauto(self) -> dict[str, Any]:
         return self.content["lnauto"]
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it plans for a table alone: there are no images, so nothing is preprocessed."""
+        return self.content.get("configurations") == {}
+
     def configuration(self, name: str) -> dict[str, Any]:
         configurations = self.content["configurations"]
         if name not in configurations:

@@ -50,6 +50,14 @@ def positive(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A share above 0, at most 1; for argparse."""
+    value = positive(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0, at most 1")
+    return value
+
+
 def minutes(text: str) -> float:
     """A time such as `30min`, `2h` or `90s`, in minutes; for argparse."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|min|m|h)", text.strip())

@@ -1,4 +1,4 @@
-"""`lnauto_predict -i scans -o out`"""
+"""`lnauto_predict -i scans -o out`, `lnauto_predict --patients FILE -o out`"""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from lnauto.commands.common import add_device, make_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = make_parser("Segment lymph nodes in scans with a trained model.")
-    parser.add_argument("-i", "--input", required=True, type=Path, help="folder of scans (CASE_0000.nii.gz ...), or one scan")
+    parser = make_parser("Segment lymph nodes in scans with a trained model, or tell how likely metastasis is from a table.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("-i", "--input", type=Path, help="folder of scans (CASE_0000.nii.gz ...), or one scan")
+    source.add_argument("--patients", type=Path, metavar="FILE", help="table of patients, for a model of a table alone")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder for the masks and the node table")
     parser.add_argument(
         "-d", "--dataset", help="number or name of the data set whose model to use (default: the only model there is)"
@@ -59,6 +61,13 @@ def _share(text: str) -> float:
 def _act(arguments: argparse.Namespace) -> None:
     from lnauto.workflow.predict import Request, predict
 
+    if arguments.patients is not None:
+        from lnauto.workflow.patient_predict import Request as PatientRequest
+        from lnauto.workflow.patient_predict import predict_patients
+
+        of_patients = PatientRequest(arguments.dataset, arguments.model, arguments.folds, arguments.overwrite)
+        predict_patients(arguments.patients, arguments.output, of_patients)
+        return
     request = Request(
         dataset=arguments.dataset,
         model=arguments.model,

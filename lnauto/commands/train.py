@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from lnauto.commands.common import add_device, at_least, make_parser, minutes, run
+from lnauto.commands.common import add_device, at_least, make_parser, minutes, run, share
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         " which tries some of them on the cases (default: as the plan has it)",
     )
     parser.add_argument("--source", metavar="DATASET", help="data set it comes from, to tell what it forgets")
+    parser.add_argument(
+        "--sensitivity",
+        type=share,
+        metavar="SHARE",
+        help="patient head: choose the threshold that finds so many of the patients with metastasis, such as 0.9 (default:"
+        " Youden's)",
+    )
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of weights and batches (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
@@ -79,6 +86,7 @@ def _act(arguments: argparse.Namespace) -> None:
         pretrained=arguments.pretrained,
         tune=arguments.tune,
         source=arguments.source,
+        sensitivity=arguments.sensitivity,
         quiet=arguments.quiet,
     )
     model = train(arguments.dataset, arguments.folds, request)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
+from lnauto.data.patient_labels import PatientLabels
 from lnauto.data.patients import PatientTable
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,21 @@ def strata_of(table: PatientTable | None, cases: Iterable[str]) -> dict[str, str
         label = frame["n_stage"].map(lambda value: UNKNOWN if pd.isna(value) else ("N+" if value > 0 else "N0"))
     else:
         label = pd.Series(UNKNOWN, index=frame.index)
-    involved = sorted({patient_of[case] for case in cases if case in patient_of})
-    if table.knows("centre"):
-        joint = label + ", " + frame["centre"].fillna(UNKNOWN)
-        if joint[involved].value_counts().min() >= FEWEST_PER_CELL:
-            label = joint
+    label = _with_centre(label, table, sorted({patient_of[case] for case in cases if case in patient_of}))
     return {case: label[patient] for case, patient in patient_of.items()}
+
+
+def strata_of_patients(table: PatientTable, patients: Iterable[str]) -> dict[str, str]:
+    """The same for folds of patients: what is known of each, from `lnm` or `n_stage`, with the centre where that is not rare."""
+    label = PatientLabels.of(table).values.map(lambda value: UNKNOWN if pd.isna(value) else f"{value:.0f}")
+    return _with_centre(label, table, sorted(patients)).to_dict()
+
+
+def _with_centre(label: pd.Series, table: PatientTable, involved: list[str]) -> pd.Series:
+    if not table.knows("centre"):
+        return label
+    joint = label + ", " + table.frame["centre"].fillna(UNKNOWN)
+    return joint if joint[involved].value_counts().min() >= FEWEST_PER_CELL else label
 
 
 def _classes(names: list[str], strata: Mapping[str, Hashable]) -> np.ndarray:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lnauto.data.clinical_values import as_numbers, doubts_of
 from lnauto.errors import InputError, Problem
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,10 @@ PATIENT, CASES = "patient", "cases"
 CONTRACT_COLUMNS = (PATIENT, CASES, "lnm", "n_stage", "tumour_side", "centre")
 ALLOWED = {"lnm": (0.0, 1.0), "n_stage": (0.0, 1.0, 2.0, 3.0), "tumour_side": ("L", "R")}
 DELIMITERS = (",", ";", "\t")
-MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})  # what spreadsheets, pandas and R write into empty cells
+MISSING = frozenset(
+    {"", "na", "n/a", "#n/a", "n.a.", "nan", "none", "null", "<na>", "-", "--", ".", "?", "unknown", "missing", "not known"}
+    | {"not available", "nd", "n.d.", "unk", "#value!", "#null!"}
+)  # what people, spreadsheets, pandas and R write into cells they leave empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +34,13 @@ class PatientTable:
 
     `frame["cases"]` holds a tuple of case names. Other columns are there only where the file has them: `lnm` and
     `n_stage` as floats, `tumour_side` "L" or "R", `centre` text, clinical columns floats where every entry is a number,
-    else text. Missing is NaN everywhere, never zero.
+    else text. Missing is NaN everywhere, never zero. `doubts` are faults of clinical columns: they are for who learns from these
+    columns, and hinder nobody else.
     """
 
     frame: pd.DataFrame
     clinical: tuple[str, ...]
+    doubts: tuple[Problem, ...] = ()
 
     @classmethod
     def read(cls, path: Path, case_names: Collection[str] | None = None) -> PatientTable:
@@ -84,7 +90,9 @@ def examine(path: Path, case_names: Collection[str] | None, where: str = "") -> 
     for column in cells.columns.drop(CASES, errors="ignore"):
         frame[column], found = _values(cells[column], decimal_comma, where)
         problems += found
-    return PatientTable(frame, tuple(name for name in frame.columns if name not in CONTRACT_COLUMNS)), problems
+    clinical = tuple(name for name in frame.columns if name not in CONTRACT_COLUMNS)
+    doubts = [doubt for name in clinical for doubt in doubts_of(frame[name], decimal_comma, where)]
+    return PatientTable(frame, clinical, tuple(doubts)), problems
 
 
 def examine_beside(
@@ -100,6 +108,8 @@ def examine_beside(
     known = {*cases, *test_cases} if cases else None  # without a case, every patient would be unknown
     table, problems = examine(path, known, where)
     without = sorted(set(cases) - set(table.patient_of)) if table else []
+    if annotation == "table" and table is not None:
+        problems += table.doubts  # nobody but a head reads it
     if annotation == "patient":
         remedy = "add the patient's row, or remove the images"
         problems += [Problem(f"case {name} belongs to no patient", where, remedy) for name in without]
@@ -216,8 +226,7 @@ def _values(cells: pd.Series, decimal_comma: bool, where: str) -> tuple[pd.Serie
         return present, []
     if name == "tumour_side":
         present = present.str.upper()
-    written = present.str.replace(",", ".", regex=False) if decimal_comma else present
-    numbers = pd.to_numeric(written, errors="coerce").astype(float)
+    numbers = as_numbers(present, decimal_comma)
     if name not in ALLOWED:
         return _clinical(name, present, numbers, where)
     values = present if name == "tumour_side" else numbers

@@ -155,9 +155,18 @@ def survey(folder: Path) -> tuple[RawDataset | None, list[Problem]]:
     return RawDataset(folder, description, tuple(cases), tuple(test_cases), patients), problems + found
 
 
+def is_table_alone(folder: Path, description: Description) -> bool:
+    """A patients.csv and nothing that speaks of images; such a data set need not say so."""
+    speaks = {"annotation", "dataset", "labels", "channel_names", "file_ending", "modality"} & set(description)
+    images = any((folder / name).exists() for name in ("imagesTr", "imagesUn"))
+    return not speaks and not images and (folder / "patients.csv").is_file()
+
+
 def _load(folder: Path) -> Description:
     path = folder / "dataset.json"
     where = shown(path, folder)
+    if not path.is_file() and is_table_alone(folder, {}):
+        return {"annotation": "table"}
     if not path.is_file():
         raise InputError.of("there is no dataset.json", folder, f"check the path, or write one like {EXAMPLE}")
     try:
@@ -171,6 +180,8 @@ def _load(folder: Path) -> Description:
         raise InputError.of("the file does not hold a JSON object", where, f"write it like {EXAMPLE}")
     if "channel_names" not in description and "modality" in description:
         description["channel_names"] = description["modality"]  # the older spelling, which nnU-Net still reads
+    if is_table_alone(folder, description):
+        description["annotation"] = "table"
     return description
 
 

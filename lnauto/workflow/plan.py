@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -39,6 +38,8 @@ from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.trust import LIKENESS, choose_trust
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.report.plan_picture import draw_plan
+from lnauto.workflow.patient_plan import plan_patients, refuse
+from lnauto.workflow.plan_file import keep_earlier
 from lnauto.workflow.splits import SPLITS, write_splits
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     """Everything before training, for one data set."""
     paths = activate()
     dataset = read_checked(paths, identifier, request.quiet)
+    if dataset.annotation == "table":
+        refuse({"--pretrained": request.pretrained})
+        return plan_patients(dataset, paths, request.wishes, request.device, request.explain)
     foundation = find_foundation(request.pretrained, paths.results) if request.pretrained is not None else None
     if foundation is not None:
         check_channels(foundation, dataset)
@@ -144,18 +148,6 @@ def read_checked(paths: Paths, identifier: str, quiet: bool) -> RawDataset:
     cache = paths.preprocessed / name / "lnauto_checked.json"
     dataset, _ = read_and_check(paths.raw / name, cache=cache, progress=not quiet)
     return dataset
-
-
-def keep_earlier(path: Path, plan: Plan) -> None:
-    """Write the plan; an earlier one that differs (a person may have edited it) is kept beside it."""
-    if path.is_file():
-        earlier = read_json(path, "remove the file and plan again")
-        if earlier != plan.content:
-            numbers = itertools.count(1)
-            kept = next(name for number in numbers if not (name := path.with_name(f"{path.stem}_earlier_{number}.json")).exists())
-            write_json(kept, earlier)
-            log.info("There was another plan before; it is kept as %s.", kept.name)
-    plan.save(path)
 
 
 def bring_up_to_date(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lnauto.data.folds import make_folds, strata_of, validates_on_training
+from lnauto.data.folds import Fold, make_folds, strata_of, strata_of_patients, validates_on_training
+from lnauto.data.patients import PatientTable
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
@@ -16,30 +18,61 @@ SPLITS = "splits_final.json"
 
 
 def write_splits(dataset: RawDataset, path: Path) -> None:
-    """Folds grouped by patient. A file somebody else made is respected; one lnauto made follows the cases."""
+    """Folds of annotated cases, grouped by patient."""
     annotated = {case.name for case in dataset.annotated_cases}
-    folds = make_folds(annotated, dataset.patient_of, strata_of(dataset.patients, annotated))
-    known = read_json(path, f"remove it; it is made anew from {dataset.name}") if path.is_file() else None
-    if known is not None and known != folds:
-        cases = {case for fold in known for side in ("train", "val") for case in fold[side]}
-        if known != make_folds(cases, dataset.patient_of, strata_of(dataset.patients, cases)):
-            _respect(path, cases, annotated)
-            return
-        log.info("The cases changed, so the folds are made anew; train every fold anew, too: a case may have changed sides.")
+
+    def make(cases: Iterable[str]) -> list[Fold]:
+        return make_folds(cases, dataset.patient_of, strata_of(dataset.patients, cases))
+
+    _keep_or_write(path, annotated, make, dataset.name, ("cases", "annotated cases", "image or label"))
+    folds = make(annotated)
     if folds and validates_on_training(folds[0]):
         log.info("There is one patient only: fold 0 validates on its training case, which says nothing about new patients.")
+
+
+def write_patient_splits(table: PatientTable, patients: Iterable[str], path: Path, name: str) -> None:
+    """Folds of patients, for who learns from the table alone."""
+
+    def make(names: Iterable[str]) -> list[Fold]:
+        return make_folds(names, {}, strata_of_patients(table, set(names) & set(table.patients)))
+
+    _keep_or_write(path, set(patients), make, name, ("patients", "patients with a label", "row with a label"))
+
+
+def _keep_or_write(
+    path: Path, names: set[str], make: Callable[[Iterable[str]], list[Fold]], source: str, nouns: tuple[str, str, str]
+) -> None:
+    """A file somebody else made is respected; one lnauto made follows the cases (or patients: `nouns` says)."""
+    folds = make(names)
+    known = read_json(path, f"remove it; it is made anew from {source}") if path.is_file() else None
+    if known is not None and known != folds:
+        there = {name for fold in known for side in ("train", "val") for name in fold[side]}
+        if known != make(there):
+            _respect(path, there, names, nouns)
+            return
+        one = nouns[0].removesuffix("s")
+        told = "so the folds are made anew; train every fold anew, too"
+        log.info("The %s changed, %s: a %s may have changed sides.", nouns[0], told, one)
     write_json(path, folds)
 
 
-def _respect(path: Path, cases: set[str], annotated: set[str]) -> None:
+def _respect(path: Path, there: set[str], names: set[str], nouns: tuple[str, str, str]) -> None:
     """Keep folds that were made by hand; say which cases they leave out, refuse cases that do not exist."""
-    unknown, left_out = sorted(cases - annotated), sorted(annotated - cases)
+    unknown, left_out = sorted(there - names), sorted(names - there)
     if unknown:
         raise InputError.of(
-            f"the folds name {len(unknown)} cases that have no image or label, such as {unknown[0]}",
+            f"the folds name {len(unknown)} {nouns[0]} that have no {nouns[2]}, such as {unknown[0]}",
             path,
             "correct it, or remove it to have it made anew",
         )
     log.info("The folds that were already there are kept, in %s.", path)
     if left_out:
-        log.warning("%d annotated cases are in no fold, such as %s: they are not trained on.", len(left_out), left_out[0])
+        log.warning("%d %s are in no fold, such as %s: they are not trained on.", len(left_out), nouns[1], left_out[0])
+
+
+def check_folds(folds: list[str], there: int, path: Path) -> None:
+    """Whether the folds that are asked for exist."""
+    for fold in folds:
+        if fold != "all" and not (fold.isdigit() and int(fold) < there):
+            known = ", ".join(str(number) for number in range(there))
+            raise InputError.of(f"there is no fold {fold} (there: {known})", path, "give one of them, or all, or cv")

@@ -24,11 +24,12 @@ from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.adaptation import check_source, tell_adaptation
 from lnauto.workflow.choose_tuner import Trials, choose_tuner, parts_of
 from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
+from lnauto.workflow.patient_train import has_table_plan, train_patients
 from lnauto.workflow.plan import Request as PlanRequest
 from lnauto.workflow.plan import bring_up_to_date, plan_and_preprocess
 from lnauto.workflow.pretrain import pretrain
 from lnauto.workflow.rounds import prepare_rounds, train_in_rounds
-from lnauto.workflow.splits import SPLITS
+from lnauto.workflow.splits import SPLITS, check_folds
 from lnauto.workflow.tuner import AUTO, parse_tune, trainer_name
 
 if TYPE_CHECKING:
@@ -45,10 +46,14 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     paths = activate()
     name = find_dataset(identifier, paths.preprocessed, paths.raw)
     _check_together(request)
+    if has_table_plan(paths.preprocessed / name, identifier):
+        return train_patients(paths, name, identifier, folds, request)
+    if request.sensitivity is not None:
+        raise InputError.of(f"{name} has no patient head whose threshold could be chosen", "--sensitivity", "leave it out")
     plan = _plan(paths, name, identifier, request)
     splits = read_json(paths.preprocessed / name / SPLITS, f"plan again: lnauto_plan_and_preprocess -d {identifier}")
     chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
-    _check_folds(chosen, len(splits), paths.preprocessed / name / SPLITS)
+    check_folds(chosen, len(splits), paths.preprocessed / name / SPLITS)
     dataset = _dataset(paths, name)
     description = _description(paths, name, plan, request, dataset)
     _check_annotation(paths.preprocessed / name, plan, description, request, chosen, splits)
@@ -163,10 +168,3 @@ def _check_annotation(
     for fold in folds:
         training = [name for split in splits for name in split["val"]] if fold == "all" else splits[int(fold)]["train"]
         check_drawn(cases, training, description, fold)
-
-
-def _check_folds(folds: list[str], there: int, path: Path) -> None:
-    for fold in folds:
-        if fold != "all" and not (fold.isdigit() and int(fold) < there):
-            known = ", ".join(str(number) for number in range(there))
-            raise InputError.of(f"there is no fold {fold} (there: {known})", path, "give one of them, or all, or cv")

@@ -1,0 +1,260 @@
+"""`lnauto_train` on a data set that is a table alone: a clinical head for each fold, and the figures over all of them."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lnauto import __version__
+from lnauto.data.clinical_values import is_text
+from lnauto.data.patient_labels import PatientLabels
+from lnauto.data.patients import PatientTable
+from lnauto.data.raw import RawDataset
+from lnauto.errors import InputError, Problem
+from lnauto.evaluation.comparators import SHORT_AXIS_MM, Comparator
+from lnauto.evaluation.patient_text import table as as_text
+from lnauto.evaluation.patients import Fold, Pooled, pool, summarise_patients
+from lnauto.files import read_json, write_json, write_text
+from lnauto.paths import Paths
+from lnauto.planners.plan import PLANS_NAME, Plan, hash_of
+from lnauto.planners.table import carrying_problems
+from lnauto.report.patient_picture import draw_patients
+from lnauto.trainers.patient import find_patient_trainer
+from lnauto.trainers.patient.clinical import ClinicalHead
+from lnauto.workflow.fold import Request
+from lnauto.workflow.patient_plan import refuse
+from lnauto.workflow.splits import SPLITS, check_folds
+
+log = logging.getLogger(__name__)
+
+HEAD = "head.json"
+CONFIGURATION = "table"
+COMPARATORS = {"short_axis_mm": SHORT_AXIS_MM, "node_count": None}  # columns that are rules of their own, and their thresholds
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that the folds of a head share."""
+
+    name: str
+    plan: Plan
+    table: PatientTable
+    labels: pd.Series
+    splits: list[dict[str, list[str]]]
+    request: Request
+    model: Path
+
+    def patients(self, fold: str) -> tuple[list[str], list[str]]:
+        """Who trains and who validates."""
+        if fold == "all":
+            return sorted({name for split in self.splits for side in ("train", "val") for name in split[side]}), []
+        return self.splits[int(fold)]["train"], self.splits[int(fold)]["val"]
+
+
+def has_table_plan(folder: Path, identifier: str) -> bool:
+    """Whether the data set was planned as a table alone."""
+    path = folder / f"{PLANS_NAME}.json"
+    return path.is_file() and Plan.load(path, _remedy(identifier)).is_table
+
+
+def _remedy(identifier: str) -> str:
+    return f"plan again: lnauto_plan_and_preprocess -d {identifier}"
+
+
+def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str], request: Request) -> Path:
+    """Train the folds asked for; returns the model's folder."""
+    refuse(
+        {
+            "--pretrain": request.pretrain,
+            "--pretrained": request.pretrained,
+            "--rounds": request.rounds,
+            "--epochs": request.epochs,
+            "--iterations": request.iterations,
+        }
+    )
+    training = _prepare(paths, name, identifier, request)
+    chosen = [str(number) for number in range(len(training.splits))] if list(folds) == ["cv"] else list(folds)
+    path = paths.preprocessed / name / SPLITS
+    check_folds(chosen, len(training.splits), path)
+    _check_classes(training, chosen, path)
+    _check_not_there(training, chosen)
+    write_json(training.model / "plans.json", training.plan.content)
+    predicted = [_train_fold(training, fold, briefly=len(chosen) > 1) for fold in chosen]
+    if list(folds) == ["cv"]:
+        found = [fold for fold in predicted if fold is not None]
+        _tell(
+            training,
+            found,
+            training.model / "crossvalidation",
+            "Pooled over all folds, each patient by the head that had not seen it",
+        )
+    return training.model
+
+
+def _prepare(paths: Paths, name: str, identifier: str, request: Request) -> Training:
+    remedy = _remedy(identifier)
+    folder = paths.preprocessed / name
+    plan = Plan.load(folder / f"{PLANS_NAME}.json", remedy)
+    head = plan.lnauto["patient_head"]
+    find_patient_trainer(trainer := request.trainer or head["trainer"])
+    dataset = RawDataset.read(paths.raw / name)
+    table = dataset.patients
+    if table is None:
+        raise InputError.of("there is no patients.csv", paths.raw / name, "put it back")
+    labels = PatientLabels.of(table)
+    where = f"{name}/patients.csv"
+    gone = [column for column in head["columns"] if column not in table.frame]
+    problems = [
+        Problem(f'there is no column "{column}", which the plan names', where, f"put it back, or {remedy}") for column in gone
+    ]
+    problems += carrying_problems(labels, head["columns"], where)
+    splits = read_json(folder / SPLITS, remedy)
+    known = set(labels.known.index)
+    named = {patient for split in splits for side in ("train", "val") for patient in split[side]}
+    if unknown := sorted(named - known):
+        problems.append(Problem(f"the folds name {unknown[0]}, of whom no label is known", str(folder / SPLITS), remedy))
+    if left_out := sorted(known - named):
+        problems.append(Problem(f"{left_out[0]} is in no fold, but has a label", str(folder / SPLITS), remedy))
+    if problems:
+        raise InputError(problems)
+    sensitivity = head["sensitivity"] if request.sensitivity is None else request.sensitivity
+    model = paths.results / name / f"{trainer}__{PLANS_NAME}__{CONFIGURATION}"
+    return Training(name, plan, table, labels.known, splits, replace(request, sensitivity=sensitivity, trainer=trainer), model)
+
+
+def _check_classes(training: Training, folds: list[str], path: Path) -> None:
+    """No fold may leave a head with one class to learn from."""
+    problems = []
+    for fold in folds:
+        train, kept = training.patients(fold)
+        if both := sorted(set(train) & set(kept)):
+            problems.append(Problem(f"fold {fold} trains and validates on {both[0]}", str(path), "keep each patient on one side"))
+        elif training.labels[train].nunique() < 2:
+            problems.append(Problem(f"fold {fold} trains on one class only", str(path), "remove the file and plan again"))
+    if problems:
+        raise InputError(problems)
+
+
+def _check_not_there(training: Training, folds: list[str]) -> None:
+    """A head that is there is not replaced unasked, unless this command would make the very same again."""
+    for fold in folds:
+        path = training.model / f"fold_{fold}" / HEAD
+        if not path.is_file() or training.request.overwrite or training.request.proceed:
+            continue
+        if read_json(path, "remove it")["provenance"]["made_of"] != _made_of(training, fold):
+            remedy = "add --overwrite to train it anew"
+            raise InputError.of(f"a head of fold {fold} is there already, made from other data or settings", path.parent, remedy)
+
+
+def _made_of(training: Training, fold: str) -> str:
+    """A hash of all that decides what a head becomes."""
+    train, _ = training.patients(fold)
+    columns = training.plan.lnauto["patient_head"]["columns"]
+    rows = training.table.frame.loc[sorted(train), columns].to_json(double_precision=15)
+    request = training.request
+    return hash_of(
+        [rows, training.labels[sorted(train)].tolist(), request.seed, request.sensitivity, request.trainer, __version__]
+    )
+
+
+def _train_fold(training: Training, fold: str, briefly: bool) -> Fold | None:
+    """Train and validate; what the fold's validation patients were given, None where there are none.
+
+    `briefly`: a line of figures, the rest in files only.
+    """
+    started = time.monotonic()
+    request, columns = training.request, training.plan.lnauto["patient_head"]["columns"]
+    trainer = find_patient_trainer(str(request.trainer))(seed=request.seed, sensitivity=request.sensitivity)
+    train, kept = training.patients(fold)
+    head = trainer.train(training.table.frame.loc[train, columns], training.labels, columns)
+    head = replace(head, provenance=_provenance(training, fold))
+    folder = training.model / f"fold_{fold}"
+    write_json(folder / HEAD, head.to_json())
+    for column, why in head.dropped.items():
+        log.info('Column "%s" is left out: %s.', column, why)
+    log.info("Fold %s is trained on %d patients, in %.0f s.", fold, len(train), time.monotonic() - started)
+    log.info("  penalty %.3g; calibration: %s; threshold %.3f by %s", head.strength, head.calibrator.why, *_threshold(head))
+    if not kept:
+        log.info("The head of all patients has no held-out patient, so it is not validated.")
+        return None
+    probability = head.probability(training.table.frame.loc[kept, columns])
+    found = Fold(fold, kept, training.labels[kept].tolist(), probability.tolist(), head.threshold.value)
+    _tell(training, [found], folder / "validation", f"Validation of fold {fold}", briefly)
+    return found
+
+
+def _threshold(head: ClinicalHead) -> tuple[float, str]:
+    return head.threshold.value, head.threshold.rule
+
+
+def _provenance(training: Training, fold: str) -> dict[str, Any]:
+    return {
+        "lnauto": __version__,
+        "versions": {package: version(package) for package in ("numpy", "scikit-learn", "pandas")},
+        "dataset": training.name,
+        "fold": fold,
+        "seed": training.request.seed,
+        "sensitivity": training.request.sensitivity,
+        "plan_hash": training.plan.hash(),
+        "made_of": _made_of(training, fold),
+    }
+
+
+def _tell(training: Training, folds: list[Fold], folder: Path, title: str, briefly: bool = False) -> None:
+    """The figures to the reader, and to `folder` as JSON, CSV and a picture."""
+    pooled = pool(folds)
+    write_text(folder / "patients.csv", _as_csv(pooled))
+    if len(set(pooled.truth)) < 2:
+        log.info("%s: its %d patients have one label, which gives no figures.", title, len(pooled.patients))
+        return
+    summary = summarise_patients(
+        pooled.truth,
+        pooled.probability,
+        pooled.threshold,
+        _groups(training, pooled),
+        folds=pooled.fold if len(folds) > 1 else (),
+        comparators=_comparators(training, pooled),
+        seed=training.request.seed,
+    )
+    write_json(folder / "patients.json", summary.to_json())
+    draw_patients(summary, folder / "patients.png")
+    if briefly:
+        log.info("  %s: AUC %.3f (%.3f to %.3f)", title, summary.auc.value, summary.auc.low, summary.auc.high)
+    else:
+        log.info("%s\n%s", title, as_text(summary))
+
+
+def _groups(training: Training, pooled: Pooled) -> dict[str, list[Any]]:
+    frame = training.table.frame.loc[list(pooled.patients)]
+    return {"centre": frame["centre"].tolist()} if training.table.knows("centre") else {}
+
+
+def _comparators(training: Training, pooled: Pooled) -> list[Comparator]:
+    """Rules that the table carries: columns of these names that hold numbers."""
+    frame = training.table.frame.loc[list(pooled.patients)]
+    there = {name: limit for name, limit in COMPARATORS.items() if name in frame and not is_text(frame[name])}
+    return [Comparator(name.replace("_", " "), frame[name].to_numpy(float), limit) for name, limit in there.items()]
+
+
+def _as_csv(pooled: Pooled) -> str:
+    frame = pd.DataFrame(
+        {
+            "patient": pooled.patients,
+            "fold": pooled.fold,
+            "lnm": pooled.truth.astype(int),
+            "probability": pooled.probability,
+            "threshold": pooled.threshold,
+            "class": (pooled.probability >= pooled.threshold).astype(int),
+        }
+    )
+    text = io.StringIO()
+    frame.to_csv(text, index=False)
+    return text.getvalue()

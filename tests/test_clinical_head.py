@@ -14,7 +14,7 @@ from lnauto.evaluation.patients import auc
 from lnauto.trainers.patient import clinical, decision
 from lnauto.trainers.patient.clinical import ClinicalHead, LNMTrainerClinical
 from lnauto.trainers.patient.columns import Column, encode, learn_columns
-from lnauto.trainers.patient.decision import Threshold, deviance, fit_calibrator, inner_folds
+from lnauto.trainers.patient.decision import Calibrator, Threshold, deviance, fit_calibrator, inner_folds
 
 Table = tuple[pd.DataFrame, pd.Series]
 
@@ -297,6 +297,12 @@ class TestCalibration:
         calibrator = fit_calibrator(truth, blown_up * logits + 1)
         assert calibrator.slope == pytest.approx(1 / blown_up, rel=0.25)
         assert calibrator.probability(blown_up * logits + 1).mean() == pytest.approx(truth.mean(), abs=0.01)
+
+    def test_the_head_gives_calibrated_probabilities(self, table: Table, head: ClinicalHead) -> None:
+        rows, _ = table
+        line = 0.3 + 2.0 * head.logit(rows)
+        other = replace(head, calibrator=Calibrator(2.0, 0.3))
+        np.testing.assert_allclose(other.probability(rows), 1 / (1 + np.exp(-line)))
 
     def test_a_ranking_that_is_upside_down_is_not_turned_round(self) -> None:
         truth, logits = self.scores()

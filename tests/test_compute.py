@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from lnauto.networks.compute import choose_compute
+from lnauto.networks import compute, machine_cache
+from lnauto.networks.compute import Compute, choose_compute
 
 
 def two_stages() -> nn.Module:
@@ -19,3 +22,36 @@ def test_bf16_is_refused_where_its_gradients_are_wrong(slices: int, expected: st
     """Four slices are two after the first convolution."""
     chosen = choose_compute(two_stages(), 1, [slices, 8, 8], torch.device("cpu"), "bf16")
     assert chosen.precision == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "apart", "expected"),
+    [
+        ((1.0, 0.9, 0.5), 0.01, ("bf16", True)),  # a CPU that multiplies bf16 twice as fast
+        ((1.0, 0.7, 1.1), 0.01, ("fp32", True)),  # one that does not
+        ((1.0, 0.7, 0.6), 0.2, ("fp32", True)),  # what disagrees is not used, however fast
+        ((1.0, 0.96, 0.85), 0.01, ("fp32", False)),  # too little gained to be told from noise
+        ((1.0, 0.9, 0.89), 0.01, ("fp32", True)),  # the same for bf16 alone
+    ],
+)
+def test_the_fastest_arithmetic_that_agrees_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: tuple[float, ...], apart: float, expected: tuple[str, bool]
+) -> None:
+    def time_step(_: nn.Module, __: torch.Tensor, chosen: Compute) -> tuple[float, torch.Tensor]:
+        place = 2 if chosen.precision == "bf16" else int(chosen.channels_last)
+        return seconds[place], torch.ones(4) * (1 + apart * (place == 2))
+
+    monkeypatch.setattr(machine_cache, "FOLDER", tmp_path)
+    monkeypatch.setattr(compute, "_time_step", time_step)
+    chosen = choose_compute(two_stages(), 1, [8, 8, 8], torch.device("cpu"))
+    assert (chosen.precision, chosen.channels_last) == expected
+    monkeypatch.setattr(compute, "_time_step", None)  # asked again, the machine is not timed again
+    assert choose_compute(two_stages(), 1, [8, 8, 8], torch.device("cpu")) == chosen
+
+
+def test_where_bf16_is_wrong_the_layout_may_still_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    times = {True: 0.5, False: 1.0}
+    monkeypatch.setattr(machine_cache, "FOLDER", tmp_path)
+    monkeypatch.setattr(compute, "_time_step", lambda _, __, chosen: (times[chosen.channels_last], torch.ones(4)))
+    chosen = choose_compute(two_stages(), 1, [4, 8, 8], torch.device("cpu"))
+    assert (chosen.precision, chosen.channels_last) == ("fp32", True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections.abc import Sequence
@@ -14,22 +13,19 @@ from typing import Any
 import pandas as pd
 
 from lnauto import __version__
-from lnauto.data.clinical_values import is_text
 from lnauto.data.patient_labels import PatientLabels
 from lnauto.data.patients import PatientTable
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError, Problem
-from lnauto.evaluation.comparators import SHORT_AXIS_MM, Comparator
-from lnauto.evaluation.patient_text import table as as_text
-from lnauto.evaluation.patients import Fold, Pooled, pool, summarise_patients
-from lnauto.files import read_json, write_json, write_text
+from lnauto.evaluation.patients import Fold
+from lnauto.files import read_json, write_json
 from lnauto.paths import Paths
 from lnauto.planners.plan import PLANS_NAME, Plan, hash_of
 from lnauto.planners.table import carrying_problems
-from lnauto.report.patient_picture import draw_patients
 from lnauto.trainers.patient import find_patient_trainer
 from lnauto.trainers.patient.clinical import ClinicalHead
 from lnauto.workflow.fold import Request
+from lnauto.workflow.patient_figures import POOLED, tell_figures
 from lnauto.workflow.patient_plan import refuse
 from lnauto.workflow.splits import SPLITS, check_folds
 
@@ -37,7 +33,6 @@ log = logging.getLogger(__name__)
 
 HEAD = "head.json"
 CONFIGURATION = "table"
-COMPARATORS = {"short_axis_mm": SHORT_AXIS_MM, "node_count": None}  # columns that are rules of their own, and their thresholds
 
 
 @dataclass(frozen=True)
@@ -90,12 +85,7 @@ def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str
     predicted = [_train_fold(training, fold, briefly=len(chosen) > 1) for fold in chosen]
     if list(folds) == ["cv"]:
         found = [fold for fold in predicted if fold is not None]
-        _tell(
-            training,
-            found,
-            training.model / "crossvalidation",
-            "Pooled over all folds, each patient by the head that had not seen it",
-        )
+        tell_figures(found, training.model / "crossvalidation", POOLED, training.table, seed=request.seed)
     return training.model
 
 
@@ -187,7 +177,8 @@ def _train_fold(training: Training, fold: str, briefly: bool) -> Fold | None:
         return None
     probability = head.probability(training.table.frame.loc[kept, columns])
     found = Fold(fold, kept, training.labels[kept].tolist(), probability.tolist(), head.threshold.value)
-    _tell(training, [found], folder / "validation", f"Validation of fold {fold}", briefly)
+    title = f"Validation of fold {fold}"
+    tell_figures([found], folder / "validation", title, training.table, seed=request.seed, briefly=briefly)
     return found
 
 
@@ -206,55 +197,3 @@ def _provenance(training: Training, fold: str) -> dict[str, Any]:
         "plan_hash": training.plan.hash(),
         "made_of": _made_of(training, fold),
     }
-
-
-def _tell(training: Training, folds: list[Fold], folder: Path, title: str, briefly: bool = False) -> None:
-    """The figures to the reader, and to `folder` as JSON, CSV and a picture."""
-    pooled = pool(folds)
-    write_text(folder / "patients.csv", _as_csv(pooled))
-    if len(set(pooled.truth)) < 2:
-        log.info("%s: its %d patients have one label, which gives no figures.", title, len(pooled.patients))
-        return
-    summary = summarise_patients(
-        pooled.truth,
-        pooled.probability,
-        pooled.threshold,
-        _groups(training, pooled),
-        folds=pooled.fold if len(folds) > 1 else (),
-        comparators=_comparators(training, pooled),
-        seed=training.request.seed,
-    )
-    write_json(folder / "patients.json", summary.to_json())
-    draw_patients(summary, folder / "patients.png")
-    if briefly:
-        log.info("  %s: AUC %.3f (%.3f to %.3f)", title, summary.auc.value, summary.auc.low, summary.auc.high)
-    else:
-        log.info("%s\n%s", title, as_text(summary))
-
-
-def _groups(training: Training, pooled: Pooled) -> dict[str, list[Any]]:
-    frame = training.table.frame.loc[list(pooled.patients)]
-    return {"centre": frame["centre"].tolist()} if training.table.knows("centre") else {}
-
-
-def _comparators(training: Training, pooled: Pooled) -> list[Comparator]:
-    """Rules that the table carries: columns of these names that hold numbers."""
-    frame = training.table.frame.loc[list(pooled.patients)]
-    there = {name: limit for name, limit in COMPARATORS.items() if name in frame and not is_text(frame[name])}
-    return [Comparator(name.replace("_", " "), frame[name].to_numpy(float), limit) for name, limit in there.items()]
-
-
-def _as_csv(pooled: Pooled) -> str:
-    frame = pd.DataFrame(
-        {
-            "patient": pooled.patients,
-            "fold": pooled.fold,
-            "lnm": pooled.truth.astype(int),
-            "probability": pooled.probability,
-            "threshold": pooled.threshold,
-            "class": (pooled.probability >= pooled.threshold).astype(int),
-        }
-    )
-    text = io.StringIO()
-    frame.to_csv(text, index=False)
-    return text.getvalue()

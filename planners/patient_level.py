@@ -1,4 +1,4 @@
-"""What is learned of patients beside their voxels: whether the table can carry a head, and which one."""
+"""What is learned of patients: whether a table can carry a head, and which one goes beside the masks."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 
 from lnauto.data.patient_labels import PatientLabels
 from lnauto.data.patients import PatientTable
-from lnauto.errors import InputError
-from lnauto.planners.evidence import Evidence
-from lnauto.planners.table import CLINICAL, carrying_problems, clinical_columns
+from lnauto.errors import InputError, Problem
 
+LEAST_OF_EACH = 10  # patients with and without metastasis: below that, no validation says anything [our choice]
 ON_NODES = "LNMTrainerABMIL"
-HEAD_PREFIX = "LNMTrainer"
-LEAST_WITH_CASES = 10  # patients of each kind who have scans, too
+HEADS_BEGIN = "LNMTrainer"
+SIDE = "tumour_side"
 MASKS = ("predicted", "given")
 
 
 @dataclass(frozen=True)
 class PatientHead:
-    """What the plan says of patients: `settings` None: no head, and why."""
+    """What the plan says of patients; `settings` None: there is no head, and `reason` says why."""
 
     level: str | None  # image_level (metastasis or none), stage_level (N stage), or None
     settings: dict[str, Any] | None
@@ -28,49 +27,60 @@ class PatientHead:
 
 
 def is_head(trainer: str | None) -> bool:
-    """Whether the name is that of a trainer of patients, not of voxels."""
-    return trainer is not None and trainer.startswith(HEAD_PREFIX)
+    """Whether this is the name of a trainer of patients, not of voxels."""
+    return trainer is not None and trainer.startswith(HEADS_BEGIN)
 
 
 def choose_patient_head(
-    found: Evidence,
-    table: PatientTable | None,
-    cases: Sequence[str],
-    dataset: str,
-    trainer: str | None = None,
-    masks: str | None = None,
+    table: PatientTable | None, cases: Sequence[str], where: str, trainer: str | None = None, masks: str | None = None
 ) -> PatientHead:
-    """The head for a data set with masks. `trainer` or `masks` given: a person asked for a head, so that a table that cannot
-    carry one is an error; else it only means that there is none."""
+    """The head beside the masks of these cases. With `trainer` or `masks` a person asked for one: then a table that cannot carry
+    it is an error, else there is just none."""
     asked = trainer is not None or masks is not None
     if table is None:
-        return _without("there is no patients.csv", asked, dataset)
+        return _without(Problem("there is no patients.csv", where, "add the table"), asked)
     labels = PatientLabels.of(table)
+    if problems := label_problems(labels, where):
+        return _without(problems[0], asked)
     shown = {table.patient_of[case] for case in cases if case in table.patient_of}
     known = labels.known[[patient in shown for patient in labels.known.index]]
-    having = int(known.sum())
-    without = len(known) - having
-    problems = [problem.what for problem in carrying_problems(labels, ["nodes"], f"{dataset}/patients.csv")]
-    if not problems and min(without, having) < LEAST_WITH_CASES:
-        problems = [f"of the patients with scans and masks {without} are known to be without and {having} with metastasis"]
-    if problems:
-        return _without(f"{problems[0]}; {LEAST_WITH_CASES} of each kind are needed", asked, dataset)
-    level = "image_level" if labels.by_lnm >= labels.by_stage else "stage_level"
+    without, having = int((known == 0).sum()), int((known == 1).sum())
+    if min(without, having) < LEAST_OF_EACH:
+        told = f"of the patients with masks, {without} are known to be without and {having} with metastasis"
+        return _without(Problem(told, where, f"add patients: {LEAST_OF_EACH} of each kind are needed"), asked)
     columns = clinical_columns(table)
-    chosen = trainer or ON_NODES
-    masks = masks or "predicted"
-    told = "masks given, in training and at use" if masks == "given" else "masks that networks predict which never saw the patient"
+    chosen, masks = trainer or ON_NODES, masks or "predicted"
+    rests = "masks given, now and at use" if masks == "given" else "masks predicted by networks that had not seen the patient"
+    with_columns = f" and {', '.join(columns)}" if columns else ""
     reason = (
-        f"{chosen} on {without} patients without and {having} with metastasis ({labels.told}), on {told}"
-        + (f", with {', '.join(columns)}" if columns else ", without a clinical column")
+        f"{chosen}, by {labels.told}: {without} patients without and {having} with metastasis; it reads {rests}{with_columns}"
     )
+    level = "image_level" if labels.by_lnm >= labels.by_stage else "stage_level"
     return PatientHead(level, {"trainer": chosen, "columns": columns, "sensitivity": None, "masks": masks}, reason)
 
 
-def _without(why: str, asked: bool, dataset: str) -> PatientHead:
+def _without(problem: Problem, asked: bool) -> PatientHead:
     if asked:
-        raise InputError.of(f"no patient head can be trained: {why}", f"{dataset}/patients.csv", "add patients, or ask for none")
-    return PatientHead(None, None, f"no head: {why}")
+        raise InputError([problem])
+    return PatientHead(None, None, f"no head: {problem.what}; {problem.remedy}")
 
 
-__all__ = ["CLINICAL", "MASKS", "PatientHead", "choose_patient_head", "is_head"]
+def label_problems(labels: PatientLabels, where: str) -> list[Problem]:
+    """Why a table's labels cannot carry a head."""
+    without, having = labels.counts
+    if without + having == 0:
+        return [Problem("no patient has a label", where, 'add the column "lnm" (0, 1) or "n_stage" (0 to 3)')]
+    if without == 0 or having == 0:
+        only = "with" if having else "without"
+        told = f"all {without + having} patients with a label are {only} metastasis"
+        return [Problem(told, where, f"add patients {'without' if having else 'with'} it: there is nothing to tell apart")]
+    if min(without, having) < LEAST_OF_EACH:
+        told = f"too few patients have a label: {without} without and {having} with metastasis"
+        return [Problem(told, where, f"add patients: {LEAST_OF_EACH} of each kind are needed")]
+    return []
+
+
+def clinical_columns(table: PatientTable) -> list[str]:
+    """What a head may learn from: not who and which scans, not the labels, not the centre."""
+    side = [SIDE] if SIDE in table.frame else []
+    return sorted([*table.clinical, *side])

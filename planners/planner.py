@@ -16,7 +16,7 @@ from lnauto.planners.evidence import Evidence
 from lnauto.planners.fingerprint import Fingerprint
 from lnauto.planners.frame import floats, own_frame
 from lnauto.planners.machine import Machine
-from lnauto.planners.patient_level import choose_patient_level
+from lnauto.planners.patient_level import choose_patient_head, is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.planners.pretraining import choose_pretraining
 from lnauto.planners.sampling import choose_sampling
@@ -47,11 +47,13 @@ def make_plan(
 ) -> Plan:
     """The plan for `dataset` on `machine`. Without a `probe`, which times steps on it, the machine's kind has to do."""
     strategy = choose_strategy(evidence, wishes.strategy)
-    trainer = wishes.trainer or strategy.trainer
+    head = wishes.trainer if is_head(wishes.trainer) else None
+    trainer = strategy.trainer if head is not None else wishes.trainer or strategy.trainer
     given = (dataset, fingerprint, evidence, machine, wishes, probe)
     frame = own_frame(*given) if foundation is None else frame_under(foundation, strategy.name, *given)
     smallest, smallest_reason = _smallest_node(evidence, strategy)
-    patient_level, patient_reason = choose_patient_level(evidence)
+    annotated = [case.name for case in dataset.annotated_cases]
+    patients = choose_patient_head(dataset.patients, annotated, f"{dataset.name}/patients.csv", head, wishes.masks)
     pretraining, pretraining_reason = choose_pretraining(evidence)
     forward = frame.forward
     return Plan(
@@ -71,8 +73,8 @@ def make_plan(
                 "version": __version__,
                 "strategy": strategy.name,
                 "trainer": trainer,
-                "patient_level": patient_level,
-                "patient_head": None,
+                "patient_level": patients.level,
+                "patient_head": patients.settings,
                 "completeness": evidence.completeness.value if evidence.completeness else None,
                 "region": region[0],
                 "trusted_background": asdict(trust[0]) if trust[0] else None,
@@ -100,7 +102,7 @@ def make_plan(
                     "strategy": _strategy_reason(strategy, trainer),
                     **({"contradiction": strategy.contradiction} if strategy.contradiction else {}),
                     "background": trust[1],
-                    "patients": patient_reason,
+                    "patients": patients.reason,
                     "region": region[1],
                     **frame.reasons,
                     "pre-training": pretraining_reason,

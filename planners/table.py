@@ -11,13 +11,12 @@ from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError, Problem
 from lnauto.planners.evidence import gather
 from lnauto.planners.machine import Machine
-from lnauto.planners.patient_level import LEAST_OF_EACH
+from lnauto.planners.patient_level import clinical_columns, label_problems
 from lnauto.planners.plan import PLANS_NAME, Plan
 from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.wishes import Wishes
 
 TRAINER = "LNMTrainerClinical"
-SIDE = "tumour_side"
 EXPERIMENT_PLANNER = "lnauto.planners.table.plan_table"
 
 
@@ -57,27 +56,11 @@ def plan_table(dataset: RawDataset, table: PatientTable, machine: Machine, wishe
     )
 
 
-def clinical_columns(table: PatientTable) -> list[str]:
-    """What a head may learn from: not who and which scans, not the labels, not the centre."""
-    side = [SIDE] if SIDE in table.frame else []
-    return sorted([*table.clinical, *side])
-
-
 def carrying_problems(labels: PatientLabels, columns: list[str], where: str) -> list[Problem]:
     """Why a table cannot carry a head."""
-    without, having = labels.counts
-    if without + having == 0:
-        return [Problem("no patient has a label", where, 'add the column "lnm" (0, 1) or "n_stage" (0 to 3)')]
-    problems = []
-    if without == 0 or having == 0:
-        only = "with" if having else "without"
-        told = f"all {without + having} patients with a label are {only} metastasis"
-        problems.append(
-            Problem(told, where, f"add patients {'without' if having else 'with'} it: there is nothing to tell apart")
-        )
-    elif min(without, having) < LEAST_OF_EACH:
-        told = f"too few patients have a label: {without} without and {having} with metastasis"
-        problems.append(Problem(told, where, f"add patients: {LEAST_OF_EACH} of each kind are needed"))
+    problems = label_problems(labels, where)
+    if problems and not sum(labels.counts):
+        return problems
     if not columns:
         problems.append(Problem("there is no clinical column to learn from", where, "add columns such as age or t_stage"))
     return problems

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FLAGS = {"strategy": "--strategy", "trainer": "-tr", "spacing": "--spacing", "patch": "--patch", "budget": "--budget"}
+FLAGS = {
+    "strategy": "--strategy",
+    "trainer": "-tr",
+    "spacing": "--spacing",
+    "patch": "--patch",
+    "budget": "--budget",
+    "masks": "--masks",
+}
 PLANNER = "lnauto"
 
 
@@ -17,6 +24,7 @@ class Wishes:
     spacing: tuple[float, float, float] | None = None  # mm, in the image's order (z, y, x)
     patch: tuple[int, int, int] | None = None  # voxels of that spacing, in the same order
     minutes: float | None = None  # that training one fold may take, the whole command
+    masks: str | None = None  # which masks a patient head reads: "given" ones, or "predicted" ones
 
     def decided_by(self) -> dict[str, str]:
         """Who decided what, decision by decision."""
@@ -26,6 +34,7 @@ class Wishes:
             "spacing": self.spacing,
             "patch": self.patch,
             "budget": self.minutes,
+            "masks": self.masks,
         }
         return {name: PLANNER if wish is None else FLAGS[name] for name, wish in given.items()}
 

@@ -9,7 +9,6 @@ import pytest
 
 from lnauto.errors import InputError
 from lnauto.planners.evidence import Completeness, Evidence
-from lnauto.planners.patient_level import choose_patient_level
 from lnauto.planners.strategy import RULES, choose_strategy
 
 PLAIN = Evidence(
@@ -150,22 +149,6 @@ def test_a_person_may_name_the_strategy() -> None:
 def test_a_strategy_the_data_cannot_carry_is_refused(wish: str, changes: dict[str, Any], line: str) -> None:
     with pytest.raises(InputError, match=line):
         choose_strategy(replace(PLAIN, **changes), wish)
-
-
-@pytest.mark.parametrize(
-    ("changes", "level", "said"),
-    [
-        ({}, None, "there is no patients.csv"),
-        ({"patients": 60, "known_lnm": (30, 20)}, "image_level", "lnm is known of 50 patients, 20 with metastasis"),
-        ({"patients": 60, "known_lnm": (41, 9)}, None, "too little is known of the 60 patients (lnm of 41 without and 9 with"),
-        ({"patients": 60, "known_stages": (30, 5, 5, 5)}, "stage_level", "n_stage is known of 45 patients, 15 of them above 0"),
-        ({"patients": 60, "known_stages": (51, 3, 3, 3)}, None, "too little is known"),
-    ],
-)
-def test_what_a_table_could_carry_beside_the_masks(changes: dict[str, Any], level: str | None, said: str) -> None:
-    chosen, reason = choose_patient_level(replace(PLAIN, **changes))
-    assert chosen == level
-    assert said in reason
 
 
 def test_rules_read_evidence_that_exists_and_every_figure_says_how_it_was_found() -> None:

@@ -23,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-tr", "--trainer", help="train with this trainer, instead of the strategy's")
     parser.add_argument("--spacing", nargs=3, type=positive, metavar=("Z", "Y", "X"), help="resample to so many mm, slices first")
     parser.add_argument("--patch", nargs=3, type=at_least(1), metavar=("Z", "Y", "X"), help="train on patches of so many voxels")
+    parser.add_argument(
+        "--masks", choices=("predicted", "given"), help="a patient head learns from these masks (default: predicted, as at use)"
+    )
     parser.add_argument("--pretrained", metavar="NAME", help="plan under this foundation model (see lnauto_import_model)")
     parser.add_argument("--explain", action="store_true", help="print every figure the decisions rest on, and what came second")
     parser.add_argument(
@@ -43,6 +46,7 @@ def _act(arguments: argparse.Namespace) -> None:
         spacing=tuple(arguments.spacing) if arguments.spacing else None,
         patch=tuple(arguments.patch) if arguments.patch else None,
         minutes=arguments.budget,
+        masks=arguments.masks,
     )
     request = Request(
         configuration=arguments.configuration,

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lnauto.commands.common import add_device, make_parser, run
+from lnauto.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("Segment lymph nodes in scans with a trained model, or tell how likely metastasis is from a table.")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("-i", "--input", type=Path, help="folder of scans (CASE_0000.nii.gz ...), or one scan")
-    source.add_argument("--patients", type=Path, metavar="FILE", help="table of patients, for a model of a table alone")
+    parser.add_argument("-i", "--input", type=Path, help="folder of scans (CASE_0000.nii.gz ...), or one scan")
+    parser.add_argument(
+        "--patients", type=Path, metavar="FILE", help="clinical rows of the patients; without -i, for a model of a table alone"
+    )
+    parser.add_argument(
+        "--masks", type=Path, metavar="DIR", help="masks of these scans, for a patient head that learned from given masks"
+    )
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder for the masks and the node table")
     parser.add_argument(
         "-d", "--dataset", help="number or name of the data set whose model to use (default: the only model there is)"
@@ -61,7 +66,11 @@ def _share(text: str) -> float:
 def _act(arguments: argparse.Namespace) -> None:
     from lnauto.workflow.predict import Request, predict
 
-    if arguments.patients is not None:
+    if arguments.input is None:
+        if arguments.patients is None or arguments.masks is not None:
+            raise InputError.of(
+                "there is nothing to predict", "the command line", "give scans with -i, or a table with --patients"
+            )
         from lnauto.workflow.patient_predict import Request as PatientRequest
         from lnauto.workflow.patient_predict import predict_patients
 
@@ -80,7 +89,13 @@ def _act(arguments: argparse.Namespace) -> None:
         overlap=arguments.overlap,
         size_filter=arguments.filter == "auto",
         crop=arguments.region == "auto",
+        patients=arguments.patients,
         overwrite=arguments.overwrite,
         quiet=arguments.quiet,
     )
+    if arguments.masks is not None:
+        from lnauto.workflow.predict_given import predict_given
+
+        predict_given(arguments.input, arguments.masks, arguments.output, request)
+        return
     predict(arguments.input, arguments.output, request)

@@ -32,8 +32,10 @@ class Model:
 
 
 def find_models(results: Path) -> list[Path]:
-    """Every folder under nnU-Net's results that holds a finished fold."""
-    return sorted({checkpoint.parent.parent for checkpoint in results.glob(f"Dataset*/*__*__*/fold_*/{FINAL}")})
+    """Every folder under nnU-Net's results that holds a finished fold, or a patient head that needs no network."""
+    networks = {checkpoint.parent.parent for checkpoint in results.glob(f"Dataset*/*__*__*/fold_*/{FINAL}")}
+    heads = {description.parents[2] for description in results.glob("Dataset*/*__*__*/fold_*/*/head.json")}
+    return sorted(networks | heads)
 
 
 def trained_folds(folder: Path) -> list[str]:

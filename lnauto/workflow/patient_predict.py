@@ -21,6 +21,7 @@ from lnauto.evaluation.patients import summarise_patients
 from lnauto.files import read_json, write_json, write_text
 from lnauto.paths import activate, find_dataset
 from lnauto.trainers.patient.clinical import ClinicalHead
+from lnauto.trainers.patient.decision import sigmoid
 from lnauto.workflow.patient_train import HEAD
 
 log = logging.getLogger(__name__)
@@ -136,13 +137,16 @@ def predict_rows(heads: dict[str, ClinicalHead], rows: pd.DataFrame) -> pd.DataF
     by_head = np.stack([head.probability(rows) for head in heads.values()])
     threshold = float(np.mean([head.threshold.value for head in heads.values()]))
     probability = by_head.mean(axis=0)
+    raw = np.stack([sigmoid(head.logit(rows)) for head in heads.values()]).mean(axis=0)
     return pd.DataFrame(
         {
-            "probability": probability,
+            "probability": raw,
+            "probability_calibrated": probability,
             "low": by_head.min(axis=0),
             "high": by_head.max(axis=0),
             "threshold": threshold,
             "class": (probability >= threshold).astype(int),
+            "branch": "clinical",
             "flags": flags_of(heads, rows),
         },
         index=rows.index,
@@ -171,6 +175,6 @@ def _evaluate(table: PatientTable, predicted: pd.DataFrame, output: Path) -> Non
         return
     found = predicted.loc[labels.index]
     groups = {"centre": table.frame.loc[labels.index, "centre"].tolist()} if table.knows("centre") else {}
-    summary = summarise_patients(labels, found["probability"], found["threshold"], groups)
+    summary = summarise_patients(labels, found["probability_calibrated"], found["threshold"], groups)
     write_json(output / "evaluation.json", summary.to_json())
     log.info("The table has labels of %d patients no head was trained on\n%s", len(labels), as_text(summary))

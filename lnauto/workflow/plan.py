@@ -31,6 +31,7 @@ from lnauto.planners.evidence import gather
 from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
 from lnauto.planners.machine import this_machine
+from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.planners.planner import make_plan
 from lnauto.planners.region import choose_region
@@ -64,7 +65,7 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     paths = activate()
     dataset = read_checked(paths, identifier, request.quiet)
     if dataset.annotation == "table":
-        refuse({"--pretrained": request.pretrained})
+        refuse({"--pretrained": request.pretrained, "--masks": request.wishes.masks})
         return plan_patients(dataset, paths, request.wishes, request.device, request.explain)
     foundation = find_foundation(request.pretrained, paths.results) if request.pretrained is not None else None
     if foundation is not None:
@@ -121,8 +122,11 @@ def probe_for(dataset: RawDataset, device: str | None) -> Probe:
 
 def _check_trainable(dataset: RawDataset, strategy: Strategy, wishes: Wishes) -> None:
     from lnauto.trainers import find_trainer
+    from lnauto.trainers.patient import check_head
 
-    if wishes.trainer is not None:
+    if wishes.trainer is not None and is_head(wishes.trainer):
+        check_head(wishes.trainer)
+    elif wishes.trainer is not None:
         find_trainer(wishes.trainer)
     elif strategy.trainer is None:
         remedy = "draw the nodes in some cases; a later version may do without"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import re
 import time
@@ -18,10 +16,13 @@ from lnauto import __version__
 from lnauto.data.checks import scan_faults
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import read_json, replacing, write_json, write_text
-from lnauto.nodes import Node, label_components, measure_nodes
+from lnauto.files import read_json, replacing, write_json
+from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
+from lnauto.planners.patient_level import is_head
+from lnauto.planners.plan import Plan
+from lnauto.workflow.head_predict import Heads, find_heads, predict_heads, read_patients
+from lnauto.workflow.node_table import measure_masks, write_nodes
 
 if TYPE_CHECKING:
     from lnauto.inference.model import Model
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 ENDING = ".nii.gz"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 CHANNEL = re.compile(r"_(\d{4})$")
-NODE_COLUMNS = ("case", "node", "centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "volume_mm3", "long_axis_mm", "short_axis_mm")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Request:
     overlap: float | None = None
     size_filter: bool = True
     crop: bool = True
+    patients: Path | None = None  # the table of clinical rows, for a patient head
     overwrite: bool = False
     quiet: bool = False
 
@@ -62,11 +63,14 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
 
     if output.resolve() == inputs.resolve():
         raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
-    model = load_model(_model_folder(request), request.folds)
+    model = load_model(model_folder(request), request.folds)
+    heads = find_heads(model.folder, model.folds, request.trainer if is_head(request.trainer) else None)
+    _check_heads(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
     predictor = Predictor.of_model(
         model, find_device(request.device), request.precision, request.tta, request.overlap, request.size_filter, request.crop
     )
+    table = read_patients(request.patients, cases)
     log.info(
         "Model: %s, fold %s, on %s (%s).",
         model.folder.name,
@@ -93,8 +97,13 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
             else:
                 problems.append(problem)
                 failed.append(case.name)
-    nodes = _measure(cases, output, model)
-    _write_nodes(nodes, output / "nodes.csv")
+    masks = {case.name: path for case in cases if (path := output / f"{case.name}{ENDING}").is_file()}
+    nodes = measure_masks(masks, model.dataset_json)
+    told = {}
+    if heads is not None and masks:
+        plan, quiet = Plan(model.plans), request.quiet
+        told = predict_heads(heads, plan, model.dataset_json, model.configuration, cases, masks, table, output, quiet)
+    write_nodes(nodes, told, output / "nodes.csv")
     write_json(output / "run.json", _made_by(model, predictor, seconds, time.monotonic() - started, problems))
     log.info(
         "Masks of %d of %d cases and nodes.csv (%d nodes in all) are in %s.",
@@ -108,10 +117,17 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     return nodes
 
 
+def _check_heads(heads: Heads | None, request: Request) -> None:
+    """Flags that speak of a patient head need one, and it has to fit the masks."""
+    if heads is None and request.patients is not None:
+        raise InputError.of("the model has no patient head that could read it", "--patients", "leave it out")
+    if heads is not None and heads.masks == "given":
+        what = f"{heads.trainer} learned from masks that were given, and would meet others here"
+        raise InputError.of(what, "--masks", "name the folder of masks for these scans")
+
+
 def _check_made_by_the_same(model: Model, output: Path, overwrite: bool) -> None:
     """Masks that are there are kept, so they must be this model's."""
-    from lnauto.planners.plan import Plan
-
     record = output / "run.json"
     if overwrite or not record.is_file():
         return
@@ -123,7 +139,7 @@ def _check_made_by_the_same(model: Model, output: Path, overwrite: bool) -> None
         raise InputError.of(what, output, "give another folder with -o, or add --overwrite")
 
 
-def _model_folder(request: Request) -> Path:
+def model_folder(request: Request) -> Path:
     """The model named, or the only one there is."""
     from lnauto.inference.model import find_models, trained_folds
 
@@ -138,7 +154,7 @@ def _model_folder(request: Request) -> Path:
     if request.dataset is not None:
         name = find_dataset(request.dataset, paths.results)
         models = [model for model in models if model.parent.name == name]
-    if request.trainer is not None:
+    if request.trainer is not None and not is_head(request.trainer):
         models = [model for model in models if model.name.split("__")[0] == request.trainer]
     if request.configuration is not None:
         models = [model for model in models if model.name.split("__")[-1] == request.configuration]
@@ -228,42 +244,9 @@ def _first_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _measure(cases: list[Case], output: Path, model: Model) -> list[Node]:
-    """Every node of every mask that is there."""
-    import numpy as np
-    import SimpleITK as sitk
-
-    scheme = LabelScheme.of_description(model.dataset_json)
-    values = [value for label in scheme.nodes for value in label.values]
-    nodes: list[Node] = []
-    for case in cases:
-        path = output / f"{case.name}{ENDING}"
-        if not path.is_file():
-            continue
-        image = sitk.ReadImage(str(path))
-        instances, _ = label_components(np.isin(sitk.GetArrayViewFromImage(image), values))
-        nodes += measure_nodes(
-            instances, image.GetSpacing()[::-1], case=case.name, origin=image.GetOrigin(), direction=image.GetDirection()
-        )
-    return nodes
-
-
-def _write_nodes(nodes: list[Node], path: Path) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(NODE_COLUMNS)
-    for node in nodes:
-        centre = node.centroid_mm or (float("nan"),) * 3
-        numbers = [*centre, node.volume_mm3, node.long_axis_mm, node.short_axis_mm]
-        writer.writerow([node.case, node.number, *(f"{number:.2f}" for number in numbers)])
-    write_text(path, text.getvalue())
-
-
 def _made_by(
     model: Model, predictor: Predictor, seconds: dict[str, float], total: float, problems: list[Problem]
 ) -> dict[str, Any]:
-    from lnauto.planners.plan import Plan
-
     return {
         "versions": {
             "lnauto": __version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,16 @@ from lnauto.files import read_json
 from lnauto.inference.foundation import find_foundation
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.adaptation import plans_name
+from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import Plan
 from lnauto.planners.wishes import Wishes
 from lnauto.trainers import find_trainer
+from lnauto.trainers.patient import check_head
 from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.adaptation import check_source, tell_adaptation
 from lnauto.workflow.choose_tuner import Trials, choose_tuner, parts_of
 from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
+from lnauto.workflow.heads import HeadWork, prepare_heads, train_heads
 from lnauto.workflow.patient_train import has_table_plan, train_patients
 from lnauto.workflow.plan import Request as PlanRequest
 from lnauto.workflow.plan import bring_up_to_date, plan_and_preprocess
@@ -39,6 +42,9 @@ __all__ = ["Request", "train"]
 
 log = logging.getLogger(__name__)
 
+SHARE_OF_HEAD = {"predicted": 0.35, "given": 0.1}  # of a budget, by the masks it learns from [our choice]
+FINAL = "checkpoint_final.pth"
+
 
 def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     """Train the folds asked for, one after the other; returns the model's folder."""
@@ -48,9 +54,9 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     _check_together(request)
     if has_table_plan(paths.preprocessed / name, identifier):
         return train_patients(paths, name, identifier, folds, request)
-    if request.sensitivity is not None:
-        raise InputError.of(f"{name} has no patient head whose threshold could be chosen", "--sensitivity", "leave it out")
     plan = _plan(paths, name, identifier, request)
+    head, only_head = _head(plan, name, request), is_head(request.trainer)
+    asked_of_head, request = request, replace(request, trainer=None if only_head else request.trainer)
     splits = read_json(paths.preprocessed / name / SPLITS, f"plan again: lnauto_plan_and_preprocess -d {identifier}")
     chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
     check_folds(chosen, len(splits), paths.preprocessed / name / SPLITS)
@@ -59,13 +65,14 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     _check_annotation(paths.preprocessed / name, plan, description, request, chosen, splits)
     source = _source(paths, plan, request)
     plan_name = plan.content["plans_name"]
+    preprocessed = paths.preprocessed / name / plan.configuration(request.configuration)["data_identifier"]
     if request.tune == AUTO:
         trials = Trials(
             plan,
             description,
             chosen[0],
             request,
-            preprocessed=paths.preprocessed / name / plan.configuration(request.configuration)["data_identifier"],
+            preprocessed=preprocessed,
             folder=paths.results / name / f"tuning_{plan_name}",
             parts=parts_of(splits, chosen[0], dataset.patient_of if dataset is not None else {}),
             seconds=None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started),
@@ -73,20 +80,92 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
         request = replace(request, tune=choose_tuner(trials))
     find_trainer(trainer := trainer_name(plan, request.trainer, request.tune))
     model = paths.results / name / f"{trainer}__{plan_name}__{request.configuration}"
-    in_rounds = prepare_rounds(plan, dataset, splits, chosen, request, model, paths)
-    anew = [fold for fold in chosen if find_training(model / f"fold_{fold}", request, fold) is None]
+    work = None
+    if head is not None and dataset is not None:
+        work = HeadWork(plan, description, dataset, splits, model, preprocessed, asked_of_head, head)
+        work = _if_it_can_be(work, chosen, only_head or asked_of_head.sensitivity is not None)
+    to_segment = [fold for fold in chosen if not only_head or (work is not None and _needs_network(work, fold))]
+    ends = None if request.minutes is None else started + request.minutes * 60 * (1 - _share_of_head(work))
+    if to_segment:
+        run = Segmentation(plan, description, dataset, splits, to_segment, request, model, paths, ends)
+        results = _segment(run, source)
+        if list(folds) == ["cv"] and to_segment == chosen:
+            title = f"Pooled over all folds{yardstick_of(plan.content, description).told}"
+            tell_results(results, model / "crossvalidation", title)
+    if work is not None:
+        seconds = None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started)
+        train_heads(work, chosen, list(folds) == ["cv"], seconds)
+    return model
+
+
+def _head(plan: Plan, name: str, request: Request) -> str | None:
+    """The trainer of the patient head, if there is one: as asked, or as the plan has it."""
+    settings = plan.lnauto.get("patient_head")
+    if settings is None:
+        for flag, given in (("-tr", is_head(request.trainer)), ("--sensitivity", request.sensitivity is not None)):
+            if given:
+                reason = plan.lnauto["reasons"].get("patients", "the plan has none")
+                raise InputError.of(f"{name} has no patient head ({reason})", flag, "leave it out, or plan again")
+        return None
+    return check_head(request.trainer if request.trainer is not None and is_head(request.trainer) else settings["trainer"])
+
+
+def _if_it_can_be(work: HeadWork, folds: list[str], asked: bool) -> HeadWork | None:
+    """The head's work, unless it cannot be done: a segmentation nobody asked a head of must not fail because of a table."""
+    try:
+        prepare_heads(work, folds)
+    except InputError as error:
+        if asked:
+            raise
+        log.warning("No patient head is trained: %s", error)
+        return None
+    return work
+
+
+def _needs_network(work: HeadWork, fold: str) -> bool:
+    """Whether a head that was asked for by itself waits for the fold's network: it reads its masks, and it is not there."""
+    return not work.gives_masks and not (work.model / f"fold_{fold}" / FINAL).is_file()
+
+
+def _share_of_head(work: HeadWork | None) -> float:
+    """Of a budget, for the networks whose masks the head learns from, and for the head."""
+    return 0.0 if work is None else SHARE_OF_HEAD[work.settings["masks"]]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The folds whose networks are trained, and until when."""
+
+    plan: Plan
+    description: dict[str, Any]
+    dataset: RawDataset | None
+    splits: list[dict[str, list[str]]]
+    folds: list[str]
+    request: Request
+    model: Path
+    paths: Paths
+    ends: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.ends is None else self.ends - time.monotonic()
+
+
+def _segment(run: Segmentation, source: RawDataset | None) -> list[CaseResult]:
+    """Train and validate the network of each fold."""
+    plan, description, request = run.plan, run.description, run.request
+    in_rounds = prepare_rounds(plan, run.dataset, run.splits, run.folds, request, run.model, run.paths)
+    anew = [fold for fold in run.folds if find_training(run.model / f"fold_{fold}", request, fold) is None]
     pretrained = None
     asked = request.pretrain or any(work.pretrain for work in in_rounds.values())
     if anew and (asked or plan.lnauto.get("pretraining")):
-        seconds = None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started)
         networks = sum(in_rounds[fold].networks if fold in in_rounds else 1 for fold in anew)
-        pretrained = pretrain(plan, description, dataset, request, paths, seconds, networks)
+        pretrained = pretrain(plan, description, run.dataset, request, run.paths, run.seconds, networks)
     results: list[CaseResult] = []
-    for place, fold in enumerate(chosen):
-        seconds = None
-        if request.minutes is not None:  # the budget is the whole command's: each fold takes its share of what is left
-            seconds = (request.minutes * 60 - (time.monotonic() - started)) / (len(chosen) - place)
-        extend = len(chosen) == 1
+    for place, fold in enumerate(run.folds):
+        # the budget is the whole command's: each fold takes its share of what is left
+        seconds = None if run.seconds is None else run.seconds / (len(run.folds) - place)
+        extend = len(run.folds) == 1
         if fold in in_rounds:
             found = train_in_rounds(in_rounds[fold], seconds, extend, pretrained)
         else:
@@ -94,9 +173,7 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
             if plan.lnauto.get("foundation"):
                 tell_adaptation(trained, found, plan, request, source)
         results += found
-    if list(folds) == ["cv"]:
-        tell_results(results, model / "crossvalidation", f"Pooled over all folds{yardstick_of(plan.content, description).told}")
-    return model
+    return results
 
 
 def _plan(paths: Paths, name: str, identifier: str, request: Request) -> Plan:

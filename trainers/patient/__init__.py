@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -33,9 +34,13 @@ def find_bag_trainer(name: str) -> type[BagTrainer]:
     return trainer
 
 
-def _check(name: str, known: object) -> None:
-    names = list(known)  # type: ignore[call-overload]
-    if name not in names:
-        raise InputError.of(
-            f"there is no trainer {name} for patients (there: {', '.join(names)})", "-tr or the plan", "give one of them"
-        )
+def check_head(name: str) -> str:
+    """The name, if there is such a trainer."""
+    _check(name, tuple(PATIENT_TRAINERS))
+    return name
+
+
+def _check(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        what = f"there is no trainer {name} for patients (there: {', '.join(known)})"
+        raise InputError.of(what, "-tr or the plan", "give one of them")

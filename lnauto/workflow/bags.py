@@ -1,0 +1,82 @@
+"""Patients' bags from raw cases and masks, for training and for use alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from lnauto.data.region import region_of
+from lnauto.evaluation.labels import LabelScheme
+from lnauto.planners.plan import Plan
+
+if TYPE_CHECKING:
+    from lnauto.trainers.patient.bag import Bag
+    from lnauto.trainers.patient.crops import CropPlan, Scene
+
+
+@dataclass
+class BagMaker:
+    """Reads cases as the plan prepares them; what was read once is kept."""
+
+    plan: Plan
+    description: dict[str, Any]
+    configuration: str
+    crops: CropPlan
+    quiet: bool = False
+    keep: bool = True  # bags of the same case and mask, for the next fold
+    made: dict[tuple[str, tuple[Path | None, ...]], Bag] = field(default_factory=dict)
+
+    @classmethod
+    def of_plan(cls, plan: Plan, description: dict[str, Any], configuration: str, quiet: bool = False) -> BagMaker:
+        from lnauto.trainers.patient.crops import CropPlan
+
+        axes = plan.lnauto["evidence"]["node_long_axis_mm"]["value"]
+        spacing = plan.configuration(configuration)["spacing"]
+        return cls(plan, description, configuration, CropPlan.of(axes[-1:] if axes else [], spacing), quiet)
+
+    def bags(
+        self,
+        cases_of: Mapping[str, Sequence[str]],
+        images: Mapping[str, Sequence[Path]],
+        masks: Mapping[str, Path],
+        rows: Mapping[str, Mapping[str, Any]],
+        labels: Mapping[str, int],
+    ) -> list[Bag]:
+        """A bag for each patient of `cases_of`; a case without a mask has no node."""
+        from dataclasses import replace
+
+        found = []
+        for patient, cases in tqdm(cases_of.items(), desc="Reading nodes", unit="patient", disable=self.quiet, delay=2):
+            key = (patient, tuple(masks.get(case) for case in cases))
+            bag = self.made.get(key) or self._bag(patient, cases, images, masks)
+            if self.keep:
+                self.made[key] = bag
+            found.append(replace(bag, row=dict(rows.get(patient, {})), label=labels.get(patient)))
+        return found
+
+    def _bag(self, patient: str, cases: Sequence[str], images: Mapping[str, Sequence[Path]], masks: Mapping[str, Path]) -> Bag:
+        from lnauto.trainers.patient.crops import bag_of
+
+        scenes = [self.scene(case, images[case], masks.get(case)) for case in cases]
+        return bag_of(patient, scenes, self.crops, {}, None)
+
+    def scene(self, case: str, images: Sequence[Path], mask: Path | None) -> Scene:
+        from lnauto.compat.plans import PlansManager
+        from lnauto.trainers.patient.scenes import read_scene
+
+        manager = PlansManager(self.plan.content)
+        scheme = LabelScheme.of_description(self.description)
+        nodes = [value for label in scheme.nodes for value in label.values]
+        return read_scene(
+            case,
+            images,
+            mask,
+            manager,
+            manager.get_configuration(self.configuration),
+            region_of(self.plan.content),
+            nodes,
+        )

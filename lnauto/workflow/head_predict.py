@@ -1,0 +1,187 @@
+"""Patients after their scans: a probability for each, by the heads of the folds that predicted the masks."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lnauto.data.patients import PatientTable, examine
+from lnauto.data.raw import Case
+from lnauto.errors import InputError
+from lnauto.evaluation.labels import LabelScheme
+from lnauto.files import read_json, replacing, write_text
+from lnauto.nodes import label_components
+from lnauto.planners.plan import Plan
+from lnauto.workflow.bags import BagMaker
+from lnauto.workflow.head_files import DESCRIPTION, HeadModel, PatientReading
+
+if TYPE_CHECKING:
+    from lnauto.trainers.patient.bag import Bag
+
+log = logging.getLogger(__name__)
+
+ATTENTION = "attention"  # the folder of maps
+STRANGE = 0.99  # of the training nodes are less strange than one that is told as such
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of one model, by fold."""
+
+    folder: Path  # the model's
+    trainer: str
+    folds: dict[str, HeadModel]
+    masks: str  # "given" or "predicted": what they learned from
+
+    @property
+    def threshold(self) -> float:
+        return float(np.mean([head.threshold for head in self.folds.values()]))
+
+    @property
+    def patients(self) -> set[str]:
+        """Whom any of them was trained on."""
+        return {patient for head in self.folds.values() for patient in head.patients}
+
+
+@dataclass(frozen=True)
+class NodeReading:
+    """What the heads say of a node."""
+
+    probability: float
+    attention: float
+
+
+def find_heads(model: Path, folds: Sequence[str], trainer: str | None) -> Heads | None:
+    """The heads of a model's folds: the one named, or the plan's, or the only one there; None: there is none."""
+    there: dict[str, list[str]] = {}
+    for path in sorted(model.glob(f"fold_*/*/{DESCRIPTION}")):
+        there.setdefault(path.parent.name, []).append(path.parent.parent.name.removeprefix("fold_"))
+    if trainer is not None and trainer not in there:
+        known = ", ".join(there) or "none"
+        raise InputError.of(f"this model has no head {trainer} (there: {known})", model, "train it with lnauto_train -tr")
+    if not there:
+        return None
+    settings = read_json(model / "plans.json", "train again")["lnauto"].get("patient_head") or {}
+    chosen = trainer or (settings.get("trainer") if settings.get("trainer") in there else None)
+    if chosen is None and len(there) > 1:
+        raise InputError.of(f"this model has several heads ({', '.join(there)})", model, "say which with -tr")
+    chosen = chosen or next(iter(there))
+    usable = [fold for fold in folds if fold in there[chosen]]
+    if not usable:
+        return None
+    models = {fold: HeadModel.load(model / f"fold_{fold}" / chosen) for fold in usable}
+    first = read_json(model / f"fold_{usable[0]}" / chosen / DESCRIPTION, "train again")
+    return Heads(model, chosen, models, first["provenance"].get("masks", "predicted"))
+
+
+def read_patients(path: Path | None, cases: Sequence[Case]) -> PatientTable | None:
+    """The clinical rows of the patients to predict, checked against the scans."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise InputError.of("there is no such file", path, "give --patients a table, one row per patient")
+    table, problems = examine(path, [case.name for case in cases])
+    if problems or table is None:
+        raise InputError(problems)
+    return table
+
+
+def predict_heads(
+    heads: Heads,
+    plan: Plan,
+    description: Mapping[str, Any],
+    configuration: str,
+    cases: Sequence[Case],
+    masks: Mapping[str, Path],
+    table: PatientTable | None,
+    output: Path,
+    quiet: bool,
+) -> dict[tuple[str, int], NodeReading]:
+    """Write `patients.csv` and the maps of attention; returns what is said of each node."""
+    maker = BagMaker.of_plan(plan, dict(description), configuration, quiet)
+    patients: dict[str, list[str]] = {}
+    owner = table.patient_of if table is not None else {}
+    for case in cases:
+        if case.name in masks:
+            patients.setdefault(owner.get(case.name, case.name), []).append(case.name)
+    rows = {} if table is None else {name: table.frame.loc[name].to_dict() for name in patients if name in table.frame.index}
+    bags = maker.bags(patients, {case.name: case.images for case in cases}, masks, rows, {})
+    by_fold = {fold: head.read(bags) for fold, head in heads.folds.items()}
+    columns = sorted(set((plan.lnauto.get("patient_head") or {}).get("columns", [])))
+    predicted = [_row(heads, [by_fold[fold][at] for fold in by_fold], bag, columns) for at, bag in enumerate(bags)]
+    text = io.StringIO()
+    pd.DataFrame(predicted).to_csv(text, index=False)
+    write_text(output / "patients.csv", text.getvalue())
+    nodes = _nodes(bags, by_fold)
+    _write_attention(nodes, masks, description, output / ATTENTION)
+    log.info(
+        "Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / "patients.csv"
+    )
+    return nodes
+
+
+def _row(heads: Heads, readings: Sequence[PatientReading], bag: Bag, columns: Sequence[str]) -> dict[str, Any]:
+    calibrated = [reading.probability for reading in readings]
+    probability = float(np.mean(calibrated))
+    missing = [name for name in columns if bag.row.get(name) is None or pd.isna(bag.row[name])]
+    nodes = len(set(bag.sources))
+    flags = ["no node found"] if not nodes else []
+    flags += ["clinical missing"] if columns and len(missing) == len(columns) else [f"{name} missing" for name in missing]
+    strange = [reading.told["strangeness"] for reading in readings if "strangeness" in reading.told]
+    flags += ["out of distribution"] if strange and float(np.mean(strange)) > STRANGE else []
+    flags += ["trained on"] if bag.patient in heads.patients else []
+    read = [*(["nodes"] if nodes else []), *(["clinical"] if len(missing) < len(columns) else [])]
+    return {
+        "patient": bag.patient,
+        "probability": float(np.mean([1 / (1 + np.exp(-reading.logit)) for reading in readings])),
+        "probability_calibrated": probability,
+        "low": min(calibrated),
+        "high": max(calibrated),
+        "threshold": heads.threshold,
+        "class": int(probability >= heads.threshold),
+        "branch": " and ".join(read) or "none",
+        "nodes": nodes,
+        "flags": "; ".join(flags),
+    }
+
+
+def _nodes(bags: Sequence[Bag], by_fold: Mapping[str, Sequence[PatientReading]]) -> dict[tuple[str, int], NodeReading]:
+    """The folds' mean for each node; of a node read in several slices, the most suspicious one's probability."""
+    found: dict[tuple[str, int], NodeReading] = {}
+    for at, bag in enumerate(bags):
+        chance = np.mean([readings[at].node_probabilities for readings in by_fold.values()], axis=0)
+        weight = np.mean([readings[at].attention for readings in by_fold.values()], axis=0)
+        if len(chance) != len(bag) or len(weight) != len(bag):
+            continue  # a head on the clinical row says nothing of nodes
+        for source, one, share in zip(bag.sources, chance, weight, strict=True):
+            known = found.get(source, NodeReading(0.0, 0.0))
+            found[source] = NodeReading(max(known.probability, float(one)), known.attention + float(share))
+    return found
+
+
+def _write_attention(
+    nodes: Mapping[tuple[str, int], NodeReading], masks: Mapping[str, Path], description: Mapping[str, Any], folder: Path
+) -> None:
+    """How much each node counted, painted into it, in the image's own geometry."""
+    import SimpleITK as sitk
+
+    scheme = LabelScheme.of_description(description)
+    values = [value for label in scheme.nodes for value in label.values]
+    for case in sorted({case for case, _ in nodes}):
+        image = sitk.ReadImage(str(masks[case]))
+        instances, count = label_components(np.isin(sitk.GetArrayViewFromImage(image), values))
+        shares = np.zeros(count + 1, np.float32)
+        for number in range(1, count + 1):
+            shares[number] = nodes[case, number].attention if (case, number) in nodes else 0
+        painted = sitk.GetImageFromArray(shares[instances])
+        painted.CopyInformation(image)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / f"{case}.nii.gz") as temporary:
+            sitk.WriteImage(painted, str(temporary))

@@ -1,0 +1,87 @@
+"""`lnauto_predict -i scans --masks DIR -o out`: patients whose nodes are marked already, by a head that learned so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from lnauto import __version__
+from lnauto.data.checks import scan_faults
+from lnauto.data.raw import Case
+from lnauto.errors import CasesFailedError, InputError, Problem
+from lnauto.files import read_json, write_json
+from lnauto.nodes import Node
+from lnauto.planners.patient_level import is_head
+from lnauto.planners.plan import CONFIGURATION, Plan
+from lnauto.workflow.head_predict import find_heads, predict_heads, read_patients
+from lnauto.workflow.node_table import measure_masks, write_nodes
+from lnauto.workflow.predict import READABLE, Request, find_scans, model_folder
+
+log = logging.getLogger(__name__)
+
+
+def predict_given(inputs: Path, masks: Path, output: Path, request: Request) -> list[Node]:
+    """`patients.csv` and `nodes.csv` of scans with masks; returns the nodes."""
+    folder = model_folder(request)
+    remedy = "train again, or give the whole result folder with -m"
+    plan = Plan(read_json(folder / "plans.json", remedy))
+    description: dict[str, Any] = read_json(folder / "dataset.json", remedy)
+    numbered = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
+    folds = request.folds or [fold for fold in numbered if fold != "all"] or numbered
+    heads = find_heads(folder, folds, request.trainer if is_head(request.trainer) else None)
+    if heads is None or heads.masks != "given":
+        what = "the model has no patient head that learned from given masks"
+        raise InputError.of(what, "--masks", "leave it out, or plan with --masks given and train")
+    if not request.overwrite and (output / "patients.csv").is_file():
+        raise InputError.of("there are predictions already", output, "give another folder with -o, or add --overwrite")
+    cases, problems = find_scans(inputs, list(description["channel_names"].values()))
+    table = read_patients(request.patients, cases)
+    found, more = _masks_of(cases, masks)
+    problems += more
+    if not found:
+        raise InputError(problems)
+    nodes = measure_masks(found, description)
+    configuration = request.configuration or CONFIGURATION
+    told = predict_heads(heads, plan, description, configuration, cases, found, table, output, request.quiet)
+    write_nodes(nodes, told, output / "nodes.csv")
+    made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "head": heads.trainer, "folds": list(heads.folds)}
+    more_of_it = {"masks": str(masks), "plan_hash": plan.hash(), "failed": [str(problem) for problem in problems]}
+    write_json(output / "run.json", {**made_by, **more_of_it})
+    if problems:
+        raise CasesFailedError(problems)
+    return nodes
+
+
+def _masks_of(cases: Sequence[Case], folder: Path) -> tuple[dict[str, Path], list[Problem]]:
+    """The mask of each case, and what is wrong with those that are missing or do not fit."""
+    if not folder.is_dir():
+        raise InputError.of("there is no such folder", folder, "give --masks a folder with a mask of the name of each case")
+    found, problems = dict[str, Path](), list[Problem]()
+    for case in cases:
+        path = next((folder / f"{case.name}{end}" for end in READABLE if (folder / f"{case.name}{end}").is_file()), None)
+        if path is None:
+            problems.append(
+                Problem("there is no mask of this case", f"{folder.name}, case {case.name}", "add it, or remove the scan")
+            )
+            continue
+        if faults := [(one, fault) for one in (*case.images, path) for fault in scan_faults(one)]:
+            problems.append(Problem(faults[0][1], faults[0][0].name, "check that it is a whole 3D image"))
+            continue
+        sizes = [_size(one) for one in (case.images[0], path)]
+        if sizes[0] != sizes[1]:
+            what = f"the mask has {sizes[1]} voxels and the scan {sizes[0]}"
+            problems.append(Problem(what, f"case {case.name}", "give a mask on the grid of the scan"))
+            continue
+        found[case.name] = path
+    return found, problems
+
+
+def _size(path: Path) -> tuple[int, ...]:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return tuple(reader.GetSize())

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.trainers.patient import CLINICAL, find_bag_trainer
-from lnauto.trainers.patient.decision import sigmoid
+from lnauto.trainers.patient.decision import N_FOLDS, sigmoid
 
 if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
@@ -60,8 +61,12 @@ class HeadModel:
             rows = work.table.frame.loc[list(patients), columns]
             return cls(CLINICAL, clinical=trainer.train(rows, pd.Series(work.labels), columns))
         on_bags = find_bag_trainer(work.trainer)(seed=work.request.seed, sensitivity=work.sensitivity)
+        if work.request.iterations is not None:  # a try
+            steps = min(on_bags.schedule.steps, work.request.iterations)
+            on_bags = replace(on_bags, schedule=replace(on_bags.schedule, steps=steps))
         bags = bags_of(work, patients, masks)
-        return cls(work.trainer, (on_bags.train(bags, columns, work.maker.crops),))
+        with tqdm(total=N_FOLDS, desc=f"{work.trainer}, fold {fold}", disable=work.request.quiet, delay=2) as bar:
+            return cls(work.trainer, (on_bags.train(bags, columns, work.maker.crops, bar.update),))
 
     @classmethod
     def load(cls, folder: Path) -> HeadModel:

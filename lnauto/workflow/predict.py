@@ -57,13 +57,17 @@ class Request:
 
 def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     """Masks of all scans in `inputs` (or of one file), in their own geometry; returns the nodes found."""
-    from lnauto.inference.model import load_model
+    from lnauto.inference.model import load_model, trained_folds
     from lnauto.inference.predictor import Predictor
     from lnauto.networks.compute import find_device
 
     if output.resolve() == inputs.resolve():
         raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
-    model = load_model(model_folder(request), request.folds)
+    folder = model_folder(request)
+    if not trained_folds(folder):
+        what = "this model is a patient head on given masks, and has no network to predict any"
+        raise InputError.of(what, folder, "give the masks with --masks, or train the network with lnauto_train")
+    model = load_model(folder, request.folds)
     heads = find_heads(model.folder, model.folds, request.trainer if is_head(request.trainer) else None)
     _check_heads(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))

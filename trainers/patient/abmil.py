@@ -44,15 +44,14 @@ class GatedAttention(nn.Module):
         self.instances = InstanceEncoder(channels, size, hidden)
         self.pool = GatedPooling(hidden)
         self.score = nn.Linear(hidden, 1)
-        self.clinical = nn.Linear(clinical, 1, bias=False)
+        self.clinical = nn.Parameter(torch.zeros(clinical))
         self.bias = nn.Parameter(torch.zeros(()))
-        nn.init.zeros_(self.clinical.weight)
 
     def forward(self, batch: Batch) -> Output:
         features = self.instances(batch)
         attention = self.pool(batch.laid_out(features), batch.present)
         scores = batch.laid_out(self.score(features)[:, 0])
-        logit = self.bias + (attention * scores).sum(dim=1) + self.clinical(batch.clinical)[:, 0]
+        logit = self.bias + (attention * scores).sum(dim=1) + batch.clinical @ self.clinical
         return Output(logit, scores, attention)
 
 

@@ -6,6 +6,7 @@ it is `head.json`, which can be read, and `head.pth`, tensors that load as data.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,8 +133,8 @@ class Head:
                 inner=stored["inner"],
                 provenance=stored["provenance"],
             )
-        except (KeyError, TypeError, ValueError, RuntimeError, OSError, EOFError) as error:
-            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        except (KeyError, TypeError, ValueError, RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+            told = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
             raise InputError.of(f"this is no head that can be read ({told})", path, "train again") from error
 
     def to_json(self) -> dict[str, Any]:

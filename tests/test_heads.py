@@ -1,0 +1,212 @@
+"""Patient heads beside masks, from the commands: planned, trained on masks by networks that never saw the patient, predicted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+from building import write_balls
+
+from lnauto.files import read_json
+from lnauto.paths import VARIABLES
+from lnauto.workflow import heads
+from lnauto.workflow.bags import BagMaker
+
+Command = Callable[..., tuple[int, str, str]]
+NAME, CASES = "Dataset902_Patients", 24
+MODEL = f"results/{NAME}/LNTrainer__lnautoPlans__3d_fullres"
+BRIEF = ("--iterations", 2, "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Balls of 24 patients, every other one with metastasis and a marker that half knows; read-only."""
+    from lnauto.planners.wishes import Wishes
+    from lnauto.workflow.plan import Request, plan_and_preprocess
+
+    root = tmp_path_factory.mktemp("patients")
+    raw = root / "raw" / NAME
+    write_balls(raw, cases=CASES, side=24)
+    rng = np.random.default_rng(0)
+    rows = [f"ball_{n:02d},{n % 2},{rng.normal(n % 2, 1):.2f}" for n in range(CASES)]
+    (raw / "patients.csv").write_text("\n".join(["patient,lnm,marker", *rows]) + "\n")
+    described = json.loads((raw / "dataset.json").read_text())
+    (raw / "dataset.json").write_text(json.dumps({**described, "annotation": "full"}))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, variable in VARIABLES.items():
+            patch.setenv(variable, str(root / name))
+        plan_and_preprocess("902", Request(wishes=Wishes(masks="given"), device="cpu", quiet=True))
+    return root
+
+
+@pytest.fixture
+def own(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("raw", "preprocessed"):
+        shutil.copytree(planned / name, tmp_path / name)
+    for name, variable in VARIABLES.items():
+        monkeypatch.setenv(variable, str(tmp_path / name))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def change_plan(root: Path, **settings: Any) -> None:
+    path = root / "preprocessed" / NAME / "lnautoPlans.json"
+    plan = json.loads(path.read_text())
+    plan["lnauto"]["patient_head"].update(settings)
+    path.write_text(json.dumps(plan))
+
+
+def test_the_plan_says_which_head_and_on_which_masks(own: Path) -> None:
+    block = read_json(own / "preprocessed" / NAME / "lnautoPlans.json", "")["lnauto"]
+    assert block["patient_head"] == {"trainer": "LNMTrainerABMIL", "columns": ["marker"], "sensitivity": None, "masks": "given"}
+    assert block["decided_by"]["masks"] == "--masks"
+    assert "12 patients without and 12 with metastasis" in block["reasons"]["patients"]
+
+
+def test_given_masks_train_and_predict_without_a_network(own: Path, command: Command) -> None:
+    code, _, complaint = command("train", 902, 0, "-tr", "LNMTrainerABMIL", *BRIEF)
+    assert (code, complaint.count("lnauto:")) == (0, 0)
+    folder = own / MODEL / "fold_0" / "LNMTrainerABMIL"
+    assert not (own / MODEL / "fold_0" / "checkpoint_final.pth").exists()
+    figures = read_json(folder / "validation" / "patients.json", "")
+    assert [one["name"] for one in figures["comparisons"]] == [
+        "short axis",
+        "number of nodes",
+        "most suspicious node",
+        "clinical columns alone",
+    ]
+    scans, masks = own / "raw" / NAME / "imagesTs", own / "raw" / NAME / "labelsTs"
+    (own / "new.csv").write_text("patient,marker\nball_24,1.5\nball_25,\n")
+    wanted = ("-i", scans, "--masks", masks, "--patients", own / "new.csv", "-o", own / "out")
+    assert command("predict", *wanted)[0] == 0
+    table = pd.read_csv(own / "out/patients.csv", keep_default_na=False)
+    assert set(table) >= {"patient", "probability", "probability_calibrated", "class", "branch", "flags", "low", "high"}
+    assert table["branch"].tolist() == ["nodes and clinical", "nodes"]
+    assert table["flags"].tolist() == ["", "clinical missing"]
+    assert table["probability_calibrated"].between(0, 1).all()
+    nodes = pd.read_csv(own / "out/nodes.csv")
+    assert nodes["probability"].notna().all()
+    assert nodes.groupby("case")["attention"].sum().tolist() == pytest.approx([1, 1], abs=1e-3)
+    painted = sitk.ReadImage(str(own / "out/attention/ball_24.nii.gz"))
+    scan = sitk.ReadImage(str(scans / "ball_24_0000.nii.gz"))
+    assert (painted.GetSize(), painted.GetOrigin()) == (scan.GetSize(), scan.GetOrigin())
+    values = np.unique(sitk.GetArrayFromImage(painted))
+    assert values[values > 0] == pytest.approx(sorted(nodes.loc[nodes["case"] == "ball_24", "attention"]), abs=1e-3)
+    assert not list((own / "out").glob("*.nii.gz"))
+
+
+def test_masks_that_are_missing_or_do_not_fit_are_told(own: Path, command: Command) -> None:
+    assert command("train", 902, 0, "-tr", "LNMTrainerABMIL", *BRIEF)[0] == 0
+    scans, masks = own / "raw" / NAME / "imagesTs", own / "masks"
+    code, _, complaint = command("predict", "-i", scans, "-o", own / "out")
+    assert code == 2
+    assert "has no network to predict any" in complaint
+    masks.mkdir()
+    sitk.WriteImage(sitk.Image(5, 5, 5, sitk.sitkUInt8), str(masks / "ball_24.nii.gz"))
+    code, _, complaint = command("predict", "-i", scans, "--masks", masks, "-o", own / "out")
+    assert code == 2
+    assert "the mask has (5, 5, 5) voxels and the scan (24, 24, 24), in case ball_24" in complaint
+    assert "there is no mask of this case, in masks, case ball_25" in complaint
+    shutil.copy(own / "raw" / NAME / "labelsTs/ball_24.nii.gz", masks / "ball_24.nii.gz")
+    code, _, complaint = command("predict", "-i", scans, "--masks", masks, "-o", own / "out")
+    assert code == 3
+    assert pd.read_csv(own / "out/patients.csv")["patient"].tolist() == ["ball_24"]
+
+
+def test_predicted_masks_are_by_networks_that_never_saw_the_patient(
+    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_plan(own, masks="predicted")
+    read: list[tuple[str, Path]] = []
+    make = BagMaker.bags
+
+    def watch(self: BagMaker, cases_of: Mapping[str, Sequence[str]], images: Any, masks: Mapping[str, Path], *rest: Any) -> Any:
+        read.extend((case, masks[case]) for cases in cases_of.values() for case in cases)
+        return make(self, cases_of, images, masks, *rest)
+
+    monkeypatch.setattr(BagMaker, "bags", watch)
+    assert command("train", 902, 0, *BRIEF)[0] == 0
+    fold = own / MODEL / "fold_0"
+    split = read_json(own / "preprocessed" / NAME / "splits_final.json", "")[0]
+    records = [read_json(fold / f"inner_networks/part_{number}/predicted.json", "") for number in (0, 1)]
+    assert sorted(records[0]["predicted"] + records[1]["predicted"]) == sorted(split["train"])
+    for record in records:
+        assert not set(record["trained_on"]) & set(record["predicted"])
+        assert not set(record["trained_on"]) & set(split["val"])
+    assert {case for case, _ in read} == {*split["train"], *split["val"]}
+    for case, path in read:
+        assert "labelsTr" not in path.parts
+        if case in split["train"]:
+            part = next(number for number, record in enumerate(records) if case in record["predicted"])
+            assert path == fold / f"inner_networks/part_{part}/validation/{case}.nii.gz"
+        else:
+            assert path == fold / f"validation/{case}.nii.gz"
+    code, _, complaint = command("predict", "-i", own / "raw" / NAME / "imagesTs", "-o", own / "out", "--device", "cpu")
+    assert (code, complaint) == (0, "")
+    assert (own / "out/ball_24.nii.gz").is_file()
+    assert len(pd.read_csv(own / "out/patients.csv")) == 2
+
+
+def test_a_head_that_is_there_is_kept_and_made_again_only_when_told(own: Path, command: Command) -> None:
+    same = ("train", 902, 0, "-tr", "LNMTrainerClinical", *BRIEF)
+    assert command(*same)[0] == 0
+    before = (own / MODEL / "fold_0/LNMTrainerClinical/head.json").read_bytes()
+    assert command(*same)[0] == 0
+    assert (own / MODEL / "fold_0/LNMTrainerClinical/head.json").read_bytes() == before
+    code, _, complaint = command(*same, "--seed", 5)
+    assert code == 2
+    assert "a head of fold 0 is there already, made from other data or settings" in complaint
+    assert command(*same, "--seed", 5, "--overwrite")[0] == 0
+
+
+def test_a_patient_in_two_folds_is_told(own: Path, command: Command) -> None:
+    table = own / "raw" / NAME / "patients.csv"
+    lines = table.read_text().splitlines()
+    joined = ["patient,cases,lnm,marker", "one,ball_00;ball_01,0,1"] + [f"{line.split(',')[0]},{line}" for line in lines[3:]]
+    table.write_text("\n".join(joined) + "\n")
+    splits = own / "preprocessed" / NAME / "splits_final.json"
+    names = [f"ball_{number:02d}" for number in range(CASES)]
+    kept = [names[0], *names[20:]]
+    splits.write_text(json.dumps([{"train": [name for name in names if name not in kept], "val": kept}]))
+    code, _, complaint = command("train", 902, 0, "-tr", "LNMTrainerABMIL", *BRIEF)
+    assert code == 2
+    assert "fold 0 trains and validates on one" in complaint
+
+
+def test_a_table_that_went_bad_does_not_stop_the_segmentation(own: Path, command: Command) -> None:
+    table = own / "raw" / NAME / "patients.csv"
+    table.write_text("patient,lnm,marker\n" + "".join(f"ball_{n:02d},1,2\n" for n in range(CASES)))
+    code, out, _ = command("train", 902, 0, *BRIEF)
+    assert code == 0
+    assert "No patient head is trained" in out
+    assert (own / MODEL / "fold_0/checkpoint_final.pth").is_file()
+    code, _, complaint = command("train", 902, 0, "-tr", "LNMTrainerABMIL", *BRIEF)
+    assert code == 2
+    assert "all 24 patients with a label are with metastasis" in complaint
+
+
+def test_without_a_head_in_the_plan_none_can_be_asked_for(balls: Path, command: Command) -> None:
+    for asked, flag in ((("-tr", "LNMTrainerABMIL"), "-tr"), (("--sensitivity", 0.9), "--sensitivity")):
+        code, _, complaint = command("train", 901, 0, *asked, *BRIEF)
+        assert code == 2
+        assert complaint.startswith("lnauto: Dataset901_Balls has no patient head (no head: there is no patients.csv")
+        assert f"in {flag};" in complaint
+
+
+def test_comparators_are_of_the_held_out_patients_alone(own: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    scores = heads._scores
+    monkeypatch.setattr(
+        heads, "_scores", lambda work, train, bags, nodes: seen.append(len(bags)) or scores(work, train, bags, nodes)
+    )
+    assert command("train", 902, "cv", "-tr", "LNMTrainerClinical", *BRIEF)[0] == 0
+    assert sum(seen) == CASES
+    pooled = pd.read_csv(own / MODEL / "LNMTrainerClinical/crossvalidation/patients.csv")
+    assert sorted(pooled["patient"]) == [f"ball_{number:02d}" for number in range(CASES)]

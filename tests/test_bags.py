@@ -99,6 +99,11 @@ class TestCrops:
         assert 1 < len(bag) <= 48
         assert bag.crops.max() > 0.5
 
+    def test_the_tumours_side_says_how_far_towards_it_a_node_lies(self) -> None:
+        bag = bag_of("p", [scene(((10, 8, 20), 5.0))], PLAN, {}, None)  # 5.5 mm to the left of the middle
+        towards = [replace(bag, row={"tumour_side": side}).towards.tolist() for side in ("L", "R", None, float("nan"))]
+        assert towards == [[5.5], [-5.5], [0.0], [0.0]]
+
     def test_two_cases_are_one_bag(self) -> None:
         first, second = scene(((10, 8, 20), 5.0)), replace(scene(((4, 22, 6), 3.0)), case="later")
         bag = bag_of("p", [first, second], PLAN, {}, None)

@@ -100,6 +100,15 @@ def test_given_masks_train_and_predict_without_a_network(own: Path, command: Com
     values = np.unique(sitk.GetArrayFromImage(painted))
     assert values[values > 0] == pytest.approx(sorted(nodes.loc[nodes["case"] == "ball_24", "attention"]), abs=1e-3)
     assert not list((own / "out").glob("*.nii.gz"))
+    empty = sitk.Image(24, 24, 24, sitk.sitkUInt8)
+    empty.CopyInformation(scan)
+    (own / "masks").mkdir()
+    shutil.copy(masks / "ball_25.nii.gz", own / "masks")
+    sitk.WriteImage(empty, str(own / "masks/ball_24.nii.gz"))
+    assert command("predict", "-i", scans, "--masks", own / "masks", "-o", own / "none")[0] == 0
+    table = pd.read_csv(own / "none/patients.csv", keep_default_na=False)
+    assert table["flags"].tolist() == ["no node found; clinical missing", "clinical missing"]
+    assert table["branch"].tolist() == ["none", "nodes"]
 
 
 def test_masks_that_are_missing_or_do_not_fit_are_told(own: Path, command: Command) -> None:
@@ -148,7 +157,9 @@ def test_predicted_masks_are_by_networks_that_never_saw_the_patient(
             assert path == fold / f"inner_networks/part_{part}/validation/{case}.nii.gz"
         else:
             assert path == fold / f"validation/{case}.nii.gz"
-    code, _, complaint = command("predict", "-i", own / "raw" / NAME / "imagesTs", "-o", own / "out", "--device", "cpu")
+    code, _, complaint = command(
+        "predict", "-i", own / "raw" / NAME / "imagesTs", "-o", own / "out", "--device", "cpu", "--quiet"
+    )
     assert (code, complaint) == (0, "")
     assert (own / "out/ball_24.nii.gz").is_file()
     assert len(pd.read_csv(own / "out/patients.csv")) == 2

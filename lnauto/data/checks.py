@@ -194,6 +194,15 @@ def scan_faults(path: Path) -> list[str]:
     return [what for what, _ in [*_shape_faults(facts, "scan"), *_image_faults(facts)]]
 
 
+def mask_faults(path: Path) -> list[str]:
+    """The same of a mask given with a scan; one without a node is none."""
+    try:
+        facts = read_facts(path, is_label=True)
+    except _UnreadableError as error:
+        return [f"the mask cannot be read: {error}"]
+    return [what for what, _ in _shape_faults(facts, "mask")]
+
+
 def _shape_faults(facts: FileFacts, noun: str) -> Faults:
     one_per = "save one volume (3D, one value per voxel) per file"
     if len(facts.size) != 3:

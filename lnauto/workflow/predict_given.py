@@ -10,7 +10,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from lnauto import __version__
-from lnauto.data.checks import scan_faults
+from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.files import read_json, write_json
@@ -68,8 +68,9 @@ def _masks_of(cases: Sequence[Case], folder: Path) -> tuple[dict[str, Path], lis
                 Problem("there is no mask of this case", f"{folder.name}, case {case.name}", "add it, or remove the scan")
             )
             continue
-        if faults := [(one, fault) for one in (*case.images, path) for fault in scan_faults(one)]:
-            problems.append(Problem(faults[0][1], faults[0][0].name, "check that it is a whole 3D image"))
+        faults = [(fault, image.name) for image in case.images for fault in scan_faults(image)]
+        if faults := [*faults, *((fault, path.name) for fault in mask_faults(path))]:
+            problems.append(Problem(*faults[0], "check that it is a whole 3D image"))
             continue
         sizes = [_size(one) for one in (case.images[0], path)]
         if sizes[0] != sizes[1]:

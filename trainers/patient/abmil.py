@@ -61,12 +61,13 @@ class InstanceEncoder(nn.Module):
     def __init__(self, channels: int, size: Sequence[int], hidden: int) -> None:
         super().__init__()
         self.crop = crop_encoder(channels + 1, size, hidden)
-        self.form = nn.Linear(len(SHAPES) + 3, hidden)
+        self.form = nn.Linear(len(SHAPES) + 4, hidden)
         self.join = nn.Sequential(nn.LayerNorm(2 * hidden), nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Dropout(0.25))
 
     def forward(self, batch: Batch) -> Tensor:
         seen = self.crop(torch.cat([batch.crops, batch.masks], dim=1))
-        form = self.form(torch.cat([batch.shapes, batch.points / POINT_MM], dim=1))
+        places = torch.cat([batch.points, batch.towards[:, None]], dim=1) / POINT_MM
+        form = self.form(torch.cat([batch.shapes, places], dim=1))
         joined: Tensor = self.join(torch.cat([seen, form], dim=1))
         return joined
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 NODE, REGION = 0, 1  # kinds of instances
+SIDES = {"L": 1.0, "R": -1.0}  # where x grows
 SHAPES = ("log volume in ml", "long axis in mm", "short axis in mm", "short to long axis", "height to long axis", "compactness")
 """What is measured of an instance's form; compactness is the volume as a share of the ball round the long axis."""
 
@@ -53,6 +54,12 @@ class Bag:
     def __len__(self) -> int:
         return len(self.sources)
 
+    @property
+    def towards(self) -> Floats:
+        """How far each instance lies on the tumour's side, in mm; less than 0: on the other; all 0 where the side is not known."""
+        side = SIDES.get(str(self.row.get("tumour_side")), 0.0)
+        return np.asarray(side * self.points[:, 0], np.float32)
+
     def take(self, chosen: Sequence[int] | NDArray[np.int64]) -> Bag:
         """Some of the instances, in the order given."""
         at = np.asarray(chosen, np.int64)
@@ -69,6 +76,7 @@ class Batch:
     masks: Tensor  # there, 1, z, y, x
     shapes: Tensor  # there, SHAPES, standardised
     points: Tensor  # there, 3
+    towards: Tensor  # there: mm on the tumour's side
     present: Tensor  # bags, places: bool
     clinical: Tensor  # bags, numbers: encoded; missing is neutral, with an indicator beside it
     label: Tensor  # bags, 0 or 1; NaN: not known
@@ -106,6 +114,7 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], clinical: Floats) -> 
         masks=_joined([bag.masks for bag in bags])[:, None],
         shapes=_joined(shapes),
         points=_joined([bag.points for bag in bags]),
+        towards=_joined([bag.towards for bag in bags]),
         present=present,
         clinical=torch.from_numpy(np.asarray(clinical, np.float32)),
         label=torch.tensor([float("nan") if bag.label is None else float(bag.label) for bag in bags]),

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/phantom_heads.py FOLDER
 
-Five folds by patient; every head is trained on four of them and scores the fifth, with the same bags. The optimum is the posterior
-of the label model that drew the patients, on the same patients. A finished head is kept in FOLDER and not repeated.
+Five folds by patient; every head is trained on four of them and scores the fifth, with the same bags. The optimum is the
+posterior of the label model that drew the patients, on the same patients. A finished head is kept in FOLDER and not repeated.
 """
 
 from __future__ import annotations

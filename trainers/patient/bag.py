@@ -56,7 +56,7 @@ class Bag:
 
     @property
     def towards(self) -> Floats:
-        """How far each instance lies on the tumour's side, in mm; below 0: on the other one; all 0 where the side is not known."""
+        """How far each instance lies on the tumour's side, in mm; below 0: on the other one; 0 where the side is not known."""
         side = SIDES.get(str(self.row.get("tumour_side")), 0.0)
         return np.asarray(side * self.points[:, 0], np.float32)
 

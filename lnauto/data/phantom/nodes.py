@@ -20,7 +20,7 @@ from lnauto.data.phantom.shapes import ellipsoid_distance, local, rotation
 Rng = np.random.Generator
 
 MEDIAN_ML = 3.78
-METASTATIC_PART = 0.27  # of all nodes, as patients.py makes them
+METASTATIC_PART = 0.19  # of all nodes, as patients.py makes them
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class LogNormal:
 SMALLEST_ML, LARGEST_ML = 0.5, 40.0
 # By whether the node is metastatic:
 VOLUME_ML = {
-    False: LogNormal(1.10, 1.0, SMALLEST_ML, LARGEST_ML),
-    True: LogNormal(2.0, 0.9, SMALLEST_ML, LARGEST_ML),
+    False: LogNormal(1.15, 1.0, SMALLEST_ML, LARGEST_ML),
+    True: LogNormal(2.15, 0.9, SMALLEST_ML, LARGEST_ML),
 }
-ELONGATION = {False: LogNormal(0.50, 0.22, 1.03, 3.0), True: LogNormal(0.26, 0.16, 1.03, 3.0)}  # long by short axis
-HILUM = {False: 0.68, True: 0.08}  # chance of a fatty hilum
+ELONGATION = {False: LogNormal(0.45, 0.22, 1.03, 3.0), True: LogNormal(0.38, 0.2, 1.03, 3.0)}  # long by short axis
+HILUM = {False: 0.58, True: 0.2}  # chance of a fatty hilum
 CHALK = {False: 0.08, True: 0.02}
-NECROSIS = {False: 0.04, True: 0.6}  # chance of a dead core, at 3.78 ml
+NECROSIS = {False: 0.1, True: 0.5}  # chance of a dead core, at 3.78 ml
 NECROSIS_RISE = {False: 0.0, True: 0.2}  # of this chance, per e-fold of volume
 BEAN = 0.73  # chance of a bend that shows; the others are nearly straight, and may have lobes
 

@@ -26,14 +26,14 @@ from lnauto.data.phantom.stations import STATIONS, n_group, n_stage
 Rng = np.random.Generator
 
 T_STAGES = (0.28, 0.34, 0.23, 0.15)
-REACH_BY_T = ((0.55, 0.12, 0.23, 0.1), (0.42, 0.14, 0.3, 0.14), (0.3, 0.15, 0.36, 0.19), (0.2, 0.15, 0.4, 0.25))
+REACH_BY_T = ((0.54, 0.24, 0.17, 0.05), (0.41, 0.28, 0.23, 0.08), (0.28, 0.32, 0.28, 0.12), (0.18, 0.33, 0.32, 0.17))
 METASTATIC = (  # chance that a node is, by reach and by what N stage it would mean (1, 2, 3)
     (0.0, 0.0, 0.0),
-    (0.8, 0.0, 0.0),
-    (0.8, 0.5, 0.0),
-    (0.8, 0.6, 0.45),
+    (0.75, 0.0, 0.0),
+    (0.75, 0.38, 0.0),
+    (0.75, 0.38, 0.32),
 )
-DRAINED = {1: 2.5, 2: 1.0, 3: 0.6}  # how much rather nodes are enlarged, by the N stage they would mean
+DRAINED = {1: 3.0, 2: 0.8, 3: 1.2}  # how much rather nodes are enlarged, by the N stage they would mean
 STATIONS_PER_PATIENT = (3, 7)
 NODES_PER_STATION = (0.72, 0.21, 0.07)  # one, two, three, at a station with enlarged nodes
 MARKER = {0: 1.1, 1: 1.6}  # mean of the logarithm, by whether there are metastases

@@ -52,12 +52,12 @@ SMALLEST_ML, LARGEST_ML = 0.5, 40.0
 # By whether the node is metastatic:
 VOLUME_ML = {
     False: LogNormal(1.15, 1.0, SMALLEST_ML, LARGEST_ML),
-    True: LogNormal(2.15, 0.9, SMALLEST_ML, LARGEST_ML),
+    True: LogNormal(2.1, 0.9, SMALLEST_ML, LARGEST_ML),
 }
 ELONGATION = {False: LogNormal(0.49, 0.24, 1.03, 3.0), True: LogNormal(0.32, 0.22, 1.03, 3.0)}  # long by short axis
-HILUM = {False: 0.57, True: 0.22}  # chance of a fatty hilum
+HILUM = {False: 0.55, True: 0.25}  # chance of a fatty hilum
 CHALK = {False: 0.08, True: 0.02}
-NECROSIS = {False: 0.1, True: 0.48}  # chance of a dead core, at 3.78 ml
+NECROSIS = {False: 0.12, True: 0.45}  # chance of a dead core, at 3.78 ml
 NECROSIS_RISE = {False: 0.0, True: 0.2}  # of this chance, per e-fold of volume
 BEAN = 0.73  # chance of a bend that shows; the others are nearly straight, and may have lobes
 

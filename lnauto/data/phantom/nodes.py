@@ -52,7 +52,7 @@ SMALLEST_ML, LARGEST_ML = 0.5, 40.0
 # By whether the node is metastatic:
 VOLUME_ML = {
     False: LogNormal(1.15, 1.0, SMALLEST_ML, LARGEST_ML),
-    True: LogNormal(2.1, 0.9, SMALLEST_ML, LARGEST_ML),
+    True: LogNormal(2.03, 0.9, SMALLEST_ML, LARGEST_ML),
 }
 ELONGATION = {False: LogNormal(0.49, 0.24, 1.03, 3.0), True: LogNormal(0.32, 0.22, 1.03, 3.0)}  # long by short axis
 HILUM = {False: 0.55, True: 0.25}  # chance of a fatty hilum

@@ -8,7 +8,9 @@ these marks is loose, so that none alone tells them from benign nodes. What does
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import ndtr
@@ -39,13 +41,20 @@ class LogNormal:
                 return value
 
     def part_below(self, value: Array | float) -> Array:
-        low, high, at = (ndtr((np.log(v) - self.mean) / self.sd) for v in (self.low, self.high, value))
-        return np.asarray(np.clip((at - low) / (high - low), 0, 1))
+        low, inside = self._bounds
+        return np.asarray(np.clip((ndtr((np.log(value) - self.mean) / self.sd) - low) / inside, 0, 1))
 
     def log_density(self, value: float) -> float:
         """Of the logarithm, which is as good as the value's own where two densities of one value are compared."""
-        low, high = (float(ndtr((np.log(v) - self.mean) / self.sd)) for v in (self.low, self.high))
-        return float(-0.5 * ((np.log(value) - self.mean) / self.sd) ** 2 - np.log(self.sd * (high - low)))
+        return float(
+            -0.5 * ((math.log(value) - self.mean) / self.sd) ** 2 - math.log(self.sd * self._bounds[1] * math.sqrt(2 * math.pi))
+        )
+
+    @cached_property
+    def _bounds(self) -> tuple[float, float]:
+        """The part below the lower bound, and that between both."""
+        low, high = (float(ndtr((math.log(v) - self.mean) / self.sd)) for v in (self.low, self.high))
+        return low, high - low
 
 
 SMALLEST_ML, LARGEST_ML = 0.5, 40.0

@@ -37,7 +37,7 @@ def chest() -> PhantomCase:
 @pytest.fixture(scope="module")
 def forms() -> list[Form]:
     rng = np.random.default_rng(5)
-    return [form for _ in range(120) for _, form in Plan.draw(rng, list(STATIONS)).nodes]
+    return [form for _ in range(150) for _, form in Plan.draw(rng, list(STATIONS)).nodes]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -205,8 +205,8 @@ def test_metastatic_nodes_are_larger_rounder_dead_inside_and_without_hilum(forms
     assert np.median([volume(form) for form in bad]) > 1.5 * np.median([volume(form) for form in good])
     assert np.median([length(form) for form in bad]) < 0.9 * np.median([length(form) for form in good])
     assert np.mean([form.necrosis > 0 for form in bad]) > 0.3
-    assert not any(form.necrosis for form in good)
-    assert np.mean([form.hilum > 0 for form in good]) > 0.5 > 0.2 > np.mean([form.hilum > 0 for form in bad])
+    assert 0 < np.mean([form.necrosis > 0 for form in good]) < 0.2
+    assert np.mean([form.hilum > 0 for form in good]) > 0.5 > 0.35 > np.mean([form.hilum > 0 for form in bad])
     smallest_bad, largest_good = min(volume(form) for form in bad), max(volume(form) for form in good)
     assert smallest_bad < np.median([volume(form) for form in good]) < largest_good  # size alone does not tell
 

@@ -2,12 +2,15 @@
 
 Sizes follow the annotated mediastinal nodes of the NIH set (5/50/95 percentile: volume 0.80/3.78/21.0 ml, axial short axis
 11/16/28 mm). Metastatic nodes are larger, rounder and lose their fatty hilum, and large ones die in the middle; every one of
-these marks is loose, so that none alone tells them from benign nodes.
+these marks is loose, so that none alone tells them from benign nodes. What does not depend on whether a node is metastatic
+(its height, bend, lobes and place) tells nothing, and `optimum.py` leaves it out: who lets it depend has to add it there.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import ndtr
@@ -19,10 +22,53 @@ from lnauto.data.phantom.shapes import ellipsoid_distance, local, rotation
 Rng = np.random.Generator
 
 MEDIAN_ML = 3.78
-METASTATIC_PART = 0.27  # of all nodes, as patients.py makes them
-LOG_MEAN = {False: 1.10, True: 2.0}  # of the volume in ml
-LOG_SD = {False: 1.0, True: 0.9}
+METASTATIC_PART = 0.19  # of all nodes, as patients.py makes them
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """A number whose logarithm is normal, drawn again until it lies between two bounds."""
+
+    mean: float  # of the logarithm, before bounds
+    sd: float
+    low: float
+    high: float
+
+    def draw(self, rng: Rng) -> float:
+        while True:
+            value = float(np.exp(rng.normal(self.mean, self.sd)))
+            if self.low <= value <= self.high:
+                return value
+
+    def part_below(self, value: Array | float) -> Array:
+        low, inside = self._bounds
+        return np.asarray(np.clip((ndtr((np.log(value) - self.mean) / self.sd) - low) / inside, 0, 1))
+
+    def log_density(self, value: float) -> float:
+        """Of the logarithm, which is as good as the value's own where two densities of one value are compared."""
+        return float(
+            -0.5 * ((math.log(value) - self.mean) / self.sd) ** 2 - math.log(self.sd * self._bounds[1] * math.sqrt(2 * math.pi))
+        )
+
+    @cached_property
+    def _bounds(self) -> tuple[float, float]:
+        """The part below the lower bound, and that between both."""
+        low, high = (float(ndtr((math.log(v) - self.mean) / self.sd)) for v in (self.low, self.high))
+        return low, high - low
+
+
 SMALLEST_ML, LARGEST_ML = 0.5, 40.0
+# By whether the node is metastatic:
+VOLUME_ML = {
+    False: LogNormal(1.15, 1.0, SMALLEST_ML, LARGEST_ML),
+    True: LogNormal(2.03, 0.9, SMALLEST_ML, LARGEST_ML),
+}
+ELONGATION = {False: LogNormal(0.49, 0.24, 1.03, 3.0), True: LogNormal(0.32, 0.22, 1.03, 3.0)}  # long by short axis
+HILUM = {False: 0.55, True: 0.25}  # chance of a fatty hilum
+CHALK = {False: 0.08, True: 0.02}
+NECROSIS = {False: 0.12, True: 0.45}  # chance of a dead core, at 3.78 ml
+NECROSIS_RISE = {False: 0.0, True: 0.2}  # of this chance, per e-fold of volume
+BEAN = 0.73  # chance of a bend that shows; the others are nearly straight, and may have lobes
 
 
 @dataclass(frozen=True)
@@ -42,27 +88,30 @@ class Form:
 
     @classmethod
     def draw(cls, rng: Rng, metastatic: bool) -> Form:
-        volume = draw_volume_ml(rng, metastatic)
-        long = max(1.03, (1.28 if metastatic else 1.66) * np.exp(rng.normal(0, 0.14 if metastatic else 0.22)))
-        height = (
-            1.12 * (volume / MEDIAN_ML) ** (0.08 if metastatic else 0.14) * np.exp(rng.normal(0, 0.12 if metastatic else 0.22))
-        )
+        volume = VOLUME_ML[metastatic].draw(rng)
+        long = ELONGATION[metastatic].draw(rng)
+        height = 1.12 * (volume / MEDIAN_ML) ** 0.12 * np.exp(rng.normal(0, 0.2))
         short = (6000 * volume / (np.pi * long * height)) ** (1 / 3) / 2
-        dead = metastatic and rng.random() < np.clip(0.25 + 0.22 * np.log(volume / 0.8), 0.15, 0.85)
-        fatty = rng.random() < (0.06 if metastatic else 0.68)
+        dead = rng.random() < necrosis_chance(volume, metastatic)
+        fatty = rng.random() < HILUM[metastatic]
         tilt = rng.normal(0, 0.22, 2)
+        bean = rng.random() < BEAN
         return cls(
             metastatic=metastatic,
             volume_mm3=1000 * volume,
             radii=(short * long, short, short * height),
             axes=rotation(float(rng.uniform(0, np.pi)), *tilt),
-            bend=float(rng.uniform(0.05, 0.35) if not metastatic else rng.uniform(0, 0.08)),
-            lobes=(float(rng.uniform(0.0, 0.09 if metastatic else 0.04) * short), float(rng.uniform(0, 2 * np.pi))),
+            bend=float(rng.uniform(0.05, 0.35) if bean else rng.uniform(0, 0.08)),
+            lobes=(float(rng.uniform(0.0, 0.04 if bean else 0.09) * short), float(rng.uniform(0, 2 * np.pi))),
             hilum=float(rng.uniform(0.34, 0.52)) if fatty else 0.0,
             necrosis=float(rng.uniform(0.5, 0.74)) if dead else 0.0,
-            chalk=bool(rng.random() < (0.02 if metastatic else 0.08)),
+            chalk=bool(rng.random() < CHALK[metastatic]),
             touches=bool(rng.random() < 0.2),
         )
+
+    @property
+    def elongation(self) -> float:
+        return self.radii[0] / self.radii[1]
 
     def smaller(self, factor: float) -> Form:
         """The same node at `factor` of its volume."""
@@ -71,23 +120,15 @@ class Form:
         )
 
 
-def draw_volume_ml(rng: Rng, metastatic: bool) -> float:
-    while True:
-        volume = float(np.exp(rng.normal(LOG_MEAN[metastatic], LOG_SD[metastatic])))
-        if SMALLEST_ML <= volume <= LARGEST_ML:
-            return volume
+def necrosis_chance(volume_ml: float, metastatic: bool) -> float:
+    rise = NECROSIS_RISE[metastatic] * np.log(volume_ml / MEDIAN_ML)
+    return float(np.clip(NECROSIS[metastatic] + rise, 0.02, 0.9))
 
 
 def part_below(volume_ml: Array) -> Array:
     """The part of all nodes that the model makes smaller than this."""
     parts = {True: METASTATIC_PART, False: 1 - METASTATIC_PART}
-    total = np.zeros_like(np.asarray(volume_ml, float))
-    for metastatic, part in parts.items():
-        low, high, at = (
-            ndtr((np.log(value) - LOG_MEAN[metastatic]) / LOG_SD[metastatic]) for value in (SMALLEST_ML, LARGEST_ML, volume_ml)
-        )
-        total += part * np.clip((at - low) / (high - low), 0, 1)
-    return total
+    return sum((part * VOLUME_ML[kind].part_below(volume_ml) for kind, part in parts.items()), np.zeros(np.shape(volume_ml)))
 
 
 def node_distance(form: Form, at: Coordinates, grown: float = 1.0) -> Floats:
@@ -119,7 +160,7 @@ def paint(canvas: Canvas, rng: Rng, form: Form, centre: Array, phase: Phase, tex
     """Draw the node's inside where it lies."""
     radii = np.array(form.radii)
     at = local(canvas.scan(box), centre, form.axes)
-    level = phase.node + rng.normal(0, 3) + (3 if form.metastatic else 0)
+    level = phase.node + rng.normal(0, 3)
     inside = np.full(taken.shape, level, np.float32)
     inside += np.float32(texture_hu) * waves(rng, canvas, 6.0, box)
     edge = canvas.voxel_mm

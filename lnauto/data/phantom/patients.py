@@ -1,9 +1,14 @@
 """The label model: who has metastases, where, and what a table knows of it.
 
-T stage raises the chance of metastasis; metastases lie first at the hilum of the tumour's side (N1), then in the mediastinum
-(N2), then across (N3). N stage and station labels follow from the nodes that were drawn, never the other way round. The marker
-and T stage carry part of the truth, age none. What a metastatic node looks like is in `nodes.py`. In the tables some values are
-missing; the truth has them all.
+1. Enlarged nodes lie at stations, more of them where the tumour's side drains to, whether there are metastases or not.
+2. The tumour's cells have a reach: 0 (none), 1 (the hilum of the tumour's side), 2 (also the mediastinum) or 3 (also across
+   and above the collarbones). T stage raises it.
+3. Each node within reach is metastatic by a chance of its own, the nearer the higher; none is beyond.
+4. What a node looks like depends on whether it is metastatic, and is in `nodes.py`.
+
+So the same look means more within reach of the tumour than across. Whether there are metastases, N stage and station labels
+follow from the nodes that were drawn, never the other way round. The marker carries a little of the truth, age none. In the
+tables some values are missing; the truth has them all. `optimum.py` inverts this model; who changes it here changes it there.
 """
 
 from __future__ import annotations
@@ -21,11 +26,19 @@ from lnauto.data.phantom.stations import STATIONS, n_group, n_stage
 Rng = np.random.Generator
 
 T_STAGES = (0.28, 0.34, 0.23, 0.15)
-METASTASIS_BY_T = (0.3, 0.48, 0.62, 0.75)
-N_BY_T = ((0.5, 0.38, 0.12), (0.38, 0.42, 0.2), (0.28, 0.45, 0.27), (0.2, 0.45, 0.35))  # N1, N2, N3 where there are metastases
-STATION_WEIGHTS = {"10R": 2.0, "10L": 2.0, "11R": 1.5, "11L": 1.5, "4R": 2.0, "4L": 1.6, "7": 2.0, "5": 1.2, "6": 1.0}
+REACH_BY_T = ((0.54, 0.24, 0.17, 0.05), (0.41, 0.28, 0.23, 0.08), (0.28, 0.32, 0.28, 0.12), (0.18, 0.33, 0.32, 0.17))
+METASTATIC = (  # chance that a node is, by reach and by what N stage it would mean (1, 2, 3)
+    (0.0, 0.0, 0.0),
+    (0.75, 0.0, 0.0),
+    (0.75, 0.38, 0.0),
+    (0.75, 0.38, 0.32),
+)
+DRAINED = {1: 3.0, 2: 0.8, 3: 1.2}  # how much rather nodes are enlarged, by the N stage they would mean
+STATIONS_PER_PATIENT = (3, 7)
+NODES_PER_STATION = (0.72, 0.21, 0.07)  # one, two, three, at a station with enlarged nodes
+MARKER = {0: 1.1, 1: 1.6}  # mean of the logarithm, by whether there are metastases
+MARKER_SD = 0.7
 MISSING = {"lnm": 0.05, "n_stage": 0.2, "tumour_side": 0.08, "t_stage": 0.15, "age": 0.05, "marker": 0.25}
-NODES_PER_STATION = (0.55, 0.3, 0.15)  # one, two, three metastatic nodes
 STATION_KNOWN = 0.6  # the part of stations of which somebody wrote something down
 COLUMNS = ("patient", "cases", "lnm", "n_stage", "tumour_side", "centre", "t_stage", "age", "marker")
 
@@ -59,33 +72,28 @@ class Plan:
 
     @classmethod
     def draw(cls, rng: Rng, stations: Sequence[str], plenty: float = 1.0) -> Plan:
-        """`stations` are those in view; `plenty` scales the number of benign nodes."""
+        """`stations` are those in view; `plenty` scales the number of those with nodes."""
         side = "L" if rng.random() < 0.45 else "R"
         t_stage = 1 + int(rng.choice(4, p=T_STAGES))
-        involved: list[str] = []
-        if rng.random() < METASTASIS_BY_T[t_stage - 1]:
-            involved = _involved(rng, stations, side, 1 + int(rng.choice(3, p=N_BY_T[t_stage - 1])))
-        bad = [station for station in involved for _ in range(1 + int(rng.choice(3, p=NODES_PER_STATION)))]
-        weights = np.array([STATIONS[station].weight * (0.4 if station in involved else 1.0) for station in stations])
-        number = min(len(stations), max(1, round(plenty * int(rng.integers(4, 10)) * (0.65 if bad else 1.0))))
-        good = [stations[n] for n in rng.choice(len(stations), number, replace=False, p=weights / weights.sum())]
-        nodes = [(station, Form.draw(rng, True)) for station in bad] + [(station, Form.draw(rng, False)) for station in good]
+        reach = int(rng.choice(4, p=REACH_BY_T[t_stage - 1]))
+        nodes = []
+        for station in _with_nodes(rng, stations, side, plenty):
+            chance = METASTATIC[reach][n_group(station, side) - 1]
+            nodes += [(station, Form.draw(rng, bool(rng.random() < chance))) for _ in range(_how_many(rng))]
         nodes.sort(key=lambda node: -node[1].volume_mm3)  # large ones find a place first
         return cls(side, t_stage, tuple(nodes))
 
 
-def _involved(rng: Rng, stations: Sequence[str], side: str, stage: int) -> list[str]:
-    """Stations with metastases, at least one of them of the given stage, as far as such are in view."""
-    groups = {station: n_group(station, side) for station in stations}
-    found: list[str] = []
-    for level in range(1, stage + 1):
-        members = [station for station in stations if groups[station] == level]
-        least = 1 if level == stage else int(rng.random() < 0.7)  # metastases may skip a level
-        number = min(len(members), least + int(rng.random() < 0.35))
-        if number:
-            weights = np.array([STATION_WEIGHTS.get(station, 0.4) for station in members])
-            found += [members[n] for n in rng.choice(len(members), number, replace=False, p=weights / weights.sum())]
-    return found
+def _with_nodes(rng: Rng, stations: Sequence[str], side: str, plenty: float) -> list[str]:
+    """Stations with enlarged nodes, which depend on the tumour's side and on nothing else of the patient."""
+    least, most = STATIONS_PER_PATIENT
+    number = min(len(stations), max(1, round(plenty * int(rng.integers(least, most + 1)))))
+    weights = np.array([STATIONS[station].weight * DRAINED[n_group(station, side)] for station in stations])
+    return [stations[n] for n in rng.choice(len(stations), number, replace=False, p=weights / weights.sum())]
+
+
+def _how_many(rng: Rng) -> int:
+    return 1 + int(rng.choice(3, p=NODES_PER_STATION))
 
 
 def describe(rng: Rng, name: str, plan: Plan, involved: Sequence[str], style: Style, plain: bool) -> Patient:
@@ -101,8 +109,12 @@ def describe(rng: Rng, name: str, plan: Plan, involved: Sequence[str], style: St
         centre=style.centres[0 if first else 1],
         t_stage=plan.t_stage,
         age=int(np.clip(round(rng.normal(66, 9)), 35, 90)),
-        marker=round(float(np.exp(rng.normal(1.1 + (0.75 if stage else 0.0), 0.6))), 2),
+        marker=draw_marker(rng, int(stage > 0)),
     )
+
+
+def draw_marker(rng: Rng, lnm: int) -> float:
+    return max(0.01, round(float(np.exp(rng.normal(MARKER[lnm], MARKER_SD))), 2))
 
 
 def with_gaps(rng: Rng, patient: Patient) -> Patient:

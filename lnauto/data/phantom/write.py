@@ -16,12 +16,14 @@ import SimpleITK as sitk
 
 from lnauto.data.phantom import annotation as annotate
 from lnauto.data.phantom.case import PhantomCase
-from lnauto.data.phantom.patients import COLUMNS, known_stations, with_gaps
+from lnauto.data.phantom.optimum import posterior
+from lnauto.data.phantom.patients import COLUMNS, Patient, known_stations, with_gaps
 from lnauto.files import write_json, write_text
 
 ENDING = ".nii.gz"
 STATION_COLUMNS = ("patient", "station", "label")
 NODE_COLUMNS = ("case", "node", "label", "station", "volume_mm3", "short_axis_mm", "long_axis_mm", "annotated")
+OPTIMUM_COLUMNS = ("patient", "lnm", "optimum", "optimum_of_row", "short_axis_mm")
 ANSWERS = ("lnm", "n_stage")  # what a test patient's row does not tell
 
 Row = Mapping[str, object]
@@ -55,23 +57,26 @@ class Writer:
         self.stations: list[Row] = []
         self.true_stations: list[Row] = []
         self.nodes: list[Row] = []
+        self.optima: list[Row] = []
 
     def training_case(self, case: PhantomCase, rng: np.random.Generator) -> None:
         """`rng` is the annotator's: the picture is the same whatever the annotation."""
         known = set(known_stations(rng, list(case.stations)))
-        self.patients.append(with_gaps(rng, case.patient).row)
+        known_patient = with_gaps(rng, case.patient)
+        self.patients.append(known_patient.row)
         self.stations += [row for row in self._stations(case) if row["station"] in known]
         label, annotated = self._label(case, rng)
         self._image("imagesTr", case)
         if label is not None:
             self._save(label, case, "labelsTr", case.name)
-        self._truth(case, "Tr", annotated)
+        self._truth(case, "Tr", annotated, known_patient)
 
     def test_case(self, case: PhantomCase, rng: np.random.Generator) -> None:
-        self.test_patients.append({**with_gaps(rng, case.patient).row, **dict.fromkeys(ANSWERS, "")})
+        known_patient = with_gaps(rng, case.patient)
+        self.test_patients.append({**known_patient.row, **dict.fromkeys(ANSWERS, "")})
         self._image("imagesTs", case)
         self._save(mask_of(case), case, "labelsTs", case.name)
-        self._truth(case, "Ts", {node.number for node in case.nodes})
+        self._truth(case, "Ts", {node.number for node in case.nodes}, known_patient)
 
     def _label(self, case: PhantomCase, rng: np.random.Generator) -> tuple[Any, set[int]]:
         """The mask an annotator made, and the nodes that are in it."""
@@ -89,11 +94,12 @@ class Writer:
     def _stations(self, case: PhantomCase) -> list[dict[str, object]]:
         return [{"patient": case.name, "station": station, "label": label} for station, label in case.stations.items()]
 
-    def _truth(self, case: PhantomCase, part: str, annotated: set[int]) -> None:
+    def _truth(self, case: PhantomCase, part: str, annotated: set[int], known: Patient) -> None:
         self._save(mask_of(case), case, f"truth/labels{part}", case.name)
         self._save(case.instances, case, "truth/nodes", case.name)
         self.true_patients.append(case.patient.row)
         self.true_stations += self._stations(case)
+        self.optima.append(optimum_of(case, known))
         for node in case.nodes:
             measures = [round(value, 1) for value in (node.volume_mm3, node.short_axis_mm, node.long_axis_mm)]
             values = (case.name, node.number, int(node.metastatic), node.station, *measures, int(node.number in annotated))
@@ -119,6 +125,7 @@ class Writer:
             ("truth/patients.csv", COLUMNS, self.true_patients),
             ("truth/stations.csv", STATION_COLUMNS, self.true_stations),
             ("truth/nodes.csv", NODE_COLUMNS, self.nodes),
+            ("truth/optimum.csv", OPTIMUM_COLUMNS, self.optima),
         ]
         if self.test_patients:
             tables.append(("patientsTs.csv", COLUMNS, self.test_patients))
@@ -138,6 +145,14 @@ class Writer:
         if self.annotation in ("scribble", "none") or declare:
             description["annotation"] = "patient" if self.annotation == "none" else self.annotation
         return {**description, "phantom": dict(made_by)}
+
+
+def optimum_of(case: PhantomCase, known: Patient) -> Row:
+    """What a head is judged against: the posterior that knows every value, that of the row with its gaps, and the short axis."""
+    whole, row = (posterior(case.plan, case.placed, t_stage=who.t_stage, marker=who.marker) for who in (case.patient, known))
+    short = max((node.short_axis_mm for node in case.nodes), default=0.0)
+    values = (case.name, case.patient.lnm, *(float(f"{value:.6g}") for value in (whole, row)), round(short, 1))
+    return dict(zip(OPTIMUM_COLUMNS, values, strict=True))
 
 
 def mask_of(case: PhantomCase) -> np.ndarray:

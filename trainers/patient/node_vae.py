@@ -190,6 +190,11 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return (-0.5 * (1 + log_variance - mean**2 - log_variance.exp())).mean()
 
 
+def vae_loss(crops: Tensor, rebuilt: Tensor, mean: Tensor, log_variance: Tensor, progress: float) -> Tensor:
+    """Of a mean crop; `progress`: the part of the training that is done."""
+    return reconstruction_loss(crops, rebuilt).mean() + KL * kl_weight(progress) * divergence(mean, log_variance)
+
+
 def kl_weight(progress: float) -> float:
     """From 0.25 up to 1.24: first what is seen, then in order."""
     return 1.25 - math.exp(-5 * progress)
@@ -237,7 +242,7 @@ def _descend(vae: NodeVAE, batch: Batch, rng: np.random.Generator, schedule: VAE
         crops = vae.scaled(seen.crops)
         mean, log_variance = vae.encode(crops)
         rebuilt = vae.decode(mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
-        loss = reconstruction_loss(crops, rebuilt).mean() + KL * kl_weight(step / schedule.steps) * divergence(mean, log_variance)
+        loss = vae_loss(crops, rebuilt, mean, log_variance, step / schedule.steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), schedule.clip)

@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from lnauto.trainers.patient.abmil import masked_softmax
 from lnauto.trainers.patient.bag import SHAPES, Bag, Batch, Output
 from lnauto.trainers.patient.bag_trainer import BagTrainer, hidden_for, patient_loss
-from lnauto.trainers.patient.fitting import augmented, fit_network
+from lnauto.trainers.patient.fitting import Schedule, augmented, fit_network
 from lnauto.trainers.patient.node_vae import NodeVAE, VAESchedule, fit_vae
 from lnauto.trainers.patient.reader import Reader
 
 PATIENT_SHARE = 0.8  # a: of the patient's perceptron, the rest is the most suspicious node's
 ATTENTION_SHARE = 0.1
+LEARNING_RATE = 6e-3  # of stage 2, as published; a third of it leaves drawn bags half learned
 CROPS_A_LATENT, FEWEST_LATENTS, MOST_LATENTS = 50, 4, 400  # the most is the published model's
 WIDTH, LARGE_WIDTH, MANY_CROPS = 8, 16, 2000  # of the first convolution; many crops allow more
 CAPACITY = 95  # percentile of instances a patient, which the patient's perceptron has places for
@@ -45,6 +46,7 @@ EDGE = 1e-6  # of a probability, so that it has a logit
 class LNMTrainerVAE(BagTrainer):
     """The head whose features can be looked at: every latent can be decoded into what it means."""
 
+    schedule: Schedule = field(default_factory=lambda: Schedule(learning_rate=LEARNING_RATE))
     patient_share: float = PATIENT_SHARE
     attention: bool = True
     vae: VAESchedule = field(default_factory=VAESchedule)

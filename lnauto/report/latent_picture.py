@@ -19,7 +19,7 @@ from lnauto.trainers.patient.vae import VAEMLP
 
 DIRECTIONS = 4  # at most
 STEPS = (-2, -1, 0, 1, 2)  # deviations over the training patients' crops
-OUTLINE, MUTED, WHITE = "#ffd166", "#9aa5b1", "#ffffff"
+OUTLINE, WHITE = "#ffd166", "#ffffff"
 PANEL, DPI = 1.55, 100  # inches
 
 Plane = NDArray[Any]
@@ -88,7 +88,7 @@ def _raw(network: VAEMLP, standardised: Tensor) -> Tensor:
 
 
 def _planes(crops: Tensor) -> list[Plane]:
-    """The middle slice, across the crop's shortest axis if that is one voxel."""
+    """The middle slice across the shortest axis, of equals the first, which is z."""
     axis = 2 + int(np.argmin(crops.shape[2:]))
     return list(crops[:, 0].select(axis - 1, crops.shape[axis] // 2).numpy())
 
@@ -106,9 +106,10 @@ def draw_traversal(member: Member, bag: Bag, path: Path) -> None:
     for place in places.ravel():
         place.set_axis_off()
     _grey(places[0, 0], found.crop, "as scanned")
-    if 0 < found.mask.mean() < 1:
-        places[0, 0].contour(found.mask, levels=[0.5], colors=OUTLINE, linewidths=1.2)
     _grey(places[1, 0], found.rebuilt, "as rebuilt")
+    if 0 < found.mask.mean() < 1:
+        for place in places[:2, 0]:
+            place.contour(found.mask, levels=[0.5], colors=OUTLINE, linewidths=1.2)
     largest = max((float(np.abs(_change(one)).max()) for one in found.directions), default=0.0) or 1.0
     for row, direction in zip(places[:, 1:], found.directions, strict=False):
         _draw_direction(row, direction, largest)
@@ -116,7 +117,7 @@ def draw_traversal(member: Member, bag: Bag, path: Path) -> None:
     figure.suptitle(f"{bag.patient}: node {node} of {case}, probability {found.probability:.2f} (one network, not calibrated)")
     figure.supxlabel(
         "Each row moves one latent from -2 to 2 standard deviations of the training patients' crops, the others as in this node. "
-        "p: the node's probability then.\nRight: where 2 is brighter than -2 (red) or darker (blue).",
+        "p: the node's probability then;\nbold: nearest to the node itself. Right: where 2 is brighter than -2 (red) or darker (blue).",
         fontsize=9,
         color="#444444",
     )
@@ -127,7 +128,7 @@ def draw_traversal(member: Member, bag: Bag, path: Path) -> None:
 def _draw_direction(row: Sequence[Any], direction: Direction, largest: float) -> None:
     nearest = int(np.argmin([abs(step - direction.own) for step in STEPS]))
     for place, (step, plane, probability) in enumerate(zip(STEPS, direction.decoded, direction.probabilities, strict=True)):
-        name = f"latent {direction.latent}, {step:+d} sd" if place == 0 else f"{step:+d} sd"
+        name = f"latent {direction.latent}, {step} sd" if place == 0 else f"{step} sd"
         _grey(row[place], plane, f"{name}\np {probability:.2f}", bold=place == nearest)
     row[len(STEPS)].imshow(_change(direction), cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
     row[len(STEPS)].set_title(f"change; node at\n{direction.own:+.1f} sd", fontsize=8)

@@ -16,6 +16,7 @@ CLINICAL = "LNMTrainerClinical"
 PATIENT_TRAINERS = {
     CLINICAL: "lnauto.trainers.patient.clinical",
     "LNMTrainerABMIL": "lnauto.trainers.patient.abmil",
+    "LNMTrainerVAE": "lnauto.trainers.patient.vae",
 }
 """Every patient trainer by the name a plan or `-tr` gives it, and where it lives."""
 

@@ -1,0 +1,143 @@
+"""What the VAE-MLP looks at in a patient's most suspicious node: latents, moved one by one and decoded, as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lnauto.files import replacing
+from lnauto.trainers.patient.bag import Bag
+from lnauto.trainers.patient.head import Member
+from lnauto.trainers.patient.vae import VAEMLP
+
+DIRECTIONS = 4  # at most
+STEPS = (-2, -1, 0, 1, 2)  # deviations over the training patients' crops
+OUTLINE, WHITE = "#ffd166", "#ffffff"
+PANEL, DPI = 1.55, 100  # inches
+
+Plane = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """One latent, moved with the others left where they are in this node."""
+
+    latent: int
+    effect: float  # on the logit of the node, for one deviation
+    own: float  # where the node itself lies, in deviations from the mean
+    decoded: tuple[Plane, ...]  # at STEPS
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Traversal:
+    """Everything the picture shows; planes are the crop's middle slice, its first channel, intensities in [0, 1]."""
+
+    crop: Plane
+    mask: Plane
+    rebuilt: Plane
+    probability: float
+    source: tuple[str, int]
+    directions: tuple[Direction, ...]
+
+
+def traverse(member: Member, bag: Bag) -> Traversal:
+    """Of the node with the highest probability; the directions that move its probability most come first."""
+    network = member.network
+    if not isinstance(network, VAEMLP) or not len(bag):
+        raise ValueError("a latent traversal needs a network of LNMTrainerVAE and a patient with a node")
+    with torch.no_grad():
+        output = network(member.reader.batch([bag]))
+    top = int(output.instance_logits[0, : len(bag)].argmax())
+    batch = member.reader.batch([bag.take([top])])
+    vae = network.vae
+    latents = vae.standardised(vae.latents(batch.crops))
+    moved = latents.clone().requires_grad_(True)
+    (effects,) = torch.autograd.grad(_node_logit(network, moved, batch.shapes).sum(), moved)
+    order = effects[0].abs().argsort(descending=True)[:DIRECTIONS].tolist()
+    with torch.no_grad():
+        rebuilt = _planes(vae.decode(_raw(network, latents)))[0]
+        directions = [_direction(network, latents, batch.shapes, latent, float(effects[0, latent])) for latent in order]
+        probability = float(torch.sigmoid(output.instance_logits[0, top]))
+        crop, mask = _planes(vae.scaled(batch.crops))[0], _planes(batch.masks)[0]
+    return Traversal(crop, mask, rebuilt, probability, bag.sources[top], tuple(directions))
+
+
+def _direction(network: VAEMLP, latents: Tensor, shapes: Tensor, latent: int, effect: float) -> Direction:
+    along = latents.repeat(len(STEPS), 1)
+    along[:, latent] = torch.tensor(STEPS, dtype=along.dtype)
+    probabilities = torch.sigmoid(_node_logit(network, along, shapes.expand(len(STEPS), -1)))
+    decoded = _planes(network.vae.decode(_raw(network, along)))
+    return Direction(latent, effect, float(latents[0, latent]), tuple(decoded), tuple(probabilities.tolist()))
+
+
+def _node_logit(network: VAEMLP, standardised: Tensor, shapes: Tensor) -> Tensor:
+    found: Tensor = network.node(torch.cat([standardised, shapes], dim=1))[:, 0]
+    return found
+
+
+def _raw(network: VAEMLP, standardised: Tensor) -> Tensor:
+    return standardised * network.vae.latent_deviation + network.vae.latent_mean
+
+
+def _planes(crops: Tensor) -> list[Plane]:
+    """The middle slice across the shortest axis, of equals the first, which is z."""
+    axis = 2 + int(np.argmin(crops.shape[2:]))
+    return list(crops[:, 0].select(axis - 1, crops.shape[axis] // 2).numpy())
+
+
+def draw_traversal(member: Member, bag: Bag, path: Path) -> None:
+    """One PNG: the top node and what the network keeps of it; a row for each of the latents that matter most to it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = traverse(member, bag)
+    rows, columns = max(2, len(found.directions)), len(STEPS) + 2
+    figure = Figure(figsize=(PANEL * (columns + 0.9), PANEL * 1.22 * rows + 1.0), dpi=DPI, layout="constrained", facecolor=WHITE)
+    FigureCanvasAgg(figure)
+    places = figure.subplots(rows, columns, squeeze=False)
+    for place in places.ravel():
+        place.set_axis_off()
+    _grey(places[0, 0], found.crop, "as scanned")
+    _grey(places[1, 0], found.rebuilt, "as rebuilt")
+    if 0 < found.mask.mean() < 1:
+        for place in places[:2, 0]:
+            place.contour(found.mask, levels=[0.5], colors=OUTLINE, linewidths=1.2)
+    largest = max((float(np.abs(_change(one)).max()) for one in found.directions), default=0.0) or 1.0
+    for row, direction in zip(places[:, 1:], found.directions, strict=False):
+        _draw_direction(row, direction, largest)
+    case, node = found.source
+    figure.suptitle(f"{bag.patient}: node {node} of {case}, probability {found.probability:.2f} (one network, not calibrated)")
+    figure.supxlabel(
+        "Each row moves one latent from -2 to 2 standard deviations of the training patients' crops, the others as in this node. "
+        "p: the node's probability then;\nbold: nearest to the node itself. Right: where 2 is brighter than -2 (red) or darker (blue).",
+        fontsize=9,
+        color="#444444",
+    )
+    with replacing(path) as temporary:
+        figure.savefig(temporary, facecolor=WHITE)
+
+
+def _draw_direction(row: Sequence[Any], direction: Direction, largest: float) -> None:
+    nearest = int(np.argmin([abs(step - direction.own) for step in STEPS]))
+    for place, (step, plane, probability) in enumerate(zip(STEPS, direction.decoded, direction.probabilities, strict=True)):
+        name = f"latent {direction.latent}, {step} sd" if place == 0 else f"{step} sd"
+        _grey(row[place], plane, f"{name}\np {probability:.2f}", bold=place == nearest)
+    row[len(STEPS)].imshow(_change(direction), cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+    row[len(STEPS)].set_title(f"change; node at\n{direction.own:+.1f} sd", fontsize=8)
+
+
+def _change(direction: Direction) -> Plane:
+    return np.asarray(direction.decoded[-1] - direction.decoded[0])
+
+
+def _grey(place: Any, plane: Plane, name: str, bold: bool = False) -> None:
+    place.imshow(plane, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    place.set_title(name, fontsize=8, weight="bold" if bold else "normal")

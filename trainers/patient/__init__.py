@@ -17,6 +17,7 @@ PATIENT_TRAINERS = {
     CLINICAL: "lnauto.trainers.patient.clinical",
     "LNMTrainerABMIL": "lnauto.trainers.patient.abmil",
     "LNMTrainerVAE": "lnauto.trainers.patient.vae",
+    "LNMTrainerWeGA": "lnauto.trainers.patient.wega",
 }
 """Every patient trainer by the name a plan or `-tr` gives it, and where it lives."""
 

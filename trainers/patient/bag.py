@@ -80,8 +80,8 @@ class Batch:
     present: Tensor  # bags, places: bool
     clinical: Tensor  # bags, numbers: encoded; missing is neutral, with an indicator beside it
     label: Tensor  # bags, 0 or 1; NaN: not known
-    view: Tensor | None = None  # bags, channels + 1 (the nodes), z, y, x
-    view_to_mm: Tensor | None = None  # bags, 4, 4
+    view: Tensor | None = None  # bags, channels + 1 (the nodes), z, y, x; None if no bag has one
+    view_to_mm: Tensor | None = None  # bags, 4, 4; all 0, as the view is, for a bag without one
     features: Mapping[str, Tensor] = field(default_factory=dict)  # there, channels
 
     def laid_out(self, values: Tensor) -> Tensor:
@@ -107,8 +107,8 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], clinical: Floats) -> 
     for row, bag in enumerate(bags):
         present[row, : len(bag)] = True
     stages = set.intersection(*(set(bag.features) for bag in bags))
-    views = [bag.view for bag in bags if bag.view is not None]
-    whole = len(views) == len(bags)
+    views = [bag.view for bag in bags]
+    some = next((view for view in views if view is not None), None)
     return Batch(
         crops=_joined([bag.crops for bag in bags]),
         masks=_joined([bag.masks for bag in bags])[:, None],
@@ -118,8 +118,8 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], clinical: Floats) -> 
         present=present,
         clinical=torch.from_numpy(np.asarray(clinical, np.float32)),
         label=torch.tensor([float("nan") if bag.label is None else float(bag.label) for bag in bags]),
-        view=torch.stack([_with_nodes(view) for view in views]) if whole else None,
-        view_to_mm=torch.stack([torch.from_numpy(view.to_mm.astype(np.float32)) for view in views]) if whole else None,
+        view=None if some is None else torch.stack([_with_nodes(view, some) for view in views]),
+        view_to_mm=None if some is None else torch.stack([_affine(view) for view in views]),
         features={stage: _joined([bag.features[stage] for bag in bags]) for stage in sorted(stages)},
     )
 
@@ -128,5 +128,11 @@ def _joined(parts: Sequence[Floats]) -> Tensor:
     return torch.from_numpy(np.concatenate([np.asarray(part, np.float32) for part in parts]))
 
 
-def _with_nodes(view: View) -> Tensor:
+def _with_nodes(view: View | None, like: View) -> Tensor:
+    if view is None:
+        return torch.zeros((len(like.image) + 1, *like.nodes.shape))
     return torch.from_numpy(np.concatenate([view.image, view.nodes[None]]).astype(np.float32))
+
+
+def _affine(view: View | None) -> Tensor:
+    return torch.zeros((4, 4)) if view is None else torch.from_numpy(view.to_mm.astype(np.float32))

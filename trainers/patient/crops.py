@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import zoom
 
 from lnauto.nodes import Array, measure_nodes
 from lnauto.trainers.patient.bag import NODE, REGION, SHAPES, Bag, Floats, View
@@ -201,12 +200,22 @@ def view_of(scene: Scene) -> View:
     """The whole image on a small grid."""
     shape = np.array(scene.image.shape[1:])
     factors = np.array(VIEW) / shape
-    image = np.stack([zoom(channel, factors, order=1, grid_mode=True, mode="nearest") for channel in scene.image])
-    nodes = zoom((scene.instances > 0).astype(np.float32), factors, order=1, grid_mode=True, mode="nearest")
+    image = np.stack([shrunk(channel) for channel in scene.image])
+    nodes = shrunk((scene.instances > 0).astype(np.float32))
     scale = np.eye(4)
     scale[:3, :3] = np.diag(1 / factors)
     scale[:3, 3] = 0.5 / factors - 0.5
     return View(image.astype(np.float32), np.clip(nodes, 0, 1).astype(np.float32), _from_middle(scene) @ scale)
+
+
+def shrunk(array: Array) -> Floats:
+    """On the grid of a view, each voxel the mean of what it covers: a node smaller than a voxel does not fall through."""
+    for axis, side in enumerate(VIEW):
+        edges = np.linspace(0, array.shape[axis], side + 1)[:, None]
+        below = np.clip(edges - np.arange(array.shape[axis]), 0, 1)  # which part of each voxel lies before each edge
+        covers = np.diff(below, axis=0) * side / array.shape[axis]
+        array = np.moveaxis(np.tensordot(covers.astype(np.float32), array, (1, axis)), 0, axis)
+    return np.asarray(array, np.float32)
 
 
 def _point(scene: Scene, middle: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from lnauto.commands.common import add_device, at_least, make_parser, minutes, run, share
 
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="patient head: choose the threshold that finds so many of the patients with metastasis, such as 0.9 (default:"
         " Youden's)",
     )
+    parser.add_argument(
+        "--dino-weights", type=Path, metavar="FILE", help="LNMTrainerWeGA: weights of a DINOv2 ViT-S/14 for its global branch"
+    )
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of weights and batches (default: %(default)s)")
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
@@ -87,6 +91,7 @@ def _act(arguments: argparse.Namespace) -> None:
         tune=arguments.tune,
         source=arguments.source,
         sensitivity=arguments.sensitivity,
+        dino_weights=arguments.dino_weights,
         quiet=arguments.quiet,
     )
     model = train(arguments.dataset, arguments.folds, request)

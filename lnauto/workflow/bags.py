@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,40 @@ class BagMaker:
 
         scenes = [self.scene(case, images[case], masks.get(case)) for case in cases]
         return bag_of(patient, scenes, self.crops, {}, None)
+
+    def look(
+        self,
+        cases_of: Mapping[str, Sequence[str]],
+        images: Mapping[str, Sequence[Path]],
+        masks: Mapping[str, Path],
+        device: str | None,
+        precision: str,
+    ) -> Callable[[Path, Sequence[Bag]], list[Bag]]:
+        """What gives these patients' bags the features that a network, a checkpoint, has of their nodes."""
+
+        def look(checkpoint: Path, bags: Sequence[Bag]) -> list[Bag]:
+            from lnauto.inference.component_features import component_features, component_numbers
+            from lnauto.inference.model import load_alone
+            from lnauto.inference.predictor import Predictor
+            from lnauto.networks.compute import find_device
+            from lnauto.networks.mask_gate import NodeOutputs
+            from lnauto.trainers.patient.mask_gate import with_features
+
+            predictor = Predictor.of_model(load_alone(checkpoint), find_device(device), precision)
+            nodes = NodeOutputs.of_description(self.description)
+            network, patch = predictor.networks[0], predictor.configuration.patch_size
+            found = []
+            for bag in tqdm(bags, desc="Looking at nodes", unit="patient", disable=self.quiet, delay=2):
+                seen = {}
+                for case in cases_of[bag.patient]:
+                    scene = self.scene(case, images[case], masks.get(case))
+                    numbers = component_numbers(scene.instances)
+                    vectors = component_features(network, nodes, scene.image, scene.instances, patch, predictor.compute)
+                    seen[case] = (numbers, vectors)
+                found.append(with_features(bag, seen))
+            return found
+
+        return look
 
     def scene(self, case: str, images: Sequence[Path], mask: Path | None) -> Scene:
         from lnauto.compat.plans import PlansManager

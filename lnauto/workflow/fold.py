@@ -51,6 +51,7 @@ class Request:
     pretrained: str | None = None  # the foundation model to start from, by its name
     tune: str | None = None  # how it is adapted: a method, or `auto`; None: as the plan has it
     sensitivity: float | None = None  # that the threshold of a patient head is to have; None: Youden's, or as the plan has it
+    dino_weights: Path | None = None  # of the global branch of LNMTrainerWeGA; None: nnU-Net's kind of encoder
     source: str | None = None  # the data set the foundation model comes from, to see what it keeps
     quiet: bool = False
 

@@ -6,7 +6,8 @@ many parts as there are inner networks; each learned from patients its network n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +18,20 @@ from tqdm import tqdm
 
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
-from lnauto.trainers.patient import CLINICAL, find_bag_trainer
+from lnauto.trainers.patient import CLINICAL
 from lnauto.trainers.patient.decision import N_FOLDS, sigmoid
 
 if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
+    from lnauto.trainers.patient.bag_trainer import BagTrainer
     from lnauto.trainers.patient.clinical import ClinicalHead
+    from lnauto.trainers.patient.crops import CropPlan
     from lnauto.trainers.patient.head import Head
-    from lnauto.workflow.heads import HeadWork
 
 DESCRIPTION = "head.json"
+
+Look = Callable[[Path, "Sequence[Bag]"], "list[Bag]"]
+"""Gives bags the features that a network, a checkpoint, has of their nodes."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +40,30 @@ class PatientReading:
 
     logit: float
     probability: float  # calibrated
-    node_probabilities: np.ndarray  # of each instance, not calibrated
+    node_probabilities: np.ndarray  # of each instance, not calibrated; empty: the head says nothing of nodes
     attention: np.ndarray
     told: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What one head is trained with, and how."""
+
+    trainer: BagTrainer
+    columns: Sequence[str]
+    crops: CropPlan
+    fold: str
+    quiet: bool
+
+    def learn(self, bags: Sequence[Bag], part: str = "") -> Head:
+        told = f"{self.trainer.name}, fold {self.fold}{part}"
+        with tqdm(total=N_FOLDS, desc=told, disable=self.quiet, delay=2) as bar:
+            return self.trainer.train(bags, self.columns, self.crops, bar.update)
+
+
+@dataclass(frozen=True)
 class HeadModel:
-    """The parts of a fold's head; exactly one of `heads` and `clinical` is there."""
+    """The parts of a fold's head; either `heads` or `clinical` is there."""
 
     trainer: str
     heads: tuple[Head, ...] = ()
@@ -50,47 +71,62 @@ class HeadModel:
     clinical: ClinicalHead | None = None
 
     @classmethod
-    def train(cls, work: HeadWork, fold: str, patients: Mapping[str, Sequence[str]], masks: Mapping[str, Path]) -> HeadModel:
-        from lnauto.workflow.heads import bags_of
+    def of_rows(
+        cls, rows: pd.DataFrame, labels: pd.Series, columns: Sequence[str], seed: int, sensitivity: float | None
+    ) -> HeadModel:
+        from lnauto.trainers.patient.clinical import LNMTrainerClinical
 
-        columns = work.settings["columns"]
-        if work.trainer == CLINICAL:
-            from lnauto.trainers.patient.clinical import LNMTrainerClinical
+        return cls(CLINICAL, clinical=LNMTrainerClinical(seed, sensitivity).train(rows, labels, columns))
 
-            trainer = LNMTrainerClinical(work.request.seed, work.sensitivity)
-            rows = work.table.frame.loc[list(patients), columns]
-            return cls(CLINICAL, clinical=trainer.train(rows, pd.Series(work.labels), columns))
-        on_bags = find_bag_trainer(work.trainer)(seed=work.request.seed, sensitivity=work.sensitivity)
-        if work.request.iterations is not None:  # a try
-            steps = min(on_bags.schedule.steps, work.request.iterations)
-            on_bags = replace(on_bags, schedule=replace(on_bags.schedule, steps=steps))
-        bags = bags_of(work, patients, masks)
-        with tqdm(total=N_FOLDS, desc=f"{work.trainer}, fold {fold}", disable=work.request.quiet, delay=2) as bar:
-            return cls(work.trainer, (on_bags.train(bags, columns, work.maker.crops, bar.update),))
+    @classmethod
+    def of_bags(cls, lesson: Lesson, bags: Sequence[Bag]) -> HeadModel:
+        return cls(lesson.trainer.name, (lesson.learn(bags),))
+
+    @classmethod
+    def of_features(cls, lesson: Lesson, bags: Sequence[Bag], never_saw: Mapping[Path, Sequence[str]], look: Look) -> HeadModel:
+        """A head for each network, on the patients it never saw."""
+        heads = []
+        for number, (network, patients) in enumerate(never_saw.items(), start=1):
+            own = [bag for bag in bags if bag.patient in set(patients)]
+            if len({bag.label for bag in own}) < 2:
+                what = f"the {len(own)} patients that network {number} of fold {lesson.fold} never saw have one label"
+                raise InputError.of(what, lesson.trainer.name, "add patients, or use LNMTrainerABMIL")
+            heads.append(lesson.learn(look(network, own), f", network {number}"))
+        return cls(lesson.trainer.name, tuple(heads), tuple(never_saw))
 
     @classmethod
     def load(cls, folder: Path) -> HeadModel:
         from lnauto.trainers.patient.clinical import ClinicalHead
         from lnauto.trainers.patient.head import Head
 
-        stored = read_json(folder / DESCRIPTION, "train again")
+        path = folder / DESCRIPTION
+        stored = read_json(path, "train again")
+        if (networks := stored.get("networks")) is not None:
+            heads = tuple(Head.load(folder / f"part_{number}") for number in range(len(networks)))
+            return cls(stored["trainer"], heads, tuple((folder / network).resolve() for network in networks))
         if stored.get("trainer") != CLINICAL:
             head = Head.load(folder)
             return cls(head.trainer, (head,))
         try:
             return cls(CLINICAL, clinical=ClinicalHead.from_json(stored))
         except (KeyError, TypeError) as error:
-            raise InputError.of(f"this is no head that can be read ({error})", folder / DESCRIPTION, "train again") from error
+            raise InputError.of(f"this is no head that can be read ({error})", path, "train again") from error
 
     def save(self, folder: Path, provenance: dict[str, Any]) -> None:
+        """What says that the head is there comes last."""
         if self.clinical is not None:
             write_json(folder / DESCRIPTION, replace(self.clinical, provenance=provenance).to_json())
-        for head in self.heads:
-            replace(head, provenance=provenance).save(folder)
+        elif not self.networks:
+            replace(self.heads[0], provenance=provenance).save(folder)
+        else:
+            for number, head in enumerate(self.heads):
+                replace(head, provenance=provenance).save(folder / f"part_{number}")
+            networks = [os.path.relpath(network, folder) for network in self.networks]
+            write_json(folder / DESCRIPTION, {"trainer": self.trainer, "networks": networks, "provenance": provenance})
 
     @property
-    def parts(self) -> tuple[Head, ...] | tuple[ClinicalHead]:
-        return self.heads or ((self.clinical,) if self.clinical is not None else ())
+    def parts(self) -> tuple[Head, ...] | tuple[ClinicalHead, ...]:
+        return (self.clinical,) if self.clinical is not None else self.heads
 
     @property
     def threshold(self) -> float:
@@ -104,35 +140,38 @@ class HeadModel:
     def dropped(self) -> dict[str, str]:
         return {name: why for part in self.parts for name, why in part.dropped.items()}
 
-    def read(self, bags: Sequence[Bag], _: Any = None) -> list[PatientReading]:
+    def read(self, bags: Sequence[Bag], look: Look) -> list[PatientReading]:
+        """The parts' mean answer for each patient."""
         if self.clinical is not None:
-            return self._read_rows(bags)
-        by_part = [head.read(bags) for head in self.heads]
-        found = []
-        for readings in zip(*by_part, strict=True):
-            calibrated = [
-                float(head.calibrator.probability(np.array(reading.logit)))
-                for head, reading in zip(self.heads, readings, strict=True)
-            ]
-            found.append(
-                PatientReading(
-                    float(np.mean([reading.logit for reading in readings])),
-                    float(np.mean(calibrated)),
-                    np.mean([sigmoid(reading.instance_logits) for reading in readings], axis=0),
-                    np.mean([reading.attention for reading in readings], axis=0),
-                    readings[0].told,
-                )
-            )
-        return found
+            return _read_rows(self.clinical, bags)
+        seen = [look(network, bags) for network in self.networks] or [list(bags)]
+        by_part = [_read(head, each) for head, each in zip(self.heads, seen, strict=True)]
+        return [_mean(readings) for readings in zip(*by_part, strict=True)]
 
-    def _read_rows(self, bags: Sequence[Bag]) -> list[PatientReading]:
-        assert self.clinical is not None
-        names = [column.name for column in self.clinical.columns]
-        index = [bag.patient for bag in bags]
-        rows = pd.DataFrame({name: [bag.row.get(name) for bag in bags] for name in names}, index=index)
-        logits, nothing = self.clinical.logit(rows), np.zeros(0)
-        calibrated = self.clinical.calibrator.probability(logits)
-        return [
-            PatientReading(float(logit), float(chance), np.zeros(len(bag)), nothing)
-            for logit, chance, bag in zip(logits, calibrated, bags, strict=True)
-        ]
+
+def _read(head: Head, bags: Sequence[Bag]) -> list[PatientReading]:
+    readings = head.read(bags)
+    calibrated = head.calibrator.probability(np.array([reading.logit for reading in readings]))
+    return [
+        PatientReading(one.logit, float(chance), sigmoid(one.instance_logits), one.attention, one.told)
+        for one, chance in zip(readings, calibrated, strict=True)
+    ]
+
+
+def _read_rows(head: ClinicalHead, bags: Sequence[Bag]) -> list[PatientReading]:
+    names = [column.name for column in head.columns]
+    index = [bag.patient for bag in bags]
+    rows = pd.DataFrame({name: [bag.row.get(name) for bag in bags] for name in names}, index=index)
+    logits, nothing = head.logit(rows), np.zeros(0)
+    chances = head.calibrator.probability(logits)
+    return [PatientReading(float(logit), float(chance), nothing, nothing) for logit, chance in zip(logits, chances, strict=True)]
+
+
+def _mean(readings: Sequence[PatientReading]) -> PatientReading:
+    return PatientReading(
+        float(np.mean([reading.logit for reading in readings])),
+        float(np.mean([reading.probability for reading in readings])),
+        np.mean([reading.node_probabilities for reading in readings], axis=0),
+        np.mean([reading.attention for reading in readings], axis=0),
+        readings[0].told,
+    )

@@ -102,6 +102,8 @@ def predict_heads(
     masks: Mapping[str, Path],
     table: PatientTable | None,
     output: Path,
+    device: str | None,
+    precision: str,
     quiet: bool,
 ) -> dict[tuple[str, int], NodeReading]:
     """Write `patients.csv` and the maps of attention; returns what is said of each node."""
@@ -113,7 +115,9 @@ def predict_heads(
             patients.setdefault(owner.get(case.name, case.name), []).append(case.name)
     rows = {} if table is None else {name: table.frame.loc[name].to_dict() for name in patients if name in table.frame.index}
     bags = maker.bags(patients, {case.name: case.images for case in cases}, masks, rows, {})
-    by_fold = {fold: head.read(bags) for fold, head in heads.folds.items()}
+    images = {case.name: case.images for case in cases}
+    look = maker.look(patients, images, masks, device, precision)
+    by_fold = {fold: head.read(bags, look) for fold, head in heads.folds.items()}
     columns = sorted(set((plan.lnauto.get("patient_head") or {}).get("columns", [])))
     predicted = [_row(heads, [by_fold[fold][at] for fold in by_fold], bag, columns) for at, bag in enumerate(bags)]
     text = io.StringIO()

@@ -27,9 +27,10 @@ from lnauto.evaluation.patients import Fold
 from lnauto.files import read_json, write_json
 from lnauto.planners.patient_level import label_problems
 from lnauto.planners.plan import Plan, hash_of
+from lnauto.trainers.patient import CLINICAL, find_bag_trainer
 from lnauto.workflow.bags import BagMaker
 from lnauto.workflow.fold import Request
-from lnauto.workflow.head_files import DESCRIPTION, HeadModel
+from lnauto.workflow.head_files import DESCRIPTION, HeadModel, Lesson, Look
 from lnauto.workflow.inner_networks import INNER, InnerNetworks
 from lnauto.workflow.patient_figures import POOLED, tell_figures
 
@@ -100,6 +101,10 @@ class HeadWork:
     def folder(self, fold: str) -> Path:
         return self.model / f"fold_{fold}" / self.trainer
 
+    def look(self, cases_of: Mapping[str, Sequence[str]], masks: Mapping[str, Path]) -> Look:
+        images = {case.name: case.images for case in self.dataset.cases}
+        return self.maker.look(cases_of, images, masks, self.request.device, self.request.precision)
+
 
 def prepare_heads(work: HeadWork, folds: Sequence[str]) -> None:
     """Everything that forbids a head is told together, before anything is trained."""
@@ -144,7 +149,7 @@ def train_heads(work: HeadWork, folds: Sequence[str], pooled: bool, seconds: flo
 def _train_head(work: HeadWork, fold: str, seconds: float | None, briefly: bool) -> tuple[Fold, dict[str, Any]] | None:
     started = time.monotonic()
     train, kept = work.patients(fold, "train"), work.patients(fold, "val")
-    model = HeadModel.train(work, fold, train, _training_masks(work, fold, seconds))
+    model = _learn(work, fold, train, seconds)
     model.save(work.folder(fold), _provenance(work, fold))
     told = (work.trainer, fold, len(train), time.monotonic() - started)
     log.info("%s of fold %s is trained on %d patients, in %.0f s.", *told)
@@ -155,7 +160,7 @@ def _train_head(work: HeadWork, fold: str, seconds: float | None, briefly: bool)
         return None
     masks = {case: _validation_mask(work, fold, case) for cases in kept.values() for case in cases}
     bags = bags_of(work, kept, masks)
-    readings = model.read(bags, work)
+    readings = model.read(bags, work.look(kept, masks))
     probability = np.array([reading.probability for reading in readings])
     names = list(kept)
     found = Fold(fold, names, [work.labels[name] for name in names], probability.tolist(), model.threshold)
@@ -164,6 +169,28 @@ def _train_head(work: HeadWork, fold: str, seconds: float | None, briefly: bool)
     folder = work.folder(fold) / "validation"
     tell_figures([found], folder, title, work.table, seed=work.request.seed, comparators=comparators, briefly=briefly)
     return found, scores
+
+
+def _learn(work: HeadWork, fold: str, patients: Mapping[str, Sequence[str]], seconds: float | None) -> HeadModel:
+    """A head of whichever kind was asked for."""
+    columns, request = work.settings["columns"], work.request
+    if work.trainer == CLINICAL:
+        rows = work.table.frame.loc[list(patients), columns]
+        return HeadModel.of_rows(rows, pd.Series(work.labels), columns, request.seed, work.sensitivity)
+    trainer = find_bag_trainer(work.trainer)(seed=request.seed, sensitivity=work.sensitivity)
+    if request.dino_weights is not None:
+        trainer = replace(trainer, dino_weights=request.dino_weights)  # type: ignore[call-arg]
+    if request.iterations is not None:  # a try
+        trainer = replace(trainer, schedule=replace(trainer.schedule, steps=min(trainer.schedule.steps, request.iterations)))
+    inner, ending = inner_networks(work, fold), work.dataset.file_ending
+    predicted = {} if work.gives_masks and not trainer.needs_features else inner.masks(ending, seconds)
+    masks = given_masks(work.dataset) if work.gives_masks else predicted
+    bags = bags_of(work, patients, masks)
+    lesson = Lesson(trainer, columns, work.maker.crops, fold, request.quiet)
+    if not trainer.needs_features:
+        return HeadModel.of_bags(lesson, bags)
+    never_saw = {network: [work.dataset.patient_of[case] for case in cases] for network, cases in inner.predicted.items()}
+    return HeadModel.of_features(lesson, bags, never_saw, work.look(patients, masks))
 
 
 def bags_of(work: HeadWork, patients: Mapping[str, Sequence[str]], masks: Mapping[str, Path]) -> list[Bag]:
@@ -182,12 +209,6 @@ def inner_networks(work: HeadWork, fold: str) -> InnerNetworks:
         work.cases(fold, "train"),
         work.dataset.patient_of,
     )
-
-
-def _training_masks(work: HeadWork, fold: str, seconds: float | None) -> dict[str, Path]:
-    if work.gives_masks:
-        return given_masks(work.dataset)
-    return inner_networks(work, fold).masks(work.dataset.file_ending, seconds)
 
 
 def given_masks(dataset: RawDataset) -> dict[str, Path]:
@@ -212,11 +233,10 @@ def _scores(work: HeadWork, train: Mapping[str, Any], bags: Sequence[Bag], nodes
     owners = [bag.patient for bag in bags for _ in bag.sources]
     short = [float(shape[SHORT_AXIS]) for bag in bags for shape in bag.shapes]
     single = [bag.patient for bag in bags for _ in set(bag.sources)]
-    found = {
-        "short axis": largest_short_axis(names, owners, short),
-        "number of nodes": node_count(names, single),
-        "most suspicious node": max_node_score(names, owners, np.concatenate([np.asarray(one, float) for one in nodes])),
-    }
+    found = {"short axis": largest_short_axis(names, owners, short), "number of nodes": node_count(names, single)}
+    if work.trainer != CLINICAL:
+        suspicion = np.concatenate([np.asarray(one, float) for one in nodes])
+        found["most suspicious node"] = max_node_score(names, owners, suspicion)
     columns = work.settings["columns"]
     if columns:
         from lnauto.trainers.patient.clinical import LNMTrainerClinical

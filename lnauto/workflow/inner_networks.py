@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 PARTS = 2  # each network learns from the cases of the other part [our choice]
 SHARE_OF_LENGTH = 0.25  # of the fold's own training, for each of them [our choice]
 RECORD = "predicted.json"
+FINAL = "checkpoint_final.pth"
 INNER = "inner_networks"  # their folder, in that of the fold
 
 
@@ -52,6 +53,11 @@ class InnerNetworks:
 
     def place(self, number: int) -> Path:
         return self.folder / f"part_{number}"
+
+    @property
+    def predicted(self) -> dict[Path, list[str]]:
+        """The checkpoint of each network, and the cases it never saw."""
+        return {self.place(number) / FINAL: part["val"] for number, part in enumerate(self.parts)}
 
     def masks(self, ending: str, seconds: float | None) -> dict[str, Path]:
         """The mask of each training case; `seconds` is what all networks together may take, None: as the plan has it."""

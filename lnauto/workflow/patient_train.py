@@ -73,6 +73,7 @@ def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str
             "--rounds": request.rounds,
             "--epochs": request.epochs,
             "--iterations": request.iterations,
+            "--dino-weights": request.dino_weights,
         }
     )
     training = _prepare(paths, name, identifier, request)

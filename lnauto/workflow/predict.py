@@ -105,8 +105,8 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     nodes = measure_masks(masks, model.dataset_json)
     told = {}
     if heads is not None and masks:
-        plan, quiet = Plan(model.plans), request.quiet
-        told = predict_heads(heads, plan, model.dataset_json, model.configuration, cases, masks, table, output, quiet)
+        known = (Plan(model.plans), model.dataset_json, model.configuration)
+        told = predict_heads(heads, *known, cases, masks, table, output, request.device, request.precision, request.quiet)
     write_nodes(nodes, told, output / "nodes.csv")
     write_json(output / "run.json", _made_by(model, predictor, seconds, time.monotonic() - started, problems))
     log.info(

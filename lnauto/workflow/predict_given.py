@@ -46,7 +46,8 @@ def predict_given(inputs: Path, masks: Path, output: Path, request: Request) -> 
         raise InputError(problems)
     nodes = measure_masks(found, description)
     configuration = request.configuration or CONFIGURATION
-    told = predict_heads(heads, plan, description, configuration, cases, found, table, output, request.quiet)
+    how = (request.device, request.precision, request.quiet)
+    told = predict_heads(heads, plan, description, configuration, cases, found, table, output, *how)
     write_nodes(nodes, told, output / "nodes.csv")
     made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "head": heads.trainer, "folds": list(heads.folds)}
     more_of_it = {"masks": str(masks), "plan_hash": plan.hash(), "failed": [str(problem) for problem in problems]}

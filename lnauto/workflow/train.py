@@ -102,11 +102,13 @@ def _head(plan: Plan, name: str, request: Request) -> str | None:
     """The trainer of the patient head, if there is one: as asked, or as the plan has it."""
     settings = plan.lnauto.get("patient_head")
     if settings is None:
-        for flag, given in (("-tr", is_head(request.trainer)), ("--sensitivity", request.sensitivity is not None)):
+        asked = {"-tr": is_head(request.trainer), "--sensitivity": request.sensitivity is not None}
+        for flag, given in {**asked, "--dino-weights": request.dino_weights is not None}.items():
             if given:
                 reason = plan.lnauto["reasons"].get("patients", "the plan has none")
                 raise InputError.of(f"{name} has no patient head ({reason})", flag, "leave it out, or plan again")
         return None
+    _check_dino(request, settings["trainer"])
     return check_head(request.trainer if request.trainer is not None and is_head(request.trainer) else settings["trainer"])
 
 
@@ -120,6 +122,12 @@ def _if_it_can_be(work: HeadWork, folds: list[str], asked: bool) -> HeadWork | N
         log.warning("No patient head is trained: %s", error)
         return None
     return work
+
+
+def _check_dino(request: Request, planned: str) -> None:
+    name = request.trainer if is_head(request.trainer) else planned
+    if request.dino_weights is not None and name != "LNMTrainerWeGA":
+        raise InputError.of(f"{name} has no branch for them", "--dino-weights", "add -tr LNMTrainerWeGA, or leave it out")
 
 
 def _needs_network(work: HeadWork, fold: str) -> bool:

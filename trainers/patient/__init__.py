@@ -15,6 +15,7 @@ CLINICAL = "LNMTrainerClinical"
 PATIENT_TRAINERS = {
     CLINICAL: "lnauto.trainers.patient.clinical",
     "LNMTrainerABMIL": "lnauto.trainers.patient.abmil",
+    "LNMTrainerMaskGate": "lnauto.trainers.patient.mask_gate",
 }
 """Every patient trainer by the name a plan or `-tr` gives it, and where it lives."""
 

@@ -75,6 +75,7 @@ class Batch:
     view: Tensor | None = None  # bags, channels + 1 (the nodes), z, y, x
     view_to_mm: Tensor | None = None  # bags, 4, 4
     features: Mapping[str, Tensor] = field(default_factory=dict)  # there, channels
+    kinds: Tensor | None = None  # there
 
     def laid_out(self, values: Tensor) -> Tensor:
         """What was computed of each instance that is there, at its place; 0 elsewhere."""
@@ -98,7 +99,8 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], clinical: Floats) -> 
     present = torch.zeros((len(bags), places), dtype=torch.bool)
     for row, bag in enumerate(bags):
         present[row, : len(bag)] = True
-    stages = set.intersection(*(set(bag.features) for bag in bags))
+    filled = [bag for bag in bags if len(bag)]  # a bag without instances lacks no features
+    stages = set.intersection(*(set(bag.features) for bag in filled)) if filled else set()
     views = [bag.view for bag in bags if bag.view is not None]
     whole = len(views) == len(bags)
     return Batch(
@@ -111,7 +113,8 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], clinical: Floats) -> 
         label=torch.tensor([float("nan") if bag.label is None else float(bag.label) for bag in bags]),
         view=torch.stack([_with_nodes(view) for view in views]) if whole else None,
         view_to_mm=torch.stack([torch.from_numpy(view.to_mm.astype(np.float32)) for view in views]) if whole else None,
-        features={stage: _joined([bag.features[stage] for bag in bags]) for stage in sorted(stages)},
+        features={stage: _joined([bag.features[stage] for bag in filled]) for stage in sorted(stages)},
+        kinds=torch.from_numpy(np.concatenate([bag.kinds for bag in bags])),
     )
 
 

@@ -197,25 +197,27 @@ def test_what_lies_outside_a_component_counts_far_less_than_what_lies_inside() -
 
 
 def case() -> tuple[np.ndarray, np.ndarray]:
-    """An image wider than a patch of 8 in two directions and thinner in one, with three components."""
+    """An image wider than a patch of 8 in two directions and thinner in one, with four components, two of which share a patch."""
     rng = np.random.default_rng(0)
     image, instances = rng.normal(0, 1, (1, 6, 20, 18)).astype(np.float32), np.zeros((6, 20, 18), np.int32)
     instances[2:4, 8:11, 8:11] = 4
     instances[0:2, 0:3, 15:18] = 1
     instances[4:6, 17:20, 0:2] = 7
+    instances[4:6, 12:14, 8:10] = 9
     return image, instances
 
 
 def test_each_component_is_seen_in_the_middle_of_a_patch_inside_the_padded_image() -> None:
     network, (image, instances) = small_network(), case()
     found = component_features(network.eval(), NODES, image, instances, (8, 8, 8), FP32)
-    assert component_numbers(instances) == [1, 4, 7]
+    assert component_numbers(instances) == [1, 4, 7, 9]
     assert {stage: rows.shape for stage, rows in found.items()} == {
-        stage: (3, width) for stage, width in MaskGate(network, NODES).channels.items()
+        stage: (4, width) for stage, width in MaskGate(network, NODES).channels.items()
     }
     whole, numbers = (np.pad(array, [(0, 0), (1, 1), (0, 0), (0, 0)]) for array in (image, instances[None]))
-    places = [(slice(None), slice(0, 8), y, x) for y, x in [(slice(0, 8), slice(10, 18)), (slice(6, 14), slice(6, 14)), (slice(12, 20), slice(0, 8))]]  # fmt: skip # noqa: E501
-    for row, (number, place) in enumerate(zip((1, 4, 7), places, strict=True)):
+    corners = {1: (0, 10), 4: (6, 6), 7: (12, 0), 9: (9, 5)}
+    for row, (number, (y, x)) in enumerate(corners.items()):
+        place = slice(None), slice(0, 8), slice(y, y + 8), slice(x, x + 8)
         patch, inside = torch.from_numpy(whole[place][None]), torch.from_numpy((numbers[place] == number)[None])
         expected = MaskGate(network, NODES).features(patch, inside)
         assert all(np.allclose(found[stage][row], expected[stage][0, 0].detach(), atol=1e-5) for stage in found)

@@ -238,10 +238,10 @@ def test_how_many_patches_go_at_once_changes_nothing_and_the_network_is_left_as_
 
 def test_features_find_their_way_into_the_bag_by_case_and_number() -> None:
     bag = seen_bags(1)[0].take([0])
-    bag = replace(bag, sources=(("b", 2), ("a", 9), ("b", 2)), features={})  # a node of two slices
+    bag = replace(bag, sources=(("b", 5), ("a", 9), ("b", 5)), features={})  # a node of two slices
     seen = {
         "a": ([9], {"encoder_0": np.ones((1, 4), np.float32)}),
-        "b": ([1, 2], {"encoder_0": np.array([[0.0] * 4, [2.0] * 4])}),
+        "b": ([2, 5], {"encoder_0": np.array([[0.0] * 4, [2.0] * 4])}),
     }
     assert with_features(bag, seen).features["encoder_0"][:, 0].tolist() == [2, 1, 2]
     assert with_features(bag.take([]), {}).features == {}

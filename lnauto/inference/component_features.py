@@ -60,11 +60,12 @@ def component_features(
     wanted = list(gate.channels) if stages is None else list(stages)
     image, instances = padded(image, patch), padded(instances[None], patch)[0]
     places = _patches_round(instances, patch)
+    every_channel = (slice(None),)
     found: dict[str, list[torch.Tensor]] = {stage: [torch.zeros(0, gate.channels[stage])] for stage in wanted}
     with _as_deployed(gate):
         for start in range(0, len(places), at_once):
             some = places[start : start + at_once]
-            patches = np.stack([image[(slice(None), *place)] for _, place in some]).astype(np.float32)
+            patches = np.stack([image[every_channel + place] for _, place in some]).astype(np.float32)
             inside = np.stack([instances[place][None] == number for number, place in some]).astype(np.float32)
             with compute.autocast():
                 components = torch.from_numpy(inside).to(compute.device)

@@ -72,7 +72,10 @@ def label_components(mask: Array) -> tuple[NDArray[np.int32], int]:
     box = bounding_box(mask)
     if box is None:
         return labels, 0
-    found, count = cc3d.connected_components(np.ascontiguousarray(mask[box] != 0), connectivity=26, return_N=True)
+    # cc3d 4.1 fails on some thin boxes that components fill to both ends, such as 1 0 1; with a rim of background on none
+    rimmed = np.pad(mask[box] != 0, 1)
+    found, count = cc3d.connected_components(rimmed, connectivity=26, return_N=True)
+    found = found[(slice(1, -1),) * mask.ndim]
     sizes = np.bincount(found[found > 0])[1:]
     number = np.zeros(count + 1, np.int32)
     number[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)

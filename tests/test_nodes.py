@@ -3,6 +3,7 @@
 import cc3d
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lnauto.errors import InputError
 from lnauto.nodes import bounding_box, label_components, measure_nodes, world_point
@@ -43,6 +44,14 @@ class TestComponents:
         assert labels[3, 5, 8] == 2
         assert labels[0, 0, 0] == 3
         assert np.array_equal(labels > 0, mask > 0)
+
+    @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5, 1), (3, 1, 1), (5, 3, 1), (3, 3, 3)])
+    def test_boxes_filled_to_both_ends(self, shape):  # on some of which cc3d 4.1 alone fails
+        mask = np.indices(shape).sum(0) % 2 == 0
+        expected, count = ndimage.label(mask, np.ones((3, 3, 3)))
+        labels, found = label_components(mask)
+        assert found == count
+        assert np.array_equal(labels > 0, expected > 0)
 
     def test_empty(self):
         labels, count = label_components(np.zeros((2, 3, 4), np.uint8))

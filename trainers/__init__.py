@@ -16,6 +16,7 @@ TRAINERS = {
     "LNTrainerScribble": "lnauto.trainers.scribble",
     "LNTrainerTune": "lnauto.trainers.tuning",
     "LNTrainerDGST": "lnauto.trainers.dgst",
+    "LNTrainerJoint": "lnauto.trainers.joint",
 }
 """Every trainer by the name a plan or `-tr` gives it, and where it lives; importing them costs seconds."""
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lnauto.errors import InputError
 from lnauto.inference.foundation import Foundation
+from lnauto.networks.mask_gate import MaskGate
 from lnauto.networks.multi_decoder import MultiDecoder
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,9 @@ def outputs_of(labels: Mapping[str, Any]) -> list[str]:
 
 def _parts(network: nn.Module) -> tuple[nn.Module, Sequence[nn.Module]]:
     """The plan's own network, and the decoders a method added."""
-    return (network.network, list(network.auxiliary)) if isinstance(network, MultiDecoder) else (network, ())
+    if isinstance(network, MultiDecoder):
+        return network.network, list(network.auxiliary)
+    return (network.network if isinstance(network, MaskGate) else network), ()
 
 
 def _of_decoder(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

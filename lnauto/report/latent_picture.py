@@ -117,7 +117,8 @@ def draw_traversal(member: Member, bag: Bag, path: Path) -> None:
     figure.suptitle(f"{bag.patient}: node {node} of {case}, probability {found.probability:.2f} (one network, not calibrated)")
     figure.supxlabel(
         "Each row moves one latent from -2 to 2 standard deviations of the training patients' crops, the others as in this node. "
-        "p: the node's probability then;\nbold: nearest to the node itself. Right: where 2 is brighter than -2 (red) or darker (blue).",
+        "p: the node's probability then;\nbold: nearest to the node itself. Right: where 2 is brighter than -2 (red) or darker "
+        "(blue).",
         fontsize=9,
         color="#444444",
     )

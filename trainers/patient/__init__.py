@@ -18,6 +18,7 @@ PATIENT_TRAINERS = {
     "LNMTrainerABMIL": "lnauto.trainers.patient.abmil",
     "LNMTrainerVAE": "lnauto.trainers.patient.vae",
     "LNMTrainerWeGA": "lnauto.trainers.patient.wega",
+    "LNMTrainerMaskGate": "lnauto.trainers.patient.mask_gate",
 }
 """Every patient trainer by the name a plan or `-tr` gives it, and where it lives."""
 

@@ -83,6 +83,7 @@ class Batch:
     view: Tensor | None = None  # bags, channels + 1 (the nodes), z, y, x; None if no bag has one
     view_to_mm: Tensor | None = None  # bags, 4, 4; all 0, as the view is, for a bag without one
     features: Mapping[str, Tensor] = field(default_factory=dict)  # there, channels
+    kinds: Tensor | None = None  # there
 
     def laid_out(self, values: Tensor) -> Tensor:
         """What was computed of each instance that is there, at its place; 0 elsewhere."""
@@ -106,7 +107,8 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], clinical: Floats) -> 
     present = torch.zeros((len(bags), places), dtype=torch.bool)
     for row, bag in enumerate(bags):
         present[row, : len(bag)] = True
-    stages = set.intersection(*(set(bag.features) for bag in bags))
+    filled = [bag for bag in bags if len(bag)]  # a bag without instances lacks no features
+    stages = set.intersection(*(set(bag.features) for bag in filled)) if filled else set()
     views = [bag.view for bag in bags]
     some = next((view for view in views if view is not None), None)
     return Batch(
@@ -120,7 +122,8 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], clinical: Floats) -> 
         label=torch.tensor([float("nan") if bag.label is None else float(bag.label) for bag in bags]),
         view=None if some is None else torch.stack([_with_nodes(view, some) for view in views]),
         view_to_mm=None if some is None else torch.stack([_affine(view) for view in views]),
-        features={stage: _joined([bag.features[stage] for bag in bags]) for stage in sorted(stages)},
+        features={stage: _joined([bag.features[stage] for bag in filled]) for stage in sorted(stages)},
+        kinds=torch.from_numpy(np.concatenate([bag.kinds for bag in bags])),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from lnauto.paths import VARIABLES
 
 share_cores()
 
-SECONDS_PER_STEP = 0.4  # as planning is told in every test but those of the probe itself
+# As planning is told in every test but those of the probe itself: a machine so slow that the smallest network and the shortest
+# epochs are planned, with two batches of validation each.
+SECONDS_PER_STEP = 7.0
+PICTURES = {"lnauto.workflow.plan": "draw_plan", "lnauto.trainers.lntrainer": "draw_learning_curve"}
 DEFAULT_REALDATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -42,6 +46,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machine_cache, "FOLDER", tmp_path_factory.mktemp("cache"))
         patch.setattr(probe, "seconds_per_step", lambda *_: SECONDS_PER_STEP)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _without_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A second each, and most of what a small plan takes: drawn where a test is marked `pictures`, in fixtures of a session or a
+    module, and by whoever loads the code first."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in sys.modules.keys() & PICTURES.keys() if not request.node.get_closest_marker("pictures") else ():
+            patch.setattr(sys.modules[module], PICTURES[module], lambda *_: None)
         yield
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lnauto.networks import probe
+
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -22,11 +24,15 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.smoke
 @pytest.mark.usefixtures("_own_folders")
-def test_a_short_demo_goes_the_whole_way_and_does_nothing_twice(tmp_path: Path, command: Command) -> None:
-    arguments = ["--cases", 2, "--test-cases", 1, "--size", 32, "--budget", "20s", "--device", "cpu"]
+def test_a_short_demo_goes_the_whole_way_and_does_nothing_twice(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "seconds_per_step", lambda *_: 0.1)  # of a machine that may train for seconds
+    arguments = ["--cases", 2, "--test-cases", 1, "--size", 32, "--budget", "15s", "--device", "cpu"]
     code, out, complaint = command("demo", "demo", *arguments)
     assert code == 0, complaint
     assert "best HU threshold" in out
+    assert "Budget of 0.2 min: training" in out
     assert (tmp_path / "demo/overlays/phantom_t000.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "demo/predictions/phantom_t000.nii.gz").is_file()
     figures = json.loads((tmp_path / "demo/demo.json").read_text())

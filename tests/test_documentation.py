@@ -14,6 +14,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +27,10 @@ README_BLOCKS_RUN_ELSEWHERE = 2
 SLOW = "<!-- snippets: slow -->"
 RUN = {"python", "bash"}
 SHOWN = {"text", "console", "json", "csv", "yaml", "toml", "bibtex"}
-SECONDS = 300
+SECONDS = 600
 SECONDS_SLOW = 3600
+PAGES_AT_ONCE = 2
+Running = dict[Path, "Future[subprocess.CompletedProcess[str]]"]
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^`]*)$")
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)(?: +\"[^\"]*\")?\)|^\[[^\]]+\]: +(?P<reference>\S+)", re.MULTILINE)
@@ -96,11 +100,12 @@ def run_bash(code: str) -> None:
         os.environ.update({name: value for name, _, value in pairs})
 
 
-def run_page_in(page: Path, place: Path, seconds: int = SECONDS) -> subprocess.CompletedProcess[str]:
+def run_page_in(page: Path, place: Path, seconds: int = SECONDS, cores: int | None = None) -> subprocess.CompletedProcess[str]:
     """Run a page as its reader would, in a Python of its own, with the environment's commands on the path."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet_")}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     environment["MPLBACKEND"] = "agg"
+    environment |= {} if cores is None else {"OMP_NUM_THREADS": str(cores)}
     command = [sys.executable, __file__, str(page)]
     return subprocess.run(
         command,
@@ -133,9 +138,22 @@ PAGES_THAT_RUN = [
 ]
 
 
+@pytest.fixture(scope="module")
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """All pages that are to be tested, two at a time and each on one core: most of their time is Python's start."""
+    tests = [item for item in request.session.items if getattr(item, "originalname", "") == test_snippets_run.__name__]
+    pages = [test.callspec.params["page"] for test in tests]  # type: ignore[attr-defined]
+    pool = ThreadPoolExecutor(PAGES_AT_ONCE)
+    yield {
+        page: pool.submit(run_page_in, page, tmp_path_factory.mktemp("page"), SECONDS_SLOW if is_slow(page) else SECONDS, 1)
+        for page in pages
+    }
+    pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("page", PAGES_THAT_RUN)
-def test_snippets_run(page: Path, tmp_path: Path) -> None:
-    done = run_page_in(page, tmp_path, SECONDS_SLOW if is_slow(page) else SECONDS)
+def test_snippets_run(page: Path, running: Running) -> None:
+    done = running[page].result()
     assert done.returncode == 0, done.stdout[-4000:]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -353,7 +352,8 @@ def test_stock_nnunet_runs_a_model_of_nodes_drawn_in_part_and_agrees(part: Path,
     assert code == 0, complaint
     scans = Path("scans")
     scans.mkdir()
-    shutil.copy(part / "raw" / DATASET / "imagesTr" / "case_0_0000.nii.gz", scans)
+    scan = sitk.ReadImage(str(part / "raw" / DATASET / "imagesTr" / "case_0_0000.nii.gz"))
+    sitk.WriteImage(scan[:, :, :24], str(scans / "case_0_0000.nii.gz"))  # as many slices as a patch has: fewer tiles
     same = ("--tta", "full", "--overlap", 0.5, "--filter", "none", "--region", "none", "--precision", "fp32")
     code, _, complaint = command("predict", "-i", scans, "-o", "ours", "--quiet", "--device", "cpu", *same)
     assert code == 0, complaint

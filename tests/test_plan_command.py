@@ -112,7 +112,7 @@ def test_strokes_without_background_are_refused(raw: Path, command: Command) -> 
 
 def test_a_budget_too_small_for_an_epoch_is_refused(raw: Path, command: Command) -> None:
     complaint = refused(command, raw, "--budget", "3s")
-    assert "an epoch takes 10, in --budget; give at least 1min" in complaint
+    assert "an epoch takes 10, in --budget; give at least 2min" in complaint
 
 
 def test_a_table_that_knows_none_of_the_cases_is_refused(raw: Path, command: Command) -> None:

@@ -260,7 +260,7 @@ def test_what_it_was_made_of_changed_so_it_is_made_anew(own: Path, command: Comm
         plan = json.loads(path.read_text())
         chosen = plan["configurations"]["3d_fullres"]
         if change == "network":
-            chosen["architecture"]["arch_kwargs"]["features_per_stage"][0] = 8
+            chosen["architecture"]["arch_kwargs"]["features_per_stage"][0] += 4
         else:
             chosen["patch_size"][0] *= 2
         path.write_text(json.dumps(plan))

@@ -332,7 +332,8 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, variable in VARIABLES.items():
             patch.setenv(variable, str(root / name))
-        plan_and_preprocess("902", Request(device="cpu", quiet=True, wishes=Wishes(patch=(16, 24, 24))))
+        wishes = Wishes(patch=(16, 24, 24), minutes=40)  # time for the small network; the tiny one does not learn so soon
+        plan_and_preprocess("902", Request(device="cpu", quiet=True, wishes=wishes))
     return root
 
 

@@ -39,6 +39,7 @@ def make(balls: Path) -> Make:
     def make(method: str, k: float | None = None, *, like: type[Trainer] | None = None, **settings: Any) -> LNTrainerTune:
         base = balls / "preprocessed" / "Dataset901_Balls"
         plan, description = read_json(base / "lnautoPlans.json", ""), read_json(base / "dataset.json", "")
+        plan["configurations"]["3d_fullres"]["patch_size"] = [24, 24, 24]  # a batch costs less, and teaches as well what moves
         plan["lnauto"]["optimizer"] = settings.get("optimizer", NNUNETS)
         trainer_class: Any = like or find_trainer(trainer_for(method))
         trainer = trainer_class(plan, "3d_fullres", 0, description, torch.device("cpu"))

@@ -11,7 +11,8 @@ from lnauto.data.patients import PatientTable
 from lnauto.errors import InputError, Problem
 
 LEAST_OF_EACH = 10  # patients with and without metastasis: below that, no validation says anything [our choice]
-ON_NODES = "LNMTrainerABMIL"
+FEW_PATIENTS = 600  # below, a line through what is measured; above, a network that looks [our choice: measured with 116]
+MEASURED, LOOKED_AT = "LNMTrainerRadiomics", "LNMTrainerABMIL"
 HEADS_BEGIN = "LNMTrainer"
 SIDE = "tumour_side"
 MASKS = ("predicted", "given")
@@ -49,12 +50,15 @@ def choose_patient_head(
         told = f"of the patients with masks, {without} are known to be without and {having} with metastasis"
         return _without(Problem(told, where, f"add patients: {LEAST_OF_EACH} of each kind are needed"), asked)
     columns = clinical_columns(table)
-    chosen, masks = trainer or ON_NODES, masks or "predicted"
+    few = without + having < FEW_PATIENTS
+    chosen, masks = trainer or (MEASURED if few else LOOKED_AT), masks or "predicted"
     rests = "masks given, now and at use" if masks == "given" else "masks predicted by networks that had not seen the patient"
     with_columns = f" and {', '.join(columns)}" if columns else ""
     reason = (
         f"{chosen}, by {labels.told}: {without} patients without and {having} with metastasis; it reads {rests}{with_columns}"
     )
+    if trainer is None and few:
+        reason += f"; a network that looks at nodes needs more patients than {FEW_PATIENTS} (documentation/benchmarks.md)"
     level = "image_level" if labels.by_lnm >= labels.by_stage else "stage_level"
     return PatientHead(level, {"trainer": chosen, "columns": columns, "sensitivity": None, "masks": masks}, reason)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from lnauto.trainers.patient.bag import NODE, SHAPES, Bag, View
 from lnauto.trainers.patient.crops import CropPlan
+from lnauto.trainers.patient.signs import signs_of
 
 PLAN = CropPlan((8, 8, 8), (1, 1, 1), False)
 
@@ -28,6 +29,7 @@ def drawn_bag(rng: np.random.Generator, patient: str, nodes: int, bright: float 
         crops=crops,
         masks=masks,
         shapes=rng.normal(0, 1, (nodes, len(SHAPES))).astype(np.float32),
+        signs=signs_of(crops, masks),
         points=rng.normal(0, 40, (nodes, 3)).astype(np.float32),
         kinds=np.full(nodes, NODE),
         sources=tuple((patient, number + 1) for number in range(nodes)),

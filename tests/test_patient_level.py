@@ -26,7 +26,7 @@ def names(count: int) -> list[str]:
 
 def test_masks_and_labels_carry_a_head_on_nodes(tmp_path: Path) -> None:
     chosen = choose_patient_head(table_of(tmp_path, ["0", "1"] * 15), names(30), WHERE)
-    assert chosen.settings == {"trainer": "LNMTrainerABMIL", "columns": ["age"], "sensitivity": None, "masks": "predicted"}
+    assert chosen.settings == {"trainer": "LNMTrainerRadiomics", "columns": ["age"], "sensitivity": None, "masks": "predicted"}
     assert chosen.level == "image_level"
     assert "15 patients without and 15 with metastasis" in chosen.reason
     assert "had not seen the patient and age" in chosen.reason

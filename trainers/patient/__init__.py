@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 CLINICAL = "LNMTrainerClinical"
 PATIENT_TRAINERS = {
     CLINICAL: "lnauto.trainers.patient.clinical",
+    "LNMTrainerRadiomics": "lnauto.trainers.patient.radiomics",
     "LNMTrainerABMIL": "lnauto.trainers.patient.abmil",
     "LNMTrainerVAE": "lnauto.trainers.patient.vae",
     "LNMTrainerWeGA": "lnauto.trainers.patient.wega",

@@ -1,9 +1,9 @@
 """`LNMTrainerABMIL`: gated attention over a patient's nodes.
 
-Each node is read from its crop by a small convolutional network, together with its form and where it lies. An attention says
-how much each node counts, and a score how suspicious it is; the patient's logit is the attended mean of the scores plus a line
-through the clinical row. Attention: Ilse, Tomczak, Welling, Attention-based Deep Multiple Instance Learning, ICML 2018, gated
-form. That the mean is taken of scores instead of features is our choice: every node then has a logit of its own.
+Each node is read from its crop by a small convolutional network, together with its form, its signs and where it lies. An
+attention says how much each node counts, and a score how suspicious it is; the patient's logit is the attended mean of the
+scores plus a line through the clinical row. Attention: Ilse, Tomczak, Welling, Attention-based Deep Multiple Instance Learning,
+ICML 2018, gated form. That the mean is taken of scores instead of features is our choice: every node then has a logit of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lnauto.trainers.patient.bag import SHAPES, Bag, Batch, Output
+from lnauto.trainers.patient.bag import SHAPES, SIGNS, Bag, Batch, Output
 from lnauto.trainers.patient.bag_trainer import BagTrainer, hidden_for
 from lnauto.trainers.patient.reader import Reader
 
@@ -56,18 +56,18 @@ class GatedAttention(nn.Module):
 
 
 class InstanceEncoder(nn.Module):
-    """Crop, form and place of each instance that is there to `hidden` numbers."""
+    """Crop, form, signs and place of each instance that is there to `hidden` numbers."""
 
     def __init__(self, channels: int, size: Sequence[int], hidden: int) -> None:
         super().__init__()
         self.crop = crop_encoder(channels + 1, size, hidden)
-        self.form = nn.Linear(len(SHAPES) + 4, hidden)
+        self.form = nn.Linear(len(SHAPES) + channels * len(SIGNS) + 4, hidden)
         self.join = nn.Sequential(nn.LayerNorm(2 * hidden), nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Dropout(0.25))
 
     def forward(self, batch: Batch) -> Tensor:
         seen = self.crop(torch.cat([batch.crops, batch.masks], dim=1))
         places = torch.cat([batch.points, batch.towards[:, None]], dim=1) / POINT_MM
-        form = self.form(torch.cat([batch.shapes, places], dim=1))
+        form = self.form(torch.cat([batch.shapes, batch.signs, places], dim=1))
         joined: Tensor = self.join(torch.cat([seen, form], dim=1))
         return joined
 

@@ -23,6 +23,19 @@ SIDES = {"L": 1.0, "R": -1.0}  # where x grows
 SHAPES = ("log volume in ml", "long axis in mm", "short axis in mm", "short to long axis", "height to long axis", "compactness")
 """What is measured of an instance's form; compactness is the volume as a share of the ball round the long axis."""
 
+SIGNS = (
+    "mean",
+    "spread",
+    "5th percentile",
+    "25th percentile",
+    "median",
+    "75th percentile",
+    "95th percentile",
+    "core less rim",
+    "round it",
+)
+"""What is measured of an instance's intensities, in every channel (signs.py)."""
+
 Floats = NDArray[np.float32]
 
 
@@ -43,6 +56,7 @@ class Bag:
     crops: Floats  # instances, channels, z, y, x: intensities as the plan normalises them
     masks: Floats  # instances, z, y, x: which voxels are the instance
     shapes: Floats  # instances, SHAPES
+    signs: Floats  # instances, SIGNS of every channel
     points: Floats  # instances, 3: the middle of each
     kinds: NDArray[np.int64]
     sources: tuple[tuple[str, int], ...]  # of each instance, the case and the number of the node there
@@ -63,7 +77,7 @@ class Bag:
     def take(self, chosen: Sequence[int] | NDArray[np.int64]) -> Bag:
         """Some of the instances, in the order given."""
         at = np.asarray(chosen, np.int64)
-        arrays = {name: getattr(self, name)[at] for name in ("crops", "masks", "shapes", "points", "kinds")}
+        arrays = {name: getattr(self, name)[at] for name in ("crops", "masks", "shapes", "signs", "points", "kinds")}
         features = {stage: values[at] for stage, values in self.features.items()}
         return replace(self, **arrays, features=features, sources=tuple(self.sources[place] for place in at))
 
@@ -75,6 +89,7 @@ class Batch:
     crops: Tensor  # there, channels, z, y, x
     masks: Tensor  # there, 1, z, y, x
     shapes: Tensor  # there, SHAPES, standardised
+    signs: Tensor  # there, SIGNS of every channel, standardised
     points: Tensor  # there, 3
     towards: Tensor  # there: mm on the tumour's side
     present: Tensor  # bags, places: bool
@@ -101,8 +116,8 @@ class Output:
     attention: Tensor  # bags, places: 0 where nothing is; the rest adds up to 1, or to 0 in an empty bag
 
 
-def collate(bags: Sequence[Bag], shapes: Sequence[Floats], clinical: Floats) -> Batch:
-    """One batch of bags with their standardised shapes and encoded clinical rows; an empty bag is allowed."""
+def collate(bags: Sequence[Bag], shapes: Sequence[Floats], signs: Sequence[Floats], clinical: Floats) -> Batch:
+    """One batch of bags with their standardised shapes and signs and encoded clinical rows; an empty bag is allowed."""
     places = max(1, max(len(bag) for bag in bags))
     present = torch.zeros((len(bags), places), dtype=torch.bool)
     for row, bag in enumerate(bags):
@@ -115,6 +130,7 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], clinical: Floats) -> 
         crops=_joined([bag.crops for bag in bags]),
         masks=_joined([bag.masks for bag in bags])[:, None],
         shapes=_joined(shapes),
+        signs=_joined(signs),
         points=_joined([bag.points for bag in bags]),
         towards=_joined([bag.towards for bag in bags]),
         present=present,

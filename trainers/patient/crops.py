@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lnauto.nodes import Array, measure_nodes
 from lnauto.trainers.patient.bag import NODE, REGION, SHAPES, Bag, Floats, View
+from lnauto.trainers.patient.signs import signs_of
 
 ROUND_NODES = 1.45  # an extent of so many large nodes' long axes: 32 pixels for one of 22 in VAE-MLP
 LEAST_MM = 18.0
@@ -109,11 +110,14 @@ def _bag(
     view = None
     if with_view and scenes:
         view = view_of(max(scenes, key=lambda scene: int((scene.instances > 0).sum())))
+    crops = _stack([part.crop for part in found], (channels, *plan.size))
+    masks = _stack([part.mask for part in found], plan.size)
     return Bag(
         patient=patient,
-        crops=_stack([part.crop for part in found], (channels, *plan.size)),
-        masks=_stack([part.mask for part in found], plan.size),
+        crops=crops,
+        masks=masks,
         shapes=_stack([np.array(part.shape) for part in found], (len(SHAPES),)),
+        signs=signs_of(crops, masks),
         points=_stack([part.point for part in found], (3,)),
         kinds=np.array([part.kind for part in found], np.int64),
         sources=tuple(part.source for part in found),

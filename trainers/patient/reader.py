@@ -20,15 +20,15 @@ class Reader:
 
     columns: tuple[Column, ...]
     dropped: dict[str, str]  # columns that cannot be learned from, and why
-    mean: tuple[float, ...]  # of SHAPES, over nodes
+    mean: tuple[float, ...]  # of SHAPES and SIGNS, over nodes
     deviation: tuple[float, ...]
 
     @classmethod
     def learn(cls, bags: Sequence[Bag], columns: Sequence[str]) -> Reader:
         learned, dropped = learn_columns(rows_of(bags, columns), columns)
-        nodes = np.concatenate([bag.shapes[bag.kinds == NODE] for bag in bags]) if bags else np.zeros((0, len(SHAPES)))
+        nodes = np.concatenate([_measured(bag)[bag.kinds == NODE] for bag in bags])
         if not len(nodes):
-            return cls(learned, dropped, (0.0,) * len(SHAPES), (1.0,) * len(SHAPES))
+            return cls(learned, dropped, (0.0,) * nodes.shape[1], (1.0,) * nodes.shape[1])
         deviation = np.where(nodes.std(axis=0) > 0, nodes.std(axis=0), 1)
         return cls(learned, dropped, tuple(nodes.mean(axis=0).tolist()), tuple(deviation.tolist()))
 
@@ -50,12 +50,18 @@ class Reader:
         return encode(self.columns, rows_of(bags, [column.name for column in self.columns]))
 
     def batch(self, bags: Sequence[Bag]) -> Batch:
-        return collate(bags, [self._standardised(bag) for bag in bags], self.clinical(bags).astype(np.float32))
+        scaled = [self._standardised(bag) for bag in bags]
+        shapes, signs = ([one[:, part] for one in scaled] for part in (slice(len(SHAPES)), slice(len(SHAPES), None)))
+        return collate(bags, shapes, signs, self.clinical(bags).astype(np.float32))
 
     def _standardised(self, bag: Bag) -> Floats:
-        scaled = (bag.shapes - np.array(self.mean)) / np.array(self.deviation)
+        scaled = (_measured(bag) - np.array(self.mean)) / np.array(self.deviation)
         scaled[bag.kinds != NODE] = 0  # a block of the region has no form
         return np.asarray(scaled, np.float32)
+
+
+def _measured(bag: Bag) -> Floats:
+    return np.concatenate([bag.shapes, bag.signs], axis=1)
 
 
 def rows_of(bags: Sequence[Bag], columns: Sequence[str]) -> pd.DataFrame:

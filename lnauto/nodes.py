@@ -50,6 +50,7 @@ class Node:
     station: str | None = None
     mean_intensity: float | None = None
     probability: float | None = None
+    height_mm: float | None = None  # from its lowest slice to its highest
 
 
 def bounding_box(mask: Array, margin: int = 0) -> Box | None:
@@ -116,6 +117,7 @@ def measure_nodes(
                 volume_mm3=count * voxel,
                 long_axis_mm=long,
                 short_axis_mm=short,
+                height_mm=mask.shape[axial] * float(spacing[axial]),
                 mean_intensity=None if image is None else float(image[box][mask].mean(dtype=float)),
                 probability=None if probabilities is None else float(probabilities[box][mask].mean(dtype=float)),
             )

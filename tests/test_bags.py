@@ -18,7 +18,7 @@ from lnauto.evaluation.patients import auc
 from lnauto.nodes import measure_nodes
 from lnauto.trainers.patient.abmil import GatedAttention, LNMTrainerABMIL, masked_softmax
 from lnauto.trainers.patient.bag import NODE, REGION, SHAPES, Bag
-from lnauto.trainers.patient.crops import CropPlan, Scene, bag_of, cut, region_bag
+from lnauto.trainers.patient.crops import CropPlan, Scene, bag_of, cut, forms_of, region_bag
 from lnauto.trainers.patient.fitting import Schedule, fit_network, thinned
 from lnauto.trainers.patient.head import DESCRIPTION, WEIGHTS, Head
 from lnauto.trainers.patient.reader import Reader
@@ -36,7 +36,8 @@ def scene(*balls: tuple[tuple[int, int, int], float], shape: tuple[int, int, int
     to_mm = np.zeros((4, 4))
     to_mm[0, 2], to_mm[1, 1], to_mm[2, 0], to_mm[3, 3] = 1, 1, thick, 1
     to_mm[:3, 3] = (100, -50, 7)
-    return Scene("case", instances[None].astype(np.float32), instances, (thick, 1.0, 1.0), to_mm)
+    spacing = (thick, 1.0, 1.0)
+    return Scene("case", instances[None].astype(np.float32), instances, spacing, to_mm, forms_of(instances, spacing))
 
 
 class TestCrops:
@@ -148,6 +149,13 @@ def test_a_mask_lies_on_the_grid_of_the_prepared_image_and_its_points_in_the_wor
         expected = np.array([-12.0, 7.5, 30.0]) + np.array(middle)[::-1] * (1.5, 1.5, 2.0)
         places = np.argwhere(found.instances == number).mean(axis=0)
         assert (found.to_mm @ [*places, 1])[:3] == pytest.approx(expected, abs=0.7)  # within half a voxel
+        height, depth, width = ((side.stop - side.start) * step for side, step in zip(box, (2.0, 1.5, 1.5), strict=True))
+        form = dict(zip(SHAPES, found.forms[number], strict=True))  # of the mask as drawn, not turned and resampled as it is here
+        long, short = form["long axis in mm"], form["short axis in mm"]
+        assert max(width, depth) <= long <= np.hypot(width, depth) + 0.1
+        assert form["height to long axis"] == pytest.approx(height / long)
+        assert form["short to long axis"] == pytest.approx(short / long)
+        assert form["log volume in ml"] == pytest.approx(np.log(height * depth * width / 1000))
 
 
 class TestBatches:

@@ -65,7 +65,12 @@ def change_plan(root: Path, **settings: Any) -> None:
 
 def test_the_plan_says_which_head_and_on_which_masks(own: Path) -> None:
     block = read_json(own / "preprocessed" / NAME / "lnautoPlans.json", "")["lnauto"]
-    assert block["patient_head"] == {"trainer": "LNMTrainerRadiomics", "columns": ["marker"], "sensitivity": None, "masks": "given"}
+    assert block["patient_head"] == {
+        "trainer": "LNMTrainerRadiomics",
+        "columns": ["marker"],
+        "sensitivity": None,
+        "masks": "given",
+    }
     assert block["decided_by"]["masks"] == "--masks"
     assert "12 patients without and 12 with metastasis" in block["reasons"]["patients"]
 

@@ -1,9 +1,11 @@
-"""Patient heads on phantoms with given masks, beside what they have to beat and the best that anybody could do.
+"""Patient heads on phantoms with given and with predicted masks, beside what they have to beat and the best anybody could do.
 
     python tests/benchmarks/phantom_heads.py FOLDER
 
-Five folds by patient; every head is trained on four of them and scores the fifth, with the same bags. The optimum is the
-posterior of the label model that drew the patients, on the same patients. A finished head is kept in FOLDER and not repeated.
+A segmentation network learns from other phantoms, and none of the patients; it predicts their masks, and what it sees of their
+nodes goes to LNMTrainerMaskGate. Five folds by patient; every head is trained on four of them and scores the fifth, with the same
+bags. The optimum is the posterior of the label model that drew the patients, on the same patients, and the rules are judged on
+the masks that the heads see. What is finished is kept in FOLDER and not repeated.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,15 @@ from lnauto.data.raw import RawDataset
 from lnauto.evaluation.comparators import largest_short_axis, node_count
 from lnauto.evaluation.patients import auc, calibration, paired_delong
 from lnauto.files import read_json, write_json
+from lnauto.planners.plan import CONFIGURATION
 from lnauto.planners.wishes import Wishes
 from lnauto.trainers.patient import CLINICAL, PATIENT_TRAINERS, find_bag_trainer
 from lnauto.trainers.patient.bag import Bag
 from lnauto.trainers.patient.clinical import LNMTrainerClinical
+from lnauto.trainers.patient.mask_gate import LNMTrainerMaskGate
 
-NAME = "Dataset801_Metastases"
+NAME, OTHERS = "Dataset801_Metastases", "Dataset800_Others"
+MASK_KINDS = ("given", "predicted")
 SHORT_AXIS = 2  # in SHAPES
 
 
@@ -39,55 +45,90 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="data and figures; what is there is gone on from")
     parser.add_argument("--patients", type=int, default=120)
+    parser.add_argument("--others", type=int, default=40, help="phantoms that the segmentation network learns from")
+    parser.add_argument("--iterations", type=int, default=600, help="of the segmentation network")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--heads", nargs="+", default=[name for name in PATIENT_TRAINERS if name != "LNMTrainerMaskGate"])
+    parser.add_argument("--masks", nargs="+", default=list(MASK_KINDS), choices=MASK_KINDS)
+    parser.add_argument("--heads", nargs="+", default=list(PATIENT_TRAINERS))
     parser.add_argument("--json", type=Path, help="where the figures go (default: figures.json in the folder)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     root = options.folder.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    dataset, bags, crops = material(root, options)
-    optimum = pd.read_csv(dataset.folder / "truth/optimum.csv").set_index("patient")["optimum_of_row"]
-    names = [bag.patient for bag in bags]
-    folds = make_folds(names, {}, {bag.patient: int(bag.label or 0) for bag in bags}, seed=options.seed)
-    scores = rules(bags) | {"optimum": optimum[names].to_numpy(float)}
-    seconds: dict[str, float] = {}
-    for head in options.heads:
-        found = once(root / f"{head}.json", lambda head=head: out_of_fold(head, bags, crops, folds, options.seed))
-        scores[head], seconds[head] = np.array(found["probability"]), found["seconds"]
-    figures = {"machine": machine(), "command": " ".join(sys.argv), **judged(bags, scores, seconds)}
+    figures: dict[str, Any] = {"machine": machine(), "command": " ".join(sys.argv), "masks": {}}
+    for masks in options.masks:
+        dataset, bags, crops = material(root, options, masks)
+        optimum = pd.read_csv(dataset.folder / "truth/optimum.csv").set_index("patient")["optimum_of_row"]
+        names = [bag.patient for bag in bags]
+        folds = make_folds(names, {}, {bag.patient: int(bag.label or 0) for bag in bags}, seed=options.seed)
+        scores = rules(bags) | {"optimum": optimum[names].to_numpy(float)}
+        seconds: dict[str, float] = {}
+        for head in options.heads:
+            path = root / masks / f"{head}.json"
+            path.parent.mkdir(exist_ok=True)
+            found = once(path, partial(out_of_fold, head, bags, crops, folds, options.seed))
+            scores[head], seconds[head] = np.array(found["probability"]), found["seconds"]
+        figures["masks"][masks] = judged(bags, scores, seconds)
+        show(masks, figures["masks"][masks])
     write_json(options.json or root / "figures.json", figures)
-    show(figures)
+    print(json.dumps(figures["machine"]))
     return 0
 
 
-def material(root: Path, options: argparse.Namespace) -> tuple[RawDataset, list[Bag], Any]:
-    """The phantoms, planned, and the bags of the patients whose label the table knows."""
-    from lnauto.planners.plan import CONFIGURATION, Plan
+def material(root: Path, options: argparse.Namespace, masks: str) -> tuple[RawDataset, list[Bag], Any]:
+    """The bags of the patients whose label the table knows, read as the segmentation network's plan has it."""
+    from lnauto.data.patient_labels import PatientLabels
+    from lnauto.planners.patient_level import clinical_columns
+    from lnauto.planners.plan import Plan
     from lnauto.workflow.bags import BagMaker
-    from lnauto.workflow.fold import Request
-    from lnauto.workflow.heads import HeadWork, given_masks
-    from lnauto.workflow.plan import Request as PlanRequest
-    from lnauto.workflow.plan import plan_and_preprocess
+    from lnauto.workflow.heads import given_masks
 
     use(root, root / "results")
     raw = root / "raw" / NAME
     if not raw.is_dir():
         settings = {"cases": options.patients, "size": options.size, "seed": 4000 + options.seed}
         make_phantom(raw, annotation="full", declare=True, quiet=True, **settings)
-    plan_path = root / "preprocessed" / NAME / "lnautoPlans.json"
-    if not plan_path.is_file():
-        wishes = Wishes(masks="given", minutes=10.0)
-        plan_and_preprocess("801", PlanRequest(wishes=wishes, device="cpu", do_preprocess=False, quiet=True))
-    plan, dataset = Plan(read_json(plan_path, "")), RawDataset.read(raw)
-    everybody = [{"train": [case.name for case in dataset.annotated_cases], "val": []}]
-    work = HeadWork(plan, dataset.description, dataset, everybody, root, root, Request(quiet=True), CLINICAL)
-    maker = BagMaker.of_plan(plan, dataset.description, CONFIGURATION, quiet=True)
-    patients = work.patients("0", "train")
+    dataset, model = RawDataset.read(raw), network(root, options)
+    plan = Plan(read_json(root / "preprocessed" / OTHERS / "lnautoPlans.json", ""))
+    maker = BagMaker.of_plan(plan, read_json(model / "dataset.json", ""), CONFIGURATION, quiet=True)
     images = {case.name: case.images for case in dataset.cases}
-    bags = maker.bags(patients, images, given_masks(dataset), work.rows(list(patients)), work.labels)
+    paths = given_masks(dataset) if masks == "given" else predicted_masks(root, raw, model)
+    assert dataset.patients is not None
+    labels = {str(patient): int(label) for patient, label in PatientLabels.of(dataset.patients).known.items()}
+    cases = {patient: [case] for case, patient in sorted(dataset.patient_of.items()) if patient in labels}
+    columns = clinical_columns(dataset.patients)
+    rows = {patient: dataset.patients.frame.loc[patient, columns].to_dict() for patient in cases}
+    bags = maker.bags(cases, images, paths, rows, labels)
+    if LNMTrainerMaskGate.name in options.heads:
+        bags = maker.look(cases, images, paths, "cpu", "auto")(model / "fold_all" / "checkpoint_final.pth", bags)
     return dataset, bags, maker.crops
+
+
+def network(root: Path, options: argparse.Namespace) -> Path:
+    """The folder of a model that has seen none of the patients."""
+    from lnauto.workflow.fold import Request
+    from lnauto.workflow.plan import Request as PlanRequest
+    from lnauto.workflow.plan import plan_and_preprocess
+    from lnauto.workflow.train import train
+
+    raw = root / "raw" / OTHERS
+    if not raw.is_dir():
+        settings = {"cases": options.others, "size": options.size, "seed": 4900 + options.seed}
+        make_phantom(raw, annotation="full", declare=True, quiet=True, **settings)
+    model = root / "results" / OTHERS / f"LNTrainer__lnautoPlans__{CONFIGURATION}"
+    if not (model / "fold_all" / "checkpoint_final.pth").is_file():
+        plan_and_preprocess("800", PlanRequest(wishes=Wishes(minutes=10.0), device="cpu", quiet=True))
+        request = Request(iterations=options.iterations, device="cpu", workers=0, trainer="LNTrainer", proceed=True, quiet=True)
+        train("800", ["all"], request)
+    return model
+
+
+def predicted_masks(root: Path, raw: Path, model: Path) -> dict[str, Path]:
+    from lnauto.workflow.predict import Request, predict
+
+    predict(raw / "imagesTr", root / "predicted_masks", Request(model=model, folds=["all"], device="cpu", quiet=True))
+    return {path.name.removesuffix(".nii.gz"): path for path in (root / "predicted_masks").glob("*.nii.gz")}
 
 
 def out_of_fold(head: str, bags: list[Bag], crops: Any, folds: list[dict[str, list[str]]], seed: int) -> dict[str, Any]:
@@ -132,9 +173,8 @@ def judged(bags: list[Bag], scores: dict[str, np.ndarray], seconds: dict[str, fl
     return {"patients": len(bags), "with": int(truth.sum()), "rows": rows}
 
 
-def show(figures: dict[str, Any]) -> None:
-    print(json.dumps(figures["machine"]))
-    print(f"{figures['patients']} patients, {figures['with']} with metastasis")
+def show(masks: str, figures: dict[str, Any]) -> None:
+    print(f"Masks {masks}: {figures['patients']} patients, {figures['with']} with metastasis")
     for name, row in figures["rows"].items():
         told = f"{name:20} AUC {row['auc']['value']:.3f} ({row['auc']['low']:.3f} to {row['auc']['high']:.3f})"
         for other in ("short axis", CLINICAL, "optimum"):

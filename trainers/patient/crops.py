@@ -38,6 +38,7 @@ class Scene:
     instances: Array  # z, y, x: 0, or the number of the node
     spacing: tuple[float, float, float]
     to_mm: NDArray[np.float64]  # 4 x 4, from a voxel (z, y, x) to the world (x, y, z), LPS
+    forms: Mapping[int, tuple[float, ...]]  # SHAPES of each node, by its number
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,23 @@ def _stack(parts: Sequence[Array], shape: tuple[int, ...]) -> Floats:
 
 def _nodes_of(scene: Scene, plan: CropPlan) -> list[_Part]:
     found = []
-    for node in measure_nodes(scene.instances, scene.spacing):
-        mask = scene.instances == node.number
-        places = np.argwhere(mask)
-        height = float(np.ptp(places[:, 0]) + 1) * scene.spacing[0]
-        ball = np.pi / 6 * node.long_axis_mm**3
-        shape = (
+    for number in (int(value) for value in np.unique(scene.instances) if value):
+        mask = scene.instances == number
+        for middle in _middles(mask, np.argwhere(mask), scene.spacing, plan):
+            crop, inside = cut(scene.image, middle, plan), cut(mask[None].astype(np.float32), middle, plan)[0]
+            found.append(_Part(crop, inside, scene.forms[number], _point(scene, middle), NODE, (scene.case, number)))
+    return found
+
+
+def forms_of(
+    instances: Array, spacing: Sequence[float], direction: Sequence[float] | None = None
+) -> dict[int, tuple[float, ...]]:
+    """SHAPES of every node, by its number; on the image's own grid, for axes are measured in the axial plane, and the plan may
+    have turned them."""
+    found: dict[int, tuple[float, ...]] = {}
+    for node in measure_nodes(instances, spacing, direction=direction):
+        ball, height = np.pi / 6 * node.long_axis_mm**3, node.height_mm or 0.0
+        found[node.number] = (
             float(np.log(node.volume_mm3 / 1000)),
             node.long_axis_mm,
             node.short_axis_mm,
@@ -146,9 +158,6 @@ def _nodes_of(scene: Scene, plan: CropPlan) -> list[_Part]:
             height / node.long_axis_mm,
             node.volume_mm3 / ball,
         )
-        for middle in _middles(mask, places, scene.spacing, plan):
-            crop, inside = cut(scene.image, middle, plan), cut(mask[None].astype(np.float32), middle, plan)[0]
-            found.append(_Part(crop, inside, shape, _point(scene, middle), NODE, (scene.case, node.number)))
     return found
 
 

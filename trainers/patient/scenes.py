@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lnauto.data.preprocess import prepare_image
 from lnauto.nodes import Array, label_components
-from lnauto.trainers.patient.crops import Scene
+from lnauto.trainers.patient.crops import Scene, forms_of
 
 
 def read_scene(
@@ -30,13 +30,15 @@ def read_scene(
     """`nodes` are the mask's values that are lymph node; with `instances` each value is a node of its own. None: no mask."""
     data, properties = prepare_image(list(images), plans, configuration, region)
     shape = data.shape[1:]
-    found = np.zeros(shape, np.int32)
+    spacing = tuple(float(side) for side in configuration.spacing)
+    found, forms = np.zeros(shape, np.int32), dict[int, tuple[float, ...]]()
     if mask is not None:  # numbered before it is resampled, so that a node has the number it has in the tables
         drawn = read_mask(mask)
         numbers = drawn.astype(np.int32) if instances else label_components(np.isin(drawn, list(nodes)))[0]
         found = _on_grid(numbers, properties, plans.transpose_forward, shape)
-    spacing = tuple(float(side) for side in configuration.spacing)
-    return Scene(case, data, found, (spacing[0], spacing[1], spacing[2]), grid_to_world(properties, plans, shape))
+        geometry = properties["sitk_stuff"]
+        forms = forms_of(numbers, geometry["spacing"][::-1], geometry["direction"])
+    return Scene(case, data, found, (spacing[0], spacing[1], spacing[2]), grid_to_world(properties, plans, shape), forms)
 
 
 def read_mask(path: Path) -> Array:

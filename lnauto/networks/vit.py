@@ -125,7 +125,7 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         raise ValueError(f"there is no {missing[0]}")
     width, channels, patch = (int(side) for side in weights["patch_embed.proj.weight"].shape[:3])
     registers = next((weights[name].shape[1] for name in ("register_tokens", "reg_token") if name in weights), 0)
-    if channels != 3 or SIDE % patch or width % HEAD_WIDTH:
+    if channels != 3 or SIDE % (2 * patch) or width % HEAD_WIDTH:  # 2: heads take the mean of 2 x 2 tokens, and none may be over
         raise ValueError(f"{channels} channels, patches of {patch}, {width} wide: not DINOv2's")
     return {
         "img_size": math.isqrt(weights["pos_embed"].shape[1]) * patch,  # that of the class token, if it is there, changes nothing
@@ -152,5 +152,6 @@ def _vision_transformer() -> Any:
     try:
         from timm.models.vision_transformer import VisionTransformer
     except ImportError as error:
-        raise InputError.of("timm is not installed", "this environment", "run pip install 'lnauto[dino]'") from error
+        what = "timm, which nnU-Net needs, too, is not installed"
+        raise InputError.of(what, "this environment", "run pip install timm") from error
     return VisionTransformer

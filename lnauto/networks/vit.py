@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -105,9 +106,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise InputError.of(f"the weights cannot be read ({error.strerror or error})", path, REMEDY) from error
     except pickle.UnpicklingError as error:
-        raise InputError.of(
-            "this holds more than weights, and to load it may run anything; it was not run", path, REMEDY
-        ) from error
+        what = "this is no file of weights, or an old one that holds more than weights; nothing in it was run"
+        if zipfile.is_zipfile(path):  # as torch writes them; a web page that was saved by mistake is none
+            what = "this holds more than weights, and to load it may run anything; it was not run"
+        raise InputError.of(what, path, REMEDY) from error
     except Exception as error:  # whatever a torn or made-up file leads to
         raise InputError.of(f"the weights cannot be read ({type(error).__name__})", path, REMEDY) from error
     for place in ("model", "state_dict", "teacher"):

@@ -68,7 +68,7 @@ def test_positions_are_resized_to_the_tokens_of_a_slice(weights: Path) -> None:
 def test_it_is_frozen_looks_once_at_a_patient_and_is_not_saved_with_the_head(weights: Path, tmp_path: Path) -> None:
     load_vit.cache_clear()
     bags = spotted_bags(20)
-    head = LNMTrainerWeGA(dino_weights=weights, schedule=Schedule(steps=5, patients=8)).train(bags, [], PLAN)
+    head = LNMTrainerWeGA(dino_weights=weights, schedule=Schedule(steps=2, patients=4)).train(bags, [], PLAN)
     loaded = load_vit(weights, file_hash(weights))
     assert loaded.looked == SLICES * len(bags)
     assert not loaded.network.training

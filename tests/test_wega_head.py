@@ -137,18 +137,18 @@ def row(*values: float) -> Tensor:
     return torch.tensor(values).view(1, 1, 1, -1)
 
 
-CAM, REGION = row(0.8, 0.6, 0.3, 0.2, 0.4), row(1, 1, 0, 0, 0) > 0
+CAM, REGION = row(0.8, 0.6, 0.3, 0.1, 0.4), row(1, 1, 0, 0, 0) > 0
 NOT_KNOWN = float("nan")
 
 
 @pytest.mark.parametrize(
     ("label", "region", "expected"),
     [
-        (1.0, REGION, 1 - 1.4 / (1.4 + 0.9 * 0.9 + 0.1 * 0.6) + 0.3),  # the third place is next to the region: not far from it
-        (0.0, REGION, 0.46 + 0.3),
-        (NOT_KNOWN, REGION, 0.3),
-        (1.0, REGION & False, 0.46),  # no node is seen: then there is no place where evidence should be
-        (1.0, REGION | True, 1 - 2.3 / (2.3 + 0.1 * 2.7)),
+        (1.0, REGION, 1 - 1.4 / (1.4 + 0.9 * 0.8 + 0.1 * 0.6) + 0.25),  # the third place is next to the region: not far from it
+        (0.0, REGION, 0.44 + 0.25),
+        (NOT_KNOWN, REGION, 0.25),
+        (1.0, REGION & False, 0.44),  # no node is seen: then there is no place where evidence should be
+        (1.0, REGION | True, 1 - 2.2 / (2.2 + 0.1 * 2.8)),
     ],
 )
 def test_overlap_is_the_hand_computed_one(label: float, region: Tensor, expected: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -105,9 +106,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise InputError.of(f"the weights cannot be read ({error.strerror or error})", path, REMEDY) from error
     except pickle.UnpicklingError as error:
-        raise InputError.of(
-            "this holds more than weights, and to load it may run anything; it was not run", path, REMEDY
-        ) from error
+        what = "this is no file of weights, or an old one that holds more than weights; nothing in it was run"
+        if zipfile.is_zipfile(path):  # as torch writes them; a web page that was saved by mistake is none
+            what = "this holds more than weights, and to load it may run anything; it was not run"
+        raise InputError.of(what, path, REMEDY) from error
     except Exception as error:  # whatever a torn or made-up file leads to
         raise InputError.of(f"the weights cannot be read ({type(error).__name__})", path, REMEDY) from error
     for place in ("model", "state_dict", "teacher"):
@@ -125,7 +127,7 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         raise ValueError(f"there is no {missing[0]}")
     width, channels, patch = (int(side) for side in weights["patch_embed.proj.weight"].shape[:3])
     registers = next((weights[name].shape[1] for name in ("register_tokens", "reg_token") if name in weights), 0)
-    if channels != 3 or SIDE % patch or width % HEAD_WIDTH:
+    if channels != 3 or SIDE % (2 * patch) or width % HEAD_WIDTH:  # 2: heads take the mean of 2 x 2 tokens, and none may be over
         raise ValueError(f"{channels} channels, patches of {patch}, {width} wide: not DINOv2's")
     return {
         "img_size": math.isqrt(weights["pos_embed"].shape[1]) * patch,  # that of the class token, if it is there, changes nothing
@@ -152,5 +154,6 @@ def _vision_transformer() -> Any:
     try:
         from timm.models.vision_transformer import VisionTransformer
     except ImportError as error:
-        raise InputError.of("timm is not installed", "this environment", "run pip install 'lnauto[dino]'") from error
+        what = "timm, which nnU-Net needs, too, is not installed"
+        raise InputError.of(what, "this environment", "run pip install timm") from error
     return VisionTransformer

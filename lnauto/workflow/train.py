@@ -125,9 +125,14 @@ def _if_it_can_be(work: HeadWork, folds: list[str], asked: bool) -> HeadWork | N
 
 
 def _check_dino(request: Request, planned: str) -> None:
+    if request.dino_weights is None:
+        return
     name = request.trainer if is_head(request.trainer) else planned
-    if request.dino_weights is not None and name != "LNMTrainerWeGA":
+    if name != "LNMTrainerWeGA":
         raise InputError.of(f"{name} has no branch for them", "--dino-weights", "add -tr LNMTrainerWeGA, or leave it out")
+    from lnauto.trainers.patient.wega import known_weights
+
+    known_weights(request.dino_weights)
 
 
 def _needs_network(work: HeadWork, fold: str) -> bool:

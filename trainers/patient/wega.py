@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lnauto.errors import InputError
-from lnauto.networks.vit import REMEDY, file_hash
+from lnauto.networks.vit import REMEDY, file_hash, load_vit
 from lnauto.trainers.patient.abmil import POINT_MM, GatedPooling, InstanceEncoder, masked_softmax
 from lnauto.trainers.patient.affinity import affinity_loss
 from lnauto.trainers.patient.bag import Bag, Batch, Floats, Output
@@ -243,6 +243,7 @@ def maps_of(member: Member, bag: Bag) -> dict[str, tuple[Floats, NDArray[np.floa
 
 
 def known_weights(path: Path) -> None:
-    """A line for a fault in `--dino-weights` before anything long begins."""
+    """A line for a fault in `--dino-weights` before anything long begins: they are read as the heads will read them."""
     if not path.is_file():
         raise InputError.of("there is no such file of weights", path, REMEDY)
+    load_vit(path.absolute(), file_hash(path))

@@ -13,8 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from lnauto.trainers.patient.bag import SIGNS, Bag
 from lnauto.trainers.patient.head import Head
-from lnauto.trainers.patient.radiomics import LNMTrainerRadiomics, PooledLine, _pooled
-from lnauto.trainers.patient.reader import Reader
+from lnauto.trainers.patient.radiomics import AnyNode, LNMTrainerRadiomics, Material
 from lnauto.trainers.patient.signs import signs_of
 
 SIDE_OF_TUMOUR = 40.0  # mm
@@ -94,15 +93,33 @@ def test_shuffled_labels_teach_nothing(trained: Head) -> None:
     assert trained.inner["deviance"] < 0.3
 
 
-def test_pooling_by_hand() -> None:
-    bags = [bag for bag in sided_bags(8) if len(bag) > 2][:2]
-    batch = Reader.learn(bags, ["age"]).batch(bags)
-    laid, pooled = batch.shapes[: len(bags[0])], _pooled(batch.shapes, batch)[0]
-    on_side = bags[0].towards > 0
-    width = laid.shape[1]
-    expected = [laid.amax(0), laid.amin(0), laid.mean(0), laid[on_side].amax(0), laid[on_side].mean(0)]
-    assert torch.allclose(pooled[: 5 * width], torch.cat(expected))
-    assert pooled[5 * width :].tolist() == pytest.approx([np.log1p(len(bags[0])), np.log1p(on_side.sum())])
+def test_patients_join_their_nodes_by_a_noisy_or(trained: Head) -> None:
+    bags = sided_bags(4, seed=8)
+    member = trained.members[0]
+    network = member.network
+    assert isinstance(network, AnyNode)
+    batch = member.reader.batch(bags)
+    leak = torch.sigmoid(network.leak.detach()).item()
+    for bag, said, row in zip(bags, member.read(bags), batch.clinical, strict=True):
+        chances = 1 / (1 + np.exp(-said.instance_logits))
+        none = (1 - leak) * np.prod(1 - chances)
+        expected = np.log((1 - none) / none) + float(row @ network.clinical.detach())
+        assert said.logit == pytest.approx(expected, abs=1e-3)
+        shares = -np.log1p(-chances)
+        assert said.attention == pytest.approx(shares / shares.sum(), abs=1e-4)
+        assert len(said.attention) == len(bag)
+
+
+def test_the_loss_changes_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    owners, truth = np.repeat(np.arange(6), [3, 1, 0, 4, 2, 2]), rng.integers(0, 2, 6)
+    material = Material(rng.normal(0, 1, (12, 5)), owners, rng.normal(0, 1, (6, 2)), truth)
+    weights = rng.normal(0, 0.5, 9)
+    steps = 1e-5 * np.eye(9)
+    numeric = [(material.loss(weights + step, 3.0)[0] - material.loss(weights - step, 3.0)[0]) / 2e-5 for step in steps]
+    assert material.loss(weights, 3.0)[1] == pytest.approx(numeric, abs=1e-5)
+    part = material.take(np.array([3, 2, 0]))
+    assert part.logits(weights) == pytest.approx(material.logits(weights)[[3, 2, 0]])
 
 
 def test_order_company_and_a_patient_without_nodes(trained: Head) -> None:
@@ -118,19 +135,6 @@ def test_order_company_and_a_patient_without_nodes(trained: Head) -> None:
     empty = trained.read([bags[0].take([])])[0]
     assert np.isfinite(empty.logit)
     assert len(empty.attention) == 0
-
-
-def test_a_node_s_own_logit_is_the_patient_s_if_it_were_the_only_one(trained: Head) -> None:
-    bag = replace(sided_bags(1, seed=5)[0], row={})
-    member = trained.members[0]
-    network = member.network
-    assert isinstance(network, PooledLine)
-    logits = member.read([bag])[0].instance_logits
-    for place, logit in enumerate(logits):
-        alone = bag.take([place])
-        batch = member.reader.batch([alone])
-        clinical = float(batch.clinical[0] @ network.weights.detach()[len(network.mean) :])
-        assert member.read([alone])[0].logit - clinical == pytest.approx(logit, abs=1e-4)
 
 
 def test_a_head_is_read_back_as_it_was(trained: Head, tmp_path) -> None:

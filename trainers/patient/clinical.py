@@ -136,19 +136,6 @@ def _worth(truth: Labels, logits: Floats) -> float:
     return float(deviance(truth, calibrator.logit(logits)).mean())
 
 
-def strength_by_inner_folds(names: Sequence[str], design: Floats, truth: Labels, seed: int) -> tuple[float, dict[str, float]]:
-    """The penalty's strength by whose models patients that these had not seen are predicted best, and what each one's deviance
-    was. `names` go with the rows of `design`."""
-    predicted = np.zeros((len(STRENGTHS), REPEATS, len(truth)))
-    for repeat, folds in enumerate(inner_folds(names, truth, seed)):
-        for train, kept in folds:
-            for place, strength in enumerate(STRENGTHS):
-                intercept, weights = fit(design[train], truth[train], strength)
-                predicted[place, repeat, kept] = intercept + design[kept] @ np.array(weights)
-    worth = [_worth(truth, of_strength) for of_strength in predicted.mean(axis=1)]
-    return STRENGTHS[int(np.argmin(worth))], dict(zip(map(str, STRENGTHS), worth, strict=True))
-
-
 def fit(design: Floats, truth: Labels, strength: float) -> tuple[float, tuple[float, ...]]:
     """Intercept, which the penalty leaves alone, and weights."""
     if design.shape[1] == 0:

@@ -1,154 +1,181 @@
-"""`LNMTrainerRadiomics`: a patient's nodes in numbers, and a penalised line through them and the clinical row.
+"""`LNMTrainerRadiomics`: a patient has metastasis if any node is metastatic; a line through its measures says how likely it is.
 
-Of each number that is measured of a node (form, signs, place) the patient has the largest, the smallest and the mean, over all
-nodes and over those on the tumour's side. Logistic regression under a penalty weighs these; its strength is chosen by
-cross-validation inside the patients it is fitted to, as the clinical head does. No crop is looked at, so tens of patients are
-enough, and the weights can be read. The measures are classical; how they are pooled is our choice.
+Every node has a logit: a weighted sum of what is measured of it (form, signs, place). The nodes are joined by a noisy-or, the
+chance that at least one of several independent events happens, with a leak for what no node shows:
+
+    1 - p = (1 - leak) * product over nodes of (1 - sigmoid(logit))
+
+The clinical row moves the patient's logit by a line of its own. Twenty weights for each channel are learned, by maximum
+likelihood under a penalty whose strength is chosen by cross-validation inside the patients at hand; so tens of patients are
+enough. No crop is looked at. Noisy-or: Pearl, Probabilistic Reasoning in Intelligent Systems, 1988; that it joins lines through
+measures of nodes is our choice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lnauto.trainers.patient.abmil import POINT_MM
 from lnauto.trainers.patient.bag import Bag, Batch, Output
 from lnauto.trainers.patient.bag_trainer import BagTrainer
-from lnauto.trainers.patient.clinical import fit, strength_by_inner_folds
+from lnauto.trainers.patient.decision import Floats, Labels, Places, deviance, inner_folds, sigmoid
 from lnauto.trainers.patient.reader import Reader
 
+STRENGTHS = tuple(float(strength) for strength in np.logspace(2, -1, 7))  # of the nodes' penalty, the strongest first
+CLINICAL_STRENGTH = 10.0  # of the row's [our choice]
+NODE_AT_FIRST, LEAK_AT_FIRST = -2.0, -4.0  # logits
 FARTHEST = 5.0  # standard deviations; beyond, a number counts as so many
-POOLS = 5  # largest, smallest, mean; largest and mean of the tumour's side
-COUNTS = 2
+SMALLEST, LARGEST = 1e-6, 50.0  # of a sum of evidence: beyond, a logit is no number, or the sum itself
+PLACES = 5  # towards the tumour's side, away from it, from the middle along x, y and z
 
 
 class LNMTrainerRadiomics(BagTrainer):
-    """A line through what is measured."""
+    """A noisy-or of lines through what is measured."""
 
     name = "LNMTrainerRadiomics"
 
     def settings(self, bags: Sequence[Bag], reader: Reader) -> dict[str, Any]:
-        return {"numbers": bags[0].shapes.shape[1] + bags[0].signs.shape[1] + 4, "clinical": reader.numbers}
+        return {"numbers": bags[0].shapes.shape[1] + bags[0].signs.shape[1] + PLACES, "clinical": reader.numbers}
 
     @staticmethod
     def build(settings: dict[str, Any]) -> nn.Module:
-        return PooledLine(settings["numbers"], settings["clinical"])
+        return AnyNode(settings["numbers"], settings["clinical"])
 
     def fit(self, network: nn.Module, reader: Reader, bags: Sequence[Bag], seed: int) -> dict[str, Any]:
-        assert isinstance(network, PooledLine)
-        truth = np.array([bag.label for bag in bags], int)
-        with torch.no_grad():
-            batch = reader.batch(bags)
-            network.learn_scale(batch)
-            design = network.design(batch).double().numpy()
-            strength, deviances = strength_by_inner_folds([bag.patient for bag in bags], design, truth, seed)
-            intercept, weights = fit(design, truth, strength)
-            network.bias.fill_(intercept)
-            network.weights.copy_(torch.tensor(weights))
-        return {"strength": strength, "deviance": deviances}
+        assert isinstance(network, AnyNode)
+        batch = reader.batch(bags)
+        network.learn_scale(batch)
+        material = Material.of(network.standardised(batch), batch)
+        strength, worth = choose_strength([bag.patient for bag in bags], material, seed)
+        network.set(fit_line(material, strength))
+        return {"strength": strength, "deviance": worth}
 
 
-class PooledLine(nn.Module):
-    """Instances, pooled number by number, to one logit."""
+class AnyNode(nn.Module):
+    """Instances to one logit."""
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, numbers: int, clinical: int) -> None:
         super().__init__()
-        pooled = POOLS * numbers + COUNTS
-        self.register_buffer("mean", torch.zeros(pooled))
-        self.register_buffer("deviation", torch.ones(pooled))
-        self.weights = nn.Parameter(torch.zeros(pooled + clinical))
-        self.bias = nn.Parameter(torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("deviation", torch.ones(numbers))
+        self.line = nn.Linear(numbers, 1)
+        self.leak = nn.Parameter(torch.tensor(LEAK_AT_FIRST))
+        self.clinical = nn.Parameter(torch.zeros(clinical))
 
     def learn_scale(self, batch: Batch) -> None:
-        """From these patients, those with a node."""
-        pooled = _pooled(_numbers(batch), batch)[batch.present.any(dim=1)]
-        if len(pooled) > 1:
-            self.mean.copy_(pooled.mean(dim=0))
-            spread = pooled.std(dim=0)
+        """From these patients' nodes."""
+        numbers = _numbers(batch)
+        if len(numbers) > 1:
+            spread = numbers.std(dim=0)
+            self.mean.copy_(numbers.mean(dim=0))
             self.deviation.copy_(torch.where(spread > 1e-6, spread, 1.0))
 
-    def design(self, batch: Batch) -> Tensor:
-        """What the line goes through: pooled numbers, standardised, and the row; a patient without a node is average in the
-        first, but for the counts."""
-        pooled = (_pooled(_numbers(batch), batch) - self.mean) / self.deviation
-        pooled[:, :-COUNTS] *= batch.present.any(dim=1, keepdim=True)
-        return torch.cat([pooled.clamp(-FARTHEST, FARTHEST), batch.clinical], dim=1)
+    def standardised(self, batch: Batch) -> Tensor:
+        return ((_numbers(batch) - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
+
+    def set(self, weights: Floats) -> None:
+        """As `fit_line` orders them."""
+        numbers = len(self.mean)
+        found = torch.tensor(weights, dtype=torch.float32)
+        with torch.no_grad():
+            self.line.weight.copy_(found[None, :numbers])
+            self.line.bias.copy_(found[numbers : numbers + 1])
+            self.leak.copy_(found[numbers + 1])
+            self.clinical.copy_(found[numbers + 2 :])
 
     def forward(self, batch: Batch) -> Output:
-        logit = self.bias + self.design(batch) @ self.weights
-        return Output(logit, self._alone(batch), self._shares(batch))
-
-    def _alone(self, batch: Batch) -> Tensor:
-        """Of each instance, what the pooled numbers would add to the logit if it were the patient's only one."""
-        numbers = _numbers(batch)
-        on_side = (batch.towards > 0).float()
-        sided = numbers * on_side[:, None]
-        counts = torch.stack([torch.ones_like(on_side), on_side], dim=1).log1p()
-        pooled = torch.cat([numbers, numbers, numbers, sided, sided, counts], dim=1)
-        design = ((pooled - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
-        return batch.laid_out(self.bias + design @ self.weights[: design.shape[1]])
-
-    def _shares(self, batch: Batch) -> Tensor:
-        """How much of the pooled numbers comes from each instance, each number counted as much as it moves the logit."""
-        numbers = batch.laid_out(_numbers(batch))
-        on_side = batch.laid_out(batch.towards > 0)
-        design = self.design(batch)[:, : len(self.mean) - COUNTS]
-        moved = (design * self.weights[: design.shape[1]]).abs().reshape(len(design), POOLS, -1)
-        shares = torch.stack(
-            [
-                _only(numbers, batch.present, largest=True),
-                _only(numbers, batch.present, largest=False),
-                _evenly(batch.present)[..., None].expand_as(numbers),
-                _only(numbers, on_side, largest=True),
-                _evenly(on_side)[..., None].expand_as(numbers),
-            ],
-            dim=1,
-        )  # bags, pools, places, numbers
-        found = (shares * moved[:, :, None]).sum(dim=(1, 3))
-        found = found + 1e-6 * batch.present  # nothing moves the logit: all alike
-        return found / found.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        logits = self.line(self.standardised(batch))[:, 0]
+        evidence = batch.laid_out(functional.softplus(logits))  # minus the logarithm of the chance that a node is not metastatic
+        of_nodes = evidence.sum(dim=1)
+        total = (of_nodes + functional.softplus(self.leak)).clamp(SMALLEST, LARGEST)
+        logit = total + torch.log(-torch.expm1(-total)) + batch.clinical @ self.clinical
+        return Output(logit, batch.laid_out(logits), evidence / of_nodes.clamp_min(1e-12)[:, None])
 
 
 def _numbers(batch: Batch) -> Tensor:
-    """Of each instance that is there: form, signs, how far on the tumour's side, and how far from the middle along each axis."""
-    places = torch.cat([batch.towards[:, None], batch.points.abs()], dim=1) / POINT_MM
+    """Of each instance that is there: form, signs, and place as seen from the tumour's side and from the middle."""
+    towards = batch.towards[:, None]
+    places = torch.cat([towards.clamp_min(0), (-towards).clamp_min(0), batch.points.abs()], dim=1) / POINT_MM
     return torch.cat([batch.shapes, batch.signs, places], dim=1)
 
 
-def _pooled(numbers: Tensor, batch: Batch) -> Tensor:
-    """Bags, pooled numbers; where there is nothing to pool, 0."""
-    laid, on_side = batch.laid_out(numbers), batch.laid_out(batch.towards > 0)
-    counts = torch.stack([batch.present.sum(dim=1), on_side.sum(dim=1)], dim=1).float().log1p()
-    parts = [
-        _extreme(laid, batch.present, largest=True),
-        _extreme(laid, batch.present, largest=False),
-        (laid * _evenly(batch.present)[..., None]).sum(dim=1),
-        _extreme(laid, on_side, largest=True),
-        (laid * _evenly(on_side)[..., None]).sum(dim=1),
-        counts,
-    ]
-    return torch.cat(parts, dim=1)
+# ---- fitting
 
 
-def _evenly(there: Tensor) -> Tensor:
-    return there / there.sum(dim=1, keepdim=True).clamp_min(1)
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Nodes, whose they are, and what is known of each patient."""
+
+    nodes: Floats
+    owners: Places
+    clinical: Floats
+    truth: Labels
+
+    @classmethod
+    def of(cls, nodes: Tensor, batch: Batch) -> Material:
+        owners = batch.present.nonzero()[:, 0].numpy()
+        return cls(nodes.double().numpy(), owners, batch.clinical.double().numpy(), batch.label.numpy().astype(int))
+
+    def take(self, patients: Places) -> Material:
+        kept = np.isin(self.owners, patients)
+        place = np.full(len(self.truth), -1)
+        place[patients] = np.arange(len(patients))
+        return Material(self.nodes[kept], place[self.owners[kept]], self.clinical[patients], self.truth[patients])
+
+    def logits(self, weights: Floats) -> Floats:
+        return self._parts(weights)[0]
+
+    def _parts(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """Of each patient the logit and the summed evidence, of each node its logit."""
+        numbers = self.nodes.shape[1]
+        nodes = self.nodes @ weights[:numbers] + weights[numbers]
+        evidence = np.bincount(self.owners, np.logaddexp(0, nodes), minlength=len(self.truth))
+        total = np.clip(evidence + np.logaddexp(0, weights[numbers + 1]), SMALLEST, LARGEST)
+        return total + np.log(-np.expm1(-total)) + self.clinical @ weights[numbers + 2 :], total, nodes
+
+    def loss(self, weights: Floats, strength: float) -> tuple[float, Floats]:
+        """Penalised deviance, and how it changes with the weights."""
+        numbers = self.nodes.shape[1]
+        line, row = weights[:numbers], weights[numbers + 2 :]
+        logits, total, nodes = self._parts(weights)
+        value = float(deviance(self.truth, logits).sum() + strength / 2 * line @ line + CLINICAL_STRENGTH / 2 * row @ row)
+        of_logit = sigmoid(logits) - self.truth
+        of_total = of_logit / -np.expm1(-total)
+        of_node = of_total[self.owners] * sigmoid(nodes)
+        leak = float(of_total.sum() * sigmoid(weights[numbers + 1 : numbers + 2])[0])
+        change = [self.nodes.T @ of_node + strength * line, [of_node.sum()], [leak]]
+        return value, np.concatenate([*change, self.clinical.T @ of_logit + CLINICAL_STRENGTH * row])
 
 
-def _extreme(laid: Tensor, there: Tensor, largest: bool) -> Tensor:
-    none = float("-inf") if largest else float("inf")
-    masked = laid.masked_fill(~there[..., None], none)
-    found = masked.amax(dim=1) if largest else masked.amin(dim=1)
-    return torch.where(found.isfinite(), found, 0.0)
+def fit_line(material: Material, strength: float, start: Floats | None = None) -> Floats:
+    """Weights of a node's numbers, its intercept, the leak, and weights of the row."""
+    if start is None:
+        at_first = [NODE_AT_FIRST, LEAK_AT_FIRST]
+        start = np.concatenate([np.zeros(material.nodes.shape[1]), at_first, np.zeros(material.clinical.shape[1])])
+    found = minimize(material.loss, start, args=(strength,), jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    return np.asarray(found.x)
 
 
-def _only(laid: Tensor, there: Tensor, largest: bool) -> Tensor:
-    """1 at the instance whose number is the extreme one, 0 elsewhere; parted evenly between equals."""
-    at = (laid == _extreme(laid, there, largest)[:, None]) & there[..., None]
-    return at / at.sum(dim=1, keepdim=True).clamp_min(1)
+def choose_strength(names: Sequence[str], material: Material, seed: int) -> tuple[float, dict[str, float]]:
+    """The one under which patients that were not learned from are predicted best, and each one's deviance."""
+    repeats = inner_folds(names, material.truth, seed)
+    predicted = np.zeros((len(STRENGTHS), len(repeats), len(names)))
+    for repeat, folds in enumerate(repeats):
+        for train, kept in folds:
+            learned, unseen, weights = material.take(train), material.take(kept), None
+            for place, strength in enumerate(STRENGTHS):
+                weights = fit_line(learned, strength, weights)
+                predicted[place, repeat, kept] = unseen.logits(weights)
+    worth = [float(deviance(material.truth, logits).mean()) for logits in predicted.mean(axis=1)]
+    return STRENGTHS[int(np.argmin(worth))], dict(zip(map(str, STRENGTHS), worth, strict=True))

@@ -159,12 +159,18 @@ def _middles(mask: Array, places: NDArray[np.int64], spacing: Sequence[float], p
     return [places[places[:, axis] == place].mean(axis=0) for place in order[:SLICES]]
 
 
-def _blocks_of(scene: Scene, plan: CropPlan) -> list[_Part]:
-    size = np.array(plan.size) * plan.step
-    shape = np.array(scene.image.shape[1:])
-    while np.prod(counts := np.maximum(np.ceil(shape / size), 1).astype(int)) > MOST_BLOCKS:
+def block_layout(shape: Sequence[int], plan: CropPlan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many blocks an image is cut into along each axis, and how many voxels one is wide."""
+    size, sides = np.asarray(np.array(plan.size) * plan.step, np.int64), np.array(shape)
+    while np.prod(counts := np.maximum(np.ceil(sides / size), 1).astype(int)) > MOST_BLOCKS:
         widest = int(np.argmax(counts))
-        size[widest] = int(np.ceil(shape[widest] / (counts[widest] - 1)))
+        size[widest] = int(np.ceil(sides[widest] / (counts[widest] - 1)))
+    return counts, size
+
+
+def _blocks_of(scene: Scene, plan: CropPlan) -> list[_Part]:
+    shape = np.array(scene.image.shape[1:])
+    counts, size = block_layout(scene.image.shape[1:], plan)
     found = []
     for number, place in enumerate(np.ndindex(*counts), start=1):
         middle = (np.array(place) + 0.5) * shape / counts - 0.5

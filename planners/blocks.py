@@ -14,14 +14,14 @@ import numpy as np
 from lnauto import __version__
 from lnauto.data.patient_labels import PatientLabels
 from lnauto.data.raw import RawDataset
-from lnauto.errors import InputError, Problem
+from lnauto.errors import InputError
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.evidence import Evidence
 from lnauto.planners.fingerprint import Fingerprint
 from lnauto.planners.frame import TORCH_RESAMPLING, floats, normalisation, times
 from lnauto.planners.geometry import Fitter
 from lnauto.planners.machine import Machine
-from lnauto.planners.patient_level import LEAST_OF_EACH, ON_NODES, clinical_columns, label_problems
+from lnauto.planners.patient_level import ON_NODES, clinical_columns, label_problems
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME, Plan
 from lnauto.planners.region import LEAST_REMOVED, voxels_kept
 from lnauto.planners.spacing import median_spacing
@@ -65,7 +65,7 @@ def plan_blocks(
     """The plan, or why the table cannot carry a head: there is nothing else to train then."""
     trainer = wishes.trainer or ON_NODES
     labels, columns = _labels(dataset, strategy)
-    without, having = (int((labels.values[_shown(dataset, labels)] == kind).sum()) for kind in (0, 1))
+    without, having = labels.counts
     spacing, spacing_reason = median_spacing(fingerprint.spacings, fingerprint.shapes_after_crop)
     if wishes.spacing is not None:
         spacing, spacing_reason = np.array(wishes.spacing, float), "given by --spacing"
@@ -144,12 +144,6 @@ def labelled_cases(dataset: RawDataset) -> set[str]:
     return {case for case, patient in dataset.patient_of.items() if patient in known}
 
 
-def _shown(dataset: RawDataset, labels: PatientLabels) -> list[bool]:
-    """Of each row of the table, whether there is a scan of the patient."""
-    there = set(dataset.patient_of.values())
-    return [patient in there for patient in labels.values.index]
-
-
 def _labels(dataset: RawDataset, strategy: Strategy) -> tuple[PatientLabels, list[str]]:
     """The labels and the clinical columns."""
     where, nothing = f"{dataset.name}/patients.csv", f"there is nothing lnauto {__version__} can train here: {strategy.reason}"
@@ -159,11 +153,6 @@ def _labels(dataset: RawDataset, strategy: Strategy) -> tuple[PatientLabels, lis
         )
     labels = PatientLabels.of(table)
     problems = label_problems(labels, where)
-    if not problems:
-        counts = [int((labels.values[_shown(dataset, labels)] == kind).sum()) for kind in (0, 1)]
-        if min(counts) < LEAST_OF_EACH:
-            told = f"of the patients with scans, {counts[0]} are known to be without and {counts[1]} with metastasis"
-            problems = [Problem(told, where, f"add patients: {LEAST_OF_EACH} of each kind are needed")]
     if problems:
         raise InputError.of(f"{nothing}; {problems[0].what}", where, f"{problems[0].remedy}; or draw the nodes in some cases")
     return labels, clinical_columns(table)

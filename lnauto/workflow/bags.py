@@ -48,11 +48,11 @@ class BagMaker:
     def of_plan(cls, plan: Plan, description: dict[str, Any], configuration: str, quiet: bool = False) -> BagMaker:
         from lnauto.trainers.patient.crops import CropPlan
 
-        axes = plan.lnauto["evidence"]["node_long_axis_mm"]["value"]
         spacing = plan.configuration(configuration)["spacing"]
-        return cls(
-            plan, description, configuration, CropPlan.of(axes[-1:] if axes else [], spacing), quiet, on_blocks=plan.on_blocks
-        )
+        if plan.on_blocks:
+            return cls(plan, description, configuration, CropPlan.of_blocks(spacing), quiet, on_blocks=True)
+        axes = plan.lnauto["evidence"]["node_long_axis_mm"]["value"]
+        return cls(plan, description, configuration, CropPlan.of(axes[-1:] if axes else [], spacing), quiet)
 
     def bags(
         self,

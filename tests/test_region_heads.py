@@ -16,7 +16,10 @@ from sklearn.metrics import roc_auc_score
 
 from lnauto.files import read_json
 from lnauto.paths import VARIABLES
+from lnauto.planners.plan import Plan
+from lnauto.trainers.patient.crops import CropPlan, Scene, region_bag
 from lnauto.workflow.bags import BagMaker, Grid
+from lnauto.workflow.block_attention import paint_blocks
 from lnauto.workflow.blocks import BlockStore, joined
 
 Command = Callable[..., tuple[int, str, str]]
@@ -173,11 +176,17 @@ def test_all_scans_of_a_patient_are_read_and_stay_in_one_fold(own: Path, command
     assert len(together) == len(together.crops) == len(together.points) == 16
 
 
+def test_thick_slices_are_not_blurred_into_one() -> None:
+    plan = Plan({"configurations": {"3d_fullres": {"spacing": [5, 1, 1]}}, "lnauto": {"patient_head": {"masks": "none"}}})
+    crops = BagMaker.of_plan(plan, {}, "3d_fullres").crops
+    image = np.zeros((1, 32, 32, 32), np.float32)
+    image[:, 20] = 1
+    bag = region_bag("p", [Scene("c", image, image[0].astype(int), (5, 1, 1), np.eye(4))], crops, {}, 0, with_view=False)
+    assert bag.crops.max() == 1
+
+
 def test_attention_lies_where_the_block_was_cut(tmp_path: Path) -> None:
     """In an image that is turned, and of which a part is looked at."""
-    from lnauto.trainers.patient.crops import CropPlan, Scene, region_bag
-    from lnauto.workflow.block_attention import paint_blocks
-
     crops = CropPlan((8, 8, 8), (1, 1, 1), False)
     image = sitk.Image(20, 24, 16, sitk.sitkFloat32)
     image.SetSpacing((2.0, 1.0, 3.0))

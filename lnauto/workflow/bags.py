@@ -46,11 +46,11 @@ class BagMaker:
 
     @classmethod
     def of_plan(cls, plan: Plan, description: dict[str, Any], configuration: str, quiet: bool = False) -> BagMaker:
-        from lnauto.trainers.patient.crops import CropPlan
+        from lnauto.trainers.patient.crops import BLOCKS, CropPlan
 
-        spacing = plan.configuration(configuration)["spacing"]
         if plan.on_blocks:
-            return cls(plan, description, configuration, CropPlan.of_blocks(spacing), quiet, on_blocks=True)
+            return cls(plan, description, configuration, BLOCKS, quiet, on_blocks=True)
+        spacing = plan.configuration(configuration)["spacing"]
         axes = plan.lnauto["evidence"]["node_long_axis_mm"]["value"]
         return cls(plan, description, configuration, CropPlan.of(axes[-1:] if axes else [], spacing), quiet)
 

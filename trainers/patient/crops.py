@@ -64,12 +64,9 @@ class CropPlan:
             step.append(stride)
         return cls((size[0], size[1], size[2]), (step[0], step[1], step[2]), slices)
 
-    @classmethod
-    def of_blocks(cls, spacing: Sequence[float]) -> CropPlan:
-        """For blocks of a region: as for small nodes, and no finer than there is time for."""
-        plan = cls.of([], spacing)
-        z, y, x = (min(side, BLOCK) for side in plan.size)
-        return cls((z, y, x), plan.step, plan.slices)
+
+BLOCKS = CropPlan((BLOCK, BLOCK, BLOCK), (1, 1, 1), False)
+"""How a region without masks is cut: crops of one slice would blur what lies in thick ones."""
 
 
 def bag_of(

@@ -48,7 +48,7 @@ def own_frame(
     preset, budget, network_reason = plan_budget(machine, wishes.minutes, lambda preset: fitter.fit(preset, middle), probe)
     recipe = choose_recipe(budget)
     geometry = choose_geometry(fitter, evidence, preset, machine, recipe.short_of_time, wishes)
-    schemes, masks, normalisation_reason = _normalisation(dataset, fingerprint)
+    schemes, masks, normalisation_reason = normalisation(dataset, fingerprint)
     return Frame(
         name=PLANS_NAME,
         forward=geometry.forward,
@@ -92,7 +92,7 @@ def _configuration(geometry: Geometry, schemes: list[str], masks: list[bool]) ->
     }
 
 
-def _normalisation(dataset: RawDataset, fingerprint: Fingerprint) -> tuple[list[str], list[bool], str]:
+def normalisation(dataset: RawDataset, fingerprint: Fingerprint) -> tuple[list[str], list[bool], str]:
     from lnauto.compat.planning import get_normalization_scheme
 
     schemes = [get_normalization_scheme(name) for name in dataset.channel_names.values()]

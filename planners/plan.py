@@ -60,6 +60,11 @@ class Plan:
         """Whether it plans for a table alone: there are no images, so nothing is preprocessed."""
         return self.content.get("configurations") == {}
 
+    @property
+    def on_blocks(self) -> bool:
+        """Whether it plans a patient head on blocks of scans alone: there are no masks, so no network is trained."""
+        return (self.lnauto.get("patient_head") or {}).get("masks") == "none"
+
     def configuration(self, name: str) -> dict[str, Any]:
         configurations = self.content["configurations"]
         if name not in configurations:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lnauto.data.region import region_of
@@ -16,6 +18,15 @@ from lnauto.planners.plan import Plan
 if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
     from lnauto.trainers.patient.crops import CropPlan, Scene
+    from lnauto.workflow.blocks import BlockStore
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where a prepared image lies."""
+
+    to_mm: NDArray[np.float64]  # as in Scene
+    shape: tuple[int, ...]
 
 
 @dataclass
@@ -29,13 +40,18 @@ class BagMaker:
     quiet: bool = False
     keep: bool = True  # bags of the same case and mask, for the next fold
     made: dict[tuple[str, tuple[Path | None, ...]], Bag] = field(default_factory=dict)
+    on_blocks: bool = False  # of the region, since there are no masks
+    store: BlockStore | None = None  # of blocks that were cut before
+    grids: dict[str, Grid] = field(default_factory=dict)  # of cases whose blocks were cut here
 
     @classmethod
     def of_plan(cls, plan: Plan, description: dict[str, Any], configuration: str, quiet: bool = False) -> BagMaker:
-        from lnauto.trainers.patient.crops import CropPlan
+        from lnauto.trainers.patient.crops import BLOCKS, CropPlan
 
-        axes = plan.lnauto["evidence"]["node_long_axis_mm"]["value"]
+        if plan.on_blocks:
+            return cls(plan, description, configuration, BLOCKS, quiet, on_blocks=True)
         spacing = plan.configuration(configuration)["spacing"]
+        axes = plan.lnauto["evidence"]["node_long_axis_mm"]["value"]
         return cls(plan, description, configuration, CropPlan.of(axes[-1:] if axes else [], spacing), quiet)
 
     def bags(
@@ -60,9 +76,22 @@ class BagMaker:
 
     def _bag(self, patient: str, cases: Sequence[str], images: Mapping[str, Sequence[Path]], masks: Mapping[str, Path]) -> Bag:
         from lnauto.trainers.patient.crops import bag_of
+        from lnauto.workflow.blocks import joined
 
+        if self.on_blocks:
+            kept = [self.store.load(case) if self.store is not None else None for case in cases]
+            bags = [bag or self.blocks(case, images[case]) for bag, case in zip(kept, cases, strict=True)]
+            return joined(patient, bags)
         scenes = [self.scene(case, images[case], masks.get(case)) for case in cases]
         return bag_of(patient, scenes, self.crops, {}, None)
+
+    def blocks(self, case: str, images: Sequence[Path]) -> Bag:
+        """One case cut into blocks."""
+        from lnauto.trainers.patient.crops import region_bag
+
+        scene = self.scene(case, images, None)
+        self.grids[case] = Grid(scene.to_mm, scene.image.shape[1:])
+        return region_bag(case, [scene], self.crops, {}, None, with_view=False)
 
     def look(
         self,
@@ -103,8 +132,8 @@ class BagMaker:
         from lnauto.trainers.patient.scenes import read_scene
 
         manager = PlansManager(self.plan.content)
-        scheme = LabelScheme.of_description(self.description)
-        nodes = [value for label in scheme.nodes for value in label.values]
+        scheme = None if mask is None else LabelScheme.of_description(self.description)
+        nodes = [value for label in scheme.nodes for value in label.values] if scheme is not None else []
         return read_scene(
             case,
             images,

@@ -19,7 +19,9 @@ from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import read_json, replacing, write_text
 from lnauto.nodes import label_components
 from lnauto.planners.plan import Plan
+from lnauto.trainers.patient import CLINICAL
 from lnauto.workflow.bags import BagMaker
+from lnauto.workflow.block_attention import paint_blocks
 from lnauto.workflow.head_files import DESCRIPTION, HeadModel, PatientReading
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Heads:
     folder: Path  # the model's
     trainer: str
     folds: dict[str, HeadModel]
-    masks: str  # "given" or "predicted": what they learned from
+    masks: str  # "given" or "predicted": what they learned from; "none": blocks of scans without masks
 
     @property
     def threshold(self) -> float:
@@ -106,12 +108,12 @@ def predict_heads(
     precision: str,
     quiet: bool,
 ) -> dict[tuple[str, int], NodeReading]:
-    """Write `patients.csv` and the maps of attention; returns what is said of each node."""
+    """Write `patients.csv` and the maps of attention; returns what is said of each node, or, without masks, of each block."""
     maker = BagMaker.of_plan(plan, dict(description), configuration, quiet)
     patients: dict[str, list[str]] = {}
     owner = table.patient_of if table is not None else {}
     for case in cases:
-        if case.name in masks:
+        if maker.on_blocks or case.name in masks:
             patients.setdefault(owner.get(case.name, case.name), []).append(case.name)
     rows = {} if table is None else {name: table.frame.loc[name].to_dict() for name in patients if name in table.frame.index}
     bags = maker.bags(patients, {case.name: case.images for case in cases}, masks, rows, {})
@@ -124,7 +126,10 @@ def predict_heads(
     pd.DataFrame(predicted).to_csv(text, index=False)
     write_text(output / "patients.csv", text.getvalue())
     nodes = _nodes(bags, by_fold)
-    _write_attention(nodes, masks, description, output / ATTENTION)
+    if maker.on_blocks:
+        _write_block_attention(nodes, {case.name: case.images[0] for case in cases}, maker, output / ATTENTION)
+    else:
+        _write_attention(nodes, masks, description, output / ATTENTION)
     log.info(
         "Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / "patients.csv"
     )
@@ -135,13 +140,17 @@ def _row(heads: Heads, readings: Sequence[PatientReading], bag: Bag, columns: Se
     calibrated = [reading.probability for reading in readings]
     probability = float(np.mean(calibrated))
     missing = [name for name in columns if bag.row.get(name) is None or pd.isna(bag.row[name])]
-    nodes = len(set(bag.sources))
+    on_blocks, nodes = heads.masks == "none", len(set(bag.sources))
     flags = ["no node found"] if not nodes else []
     flags += ["clinical missing"] if columns and len(missing) == len(columns) else [f"{name} missing" for name in missing]
     strange = [reading.told["strangeness"] for reading in readings if "strangeness" in reading.told]
     flags += ["out of distribution"] if strange and float(np.mean(strange)) > STRANGE else []
     flags += ["trained on"] if bag.patient in heads.patients else []
-    read = [*(["nodes"] if nodes else []), *(["clinical"] if len(missing) < len(columns) else [])]
+    reads_scan = on_blocks and heads.trainer != CLINICAL
+    read = [
+        *(["scan"] if reads_scan else ["nodes"] if nodes and not on_blocks else []),
+        *(["clinical"] if len(missing) < len(columns) else []),
+    ]
     return {
         "patient": bag.patient,
         "probability": float(np.mean([1 / (1 + np.exp(-reading.logit)) for reading in readings])),
@@ -151,7 +160,7 @@ def _row(heads: Heads, readings: Sequence[PatientReading], bag: Bag, columns: Se
         "threshold": heads.threshold,
         "class": int(probability >= heads.threshold),
         "branch": " and ".join(read) or "none",
-        "nodes": nodes,
+        "nodes": "" if on_blocks else nodes,
         "flags": "; ".join(flags),
     }
 
@@ -168,6 +177,15 @@ def _nodes(bags: Sequence[Bag], by_fold: Mapping[str, Sequence[PatientReading]])
             known = found.get(source, NodeReading(0.0, 0.0))
             found[source] = NodeReading(max(known.probability, float(one)), known.attention + float(share))
     return found
+
+
+def _write_block_attention(
+    blocks: Mapping[tuple[str, int], NodeReading], scans: Mapping[str, Path], maker: BagMaker, folder: Path
+) -> None:
+    """How much each block counted."""
+    for case in sorted({case for case, _ in blocks}):
+        shares = {number: said.attention for (of, number), said in blocks.items() if of == case}
+        paint_blocks(shares, scans[case], maker.grids[case], maker.crops, folder / f"{case}.nii.gz")
 
 
 def _write_attention(

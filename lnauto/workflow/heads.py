@@ -29,6 +29,7 @@ from lnauto.planners.patient_level import label_problems
 from lnauto.planners.plan import Plan, hash_of
 from lnauto.trainers.patient import CLINICAL, find_bag_trainer
 from lnauto.workflow.bags import BagMaker
+from lnauto.workflow.blocks import BlockStore
 from lnauto.workflow.fold import Request
 from lnauto.workflow.head_files import DESCRIPTION, HeadModel, Lesson, Look
 from lnauto.workflow.inner_networks import INNER, InnerNetworks
@@ -70,7 +71,10 @@ class HeadWork:
 
     @cached_property
     def maker(self) -> BagMaker:
-        return BagMaker.of_plan(self.plan, self.dataset.description, self.request.configuration, self.request.quiet)
+        maker = BagMaker.of_plan(self.plan, self.dataset.description, self.request.configuration, self.request.quiet)
+        if self.plan.on_blocks:
+            maker.store = BlockStore.of_plan(self.plan, self.request.configuration, self.preprocessed.parent)
+        return maker
 
     @property
     def sensitivity(self) -> float | None:
@@ -158,7 +162,7 @@ def _train_head(work: HeadWork, fold: str, seconds: float | None, briefly: bool)
     if not kept:
         log.info("No patient with a label is held out, so the head is not validated.")
         return None
-    masks = {case: _validation_mask(work, fold, case) for cases in kept.values() for case in cases}
+    masks = {} if work.plan.on_blocks else {case: _validation_mask(work, fold, case) for cases in kept.values() for case in cases}
     bags = bags_of(work, kept, masks)
     readings = model.read(bags, work.look(kept, masks))
     probability = np.array([reading.probability for reading in readings])
@@ -182,11 +186,13 @@ def _learn(work: HeadWork, fold: str, patients: Mapping[str, Sequence[str]], sec
         trainer = replace(trainer, dino_weights=request.dino_weights)  # type: ignore[call-arg]
     if request.iterations is not None:  # a try
         trainer = replace(trainer, schedule=replace(trainer.schedule, steps=min(trainer.schedule.steps, request.iterations)))
+    lesson = Lesson(trainer, columns, work.maker.crops, fold, request.quiet)
+    if work.plan.on_blocks:
+        return HeadModel.of_bags(lesson, bags_of(work, patients, {}))
     inner, ending = inner_networks(work, fold), work.dataset.file_ending
     predicted = {} if work.gives_masks and not trainer.needs_features else inner.masks(ending, seconds)
     masks = given_masks(work.dataset) if work.gives_masks else predicted
     bags = bags_of(work, patients, masks)
-    lesson = Lesson(trainer, columns, work.maker.crops, fold, request.quiet)
     if not trainer.needs_features:
         return HeadModel.of_bags(lesson, bags)
     never_saw = {network: [work.dataset.patient_of[case] for case in cases] for network, cases in inner.predicted.items()}
@@ -231,12 +237,14 @@ def _scores(work: HeadWork, train: Mapping[str, Any], bags: Sequence[Bag], nodes
     """What the head has to beat, for each held-out patient."""
     names = [bag.patient for bag in bags]
     owners = [bag.patient for bag in bags for _ in bag.sources]
-    short = [float(shape[SHORT_AXIS]) for bag in bags for shape in bag.shapes]
-    single = [bag.patient for bag in bags for _ in set(bag.sources)]
-    found = {"short axis": largest_short_axis(names, owners, short), "number of nodes": node_count(names, single)}
+    found: dict[str, Any] = {}
+    if not work.plan.on_blocks:
+        short = [float(shape[SHORT_AXIS]) for bag in bags for shape in bag.shapes]
+        single = [bag.patient for bag in bags for _ in set(bag.sources)]
+        found = {"short axis": largest_short_axis(names, owners, short), "number of nodes": node_count(names, single)}
     if work.trainer != CLINICAL:
         suspicion = np.concatenate([np.asarray(one, float) for one in nodes])
-        found["most suspicious node"] = max_node_score(names, owners, suspicion)
+        found[f"most suspicious {'block' if work.plan.on_blocks else 'node'}"] = max_node_score(names, owners, suspicion)
     columns = work.settings["columns"]
     if columns:
         from lnauto.trainers.patient.clinical import LNMTrainerClinical

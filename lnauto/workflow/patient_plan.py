@@ -21,11 +21,11 @@ from lnauto.workflow.splits import SPLITS, write_patient_splits
 log = logging.getLogger(__name__)
 
 
-def refuse(flags: dict[str, object]) -> None:
-    """Flags that speak of images, where there are none."""
+def refuse(flags: dict[str, object], what: str = "the data set is a table alone, without images") -> None:
+    """Flags that speak of what there is not."""
     for flag, given in flags.items():
         if given not in (None, False):
-            raise InputError.of("the data set is a table alone, without images", flag, "leave it out")
+            raise InputError.of(what, flag, "leave it out")
 
 
 def plan_patients(dataset: RawDataset, paths: Paths, wishes: Wishes, device: str | None, everything: bool) -> Plan:

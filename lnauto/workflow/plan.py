@@ -22,6 +22,7 @@ from lnauto.inference.foundation import find_foundation
 from lnauto.nodes import Array
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.adaptation import check_channels, plans_name
+from lnauto.planners.blocks import STRATEGIES as BLOCK_STRATEGIES
 from lnauto.planners.budget import Probe, Step
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.compare import departures
@@ -39,6 +40,7 @@ from lnauto.planners.strategy import Strategy, choose_strategy
 from lnauto.planners.trust import LIKENESS, choose_trust
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.report.plan_picture import draw_plan
+from lnauto.workflow.block_plan import NO_MASK, bring_scans_up_to_date, plan_scans
 from lnauto.workflow.patient_plan import plan_patients, refuse
 from lnauto.workflow.plan_file import keep_earlier
 from lnauto.workflow.splits import SPLITS, write_splits
@@ -74,6 +76,13 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     completeness = estimate_completeness(dataset, cases, quiet=request.quiet)
     evidence = gather(dataset, cases, completeness, pretrained=foundation is not None)
     strategy = choose_strategy(evidence, request.wishes.strategy)
+    if strategy.name in BLOCK_STRATEGIES:
+        refuse({"--pretrained": request.pretrained}, NO_MASK)
+        plan = plan_scans(dataset, cases, evidence, strategy, paths, request.wishes, request.device, request.explain)
+        plan.configuration(request.configuration)
+        if request.do_preprocess:
+            bring_scans_up_to_date(dataset, plan, request.configuration, paths, request.quiet)
+        return plan
     _check_trainable(dataset, strategy, request.wishes)
     folder = paths.preprocessed / dataset.name
     region = choose_region(cases)

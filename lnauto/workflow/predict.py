@@ -21,6 +21,7 @@ from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import Plan
+from lnauto.workflow.head_files import DESCRIPTION
 from lnauto.workflow.head_predict import Heads, find_heads, predict_heads, read_patients
 from lnauto.workflow.node_table import measure_masks, write_nodes
 
@@ -64,6 +65,10 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     if output.resolve() == inputs.resolve():
         raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
     folder = model_folder(request)
+    if not trained_folds(folder) and reads_blocks(folder):
+        from lnauto.workflow.predict_given import predict_given
+
+        return predict_given(inputs, None, output, request)
     if not trained_folds(folder):
         what = "this model is a patient head on given masks, and has no network to predict any"
         raise InputError.of(what, folder, "give the masks with --masks, or train the network with lnauto_train")
@@ -148,7 +153,7 @@ def model_folder(request: Request) -> Path:
     from lnauto.inference.model import find_models, trained_folds
 
     if request.model is not None:
-        if not trained_folds(request.model):
+        if not trained_folds(request.model) and not any(request.model.glob(f"fold_*/*/{DESCRIPTION}")):
             raise InputError.of(
                 "there is no finished training in this folder", request.model, "give -m the folder that holds fold_0 and its like"
             )
@@ -172,6 +177,12 @@ def model_folder(request: Request) -> Path:
     raise InputError.of(
         f"there are {len(models)} trained models ({listed})", paths.results, "say which with -d, or -m and its folder"
     )
+
+
+def reads_blocks(model: Path) -> bool:
+    """Whether a model is a patient head on scans without masks, and nothing else."""
+    path = model / "plans.json"
+    return path.is_file() and Plan.load(path, "train again").on_blocks
 
 
 def find_scans(inputs: Path, channels: list[str]) -> tuple[list[Case], list[Problem]]:

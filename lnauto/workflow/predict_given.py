@@ -1,4 +1,5 @@
-"""`lnauto_predict -i scans --masks DIR -o out`: patients whose nodes are marked already, by a head that learned so."""
+"""`lnauto_predict -i scans --masks DIR -o out`: patients whose nodes are marked already, by a head that learned so; and the same
+without masks, by a head on blocks of scans."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ from lnauto.workflow.predict import READABLE, Request, find_scans, model_folder
 log = logging.getLogger(__name__)
 
 
-def predict_given(inputs: Path, masks: Path, output: Path, request: Request) -> list[Node]:
-    """`patients.csv` and `nodes.csv` of scans with masks; returns the nodes."""
+def predict_given(inputs: Path, masks: Path | None, output: Path, request: Request) -> list[Node]:
+    """`patients.csv` and `nodes.csv` of scans with masks; returns the nodes. Without masks no node is known, and there is no
+    `nodes.csv`."""
     folder = model_folder(request)
     remedy = "train again, or give the whole result folder with -m"
     plan = Plan(read_json(folder / "plans.json", remedy))
@@ -33,24 +35,34 @@ def predict_given(inputs: Path, masks: Path, output: Path, request: Request) -> 
     numbered = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
     folds = request.folds or [fold for fold in numbered if fold != "all"] or numbered
     heads = find_heads(folder, folds, request.trainer if is_head(request.trainer) else None)
-    if heads is None or heads.masks != "given":
+    if masks is None and (heads is None or heads.masks != "none"):
+        what = f"fold {', '.join(folds)} has no patient head on scans without masks"
+        raise InputError.of(what, folder, "train it with lnauto_train, or give -f")
+    if heads is None or (masks is not None and heads.masks != "given"):
         what = "the model has no patient head that learned from given masks"
         raise InputError.of(what, "--masks", "leave it out, or plan with --masks given and train")
     if not request.overwrite and (output / "patients.csv").is_file():
         raise InputError.of("there are predictions already", output, "give another folder with -o, or add --overwrite")
     cases, problems = find_scans(inputs, list(description["channel_names"].values()))
     table = read_patients(request.patients, cases)
-    found, more = _masks_of(cases, masks)
+    found, more = _masks_of(cases, masks) if masks is not None else ({}, _unreadable(cases))
     problems += more
-    if not found:
+    failed = {problem.where for problem in more}
+    cases = [case for case in cases if (case.name in found if masks is not None else f"case {case.name}" not in failed)]
+    if not cases:
         raise InputError(problems)
-    nodes = measure_masks(found, description)
+    nodes = measure_masks(found, description) if masks is not None else []
     configuration = request.configuration or CONFIGURATION
     how = (request.device, request.precision, request.quiet)
     told = predict_heads(heads, plan, description, configuration, cases, found, table, output, *how)
-    write_nodes(nodes, told, output / "nodes.csv")
+    if masks is not None:
+        write_nodes(nodes, told, output / "nodes.csv")
     made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "head": heads.trainer, "folds": list(heads.folds)}
-    more_of_it = {"masks": str(masks), "plan_hash": plan.hash(), "failed": [str(problem) for problem in problems]}
+    more_of_it = {
+        "masks": None if masks is None else str(masks),
+        "plan_hash": plan.hash(),
+        "failed": [str(problem) for problem in problems],
+    }
     write_json(output / "run.json", {**made_by, **more_of_it})
     if problems:
         raise CasesFailedError(problems)
@@ -80,6 +92,12 @@ def _masks_of(cases: Sequence[Case], folder: Path) -> tuple[dict[str, Path], lis
             continue
         found[case.name] = path
     return found, problems
+
+
+def _unreadable(cases: Sequence[Case]) -> list[Problem]:
+    """What is wrong with scans: one line a case."""
+    faults = {case.name: [fault for image in case.images for fault in scan_faults(image)] for case in cases}
+    return [Problem(found[0], f"case {name}", "check that it is a whole 3D image") for name, found in faults.items() if found]
 
 
 def _size(path: Path) -> tuple[int, ...]:

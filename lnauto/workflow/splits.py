@@ -17,15 +17,17 @@ log = logging.getLogger(__name__)
 SPLITS = "splits_final.json"
 
 
-def write_splits(dataset: RawDataset, path: Path) -> None:
-    """Folds of annotated cases, grouped by patient."""
-    annotated = {case.name for case in dataset.annotated_cases}
+def write_splits(dataset: RawDataset, path: Path, labelled: set[str] | None = None) -> None:
+    """Folds of annotated cases, or of those named (whose patient has a label), grouped by patient."""
+    chosen, kind = {case.name for case in dataset.annotated_cases}, "annotated cases"
+    if labelled is not None:
+        chosen, kind = labelled, "cases of patients with a label"
 
     def make(cases: Iterable[str]) -> list[Fold]:
         return make_folds(cases, dataset.patient_of, strata_of(dataset.patients, cases))
 
-    _keep_or_write(path, annotated, make, dataset.name, ("cases", "annotated cases", "image or label"))
-    folds = make(annotated)
+    _keep_or_write(path, chosen, make, dataset.name, ("cases", kind, "image or label"))
+    folds = make(chosen)
     if folds and validates_on_training(folds[0]):
         log.info("There is one patient only: fold 0 validates on its training case, which says nothing about new patients.")
 

@@ -24,6 +24,7 @@ from lnauto.trainers import find_trainer
 from lnauto.trainers.patient import check_head
 from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.adaptation import check_source, tell_adaptation
+from lnauto.workflow.block_train import has_block_plan, train_on_blocks
 from lnauto.workflow.choose_tuner import Trials, choose_tuner, parts_of
 from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
 from lnauto.workflow.heads import HeadWork, prepare_heads, train_heads
@@ -54,6 +55,8 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     _check_together(request)
     if has_table_plan(paths.preprocessed / name, identifier):
         return train_patients(paths, name, identifier, folds, request)
+    if request.pretrained is None and has_block_plan(paths.preprocessed / name):
+        return train_on_blocks(paths, name, identifier, folds, request)
     plan = _plan(paths, name, identifier, request)
     head, only_head = _head(plan, name, request), is_head(request.trainer)
     asked_of_head, request = request, replace(request, trainer=None if only_head else request.trainer)

@@ -44,6 +44,15 @@ def check_head(name: str) -> str:
     return name
 
 
+def check_block_head(name: str) -> str:
+    """The name, if there is such a trainer and it can do without nodes."""
+    if name not in PATIENT_TRAINERS or not (name == CLINICAL or find_bag_trainer(name).reads_blocks):
+        reads = "reads nodes" if name in PATIENT_TRAINERS else "is no trainer of patients"
+        remedy = "give LNMTrainerABMIL or LNMTrainerClinical, or draw the nodes"
+        raise InputError.of(f"{name} {reads}, and the plan is for scans without masks", "-tr or the plan", remedy)
+    return name
+
+
 def _check(name: str, known: Sequence[str]) -> None:
     if name not in known:
         what = f"there is no trainer {name} for patients (there: {', '.join(known)})"

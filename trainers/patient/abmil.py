@@ -26,6 +26,7 @@ class LNMTrainerABMIL(BagTrainer):
     """The head that the plan takes where there are nodes."""
 
     name = "LNMTrainerABMIL"
+    reads_blocks = True
 
     def settings(self, bags: Sequence[Bag], reader: Reader) -> dict[str, Any]:
         size = list(bags[0].crops.shape[2:])

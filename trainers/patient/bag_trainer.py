@@ -41,6 +41,7 @@ class BagTrainer(ABC):
     name: ClassVar[str]
     needs_view: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
+    reads_blocks: ClassVar[bool] = False  # of the region, where there is no mask; else it reads nodes alone
 
     # ---- what a method says
 

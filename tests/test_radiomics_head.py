@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from bags import PLAN, drawn_bag
+from scipy.ndimage import binary_erosion
 from sklearn.metrics import roc_auc_score
 
 from lnauto.trainers.patient.bag import SIGNS, Bag
@@ -24,6 +26,7 @@ class TestSigns:
         distance = np.sqrt(sum((axis - 11.5) ** 2 for axis in np.indices((24, 24, 24))))
         node, core, ring = distance < 8, distance < 4, (distance >= 8) & (distance < 12)
         crop = np.where(core, -1.0, np.where(node, 1.0, np.where(ring, -3.0, 9.0))).astype(np.float32)
+        crop[node & ~binary_erosion(node)] = 20  # partly something else, which counts in means alone
         seen = dict(zip(SIGNS, signs_of(crop[None, None], node[None].astype(np.float32))[0].tolist(), strict=True))
         assert seen["mean"] == pytest.approx(crop[node].mean())
         assert seen["core less rim"] == pytest.approx(-1 - crop[node & (distance > 3.5)].mean(), abs=0.05)
@@ -95,10 +98,11 @@ def test_shuffled_labels_teach_nothing(trained: Head) -> None:
 
 def test_patients_join_their_nodes_by_a_noisy_or(trained: Head) -> None:
     bags = sided_bags(4, seed=8)
-    member = trained.members[0]
+    member = copy.deepcopy(trained.members[0])
     network = member.network
     assert isinstance(network, AnyNode)
     batch = member.reader.batch(bags)
+    network.leak.data.fill_(-1.0)
     leak = torch.sigmoid(network.leak.detach()).item()
     for bag, said, row in zip(bags, member.read(bags), batch.clinical, strict=True):
         chances = 1 / (1 + np.exp(-said.instance_logits))
@@ -146,4 +150,5 @@ def test_a_head_is_read_back_as_it_was(trained: Head, tmp_path) -> None:
 def test_a_strange_number_moves_the_answer_no_farther_than_five_deviations(trained: Head) -> None:
     bag = sided_bags(1, seed=6)[0]
     far, farther = (replace(bag, signs=bag.signs + shift) for shift in (1e4, 1e7))
-    assert trained.logit([far]) == pytest.approx(trained.logit([farther]), abs=1e-4)
+    one, other = trained.read([far, farther])
+    assert one.instance_logits == pytest.approx(other.instance_logits, abs=1e-4)

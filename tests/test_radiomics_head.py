@@ -29,7 +29,7 @@ class TestSigns:
         crop[node & ~binary_erosion(node)] = 20  # partly something else, which counts in means alone
         seen = dict(zip(SIGNS, signs_of(crop[None, None], node[None].astype(np.float32))[0].tolist(), strict=True))
         assert seen["mean"] == pytest.approx(crop[node].mean())
-        assert seen["core less rim"] == pytest.approx(-1 - crop[node & (distance > 3.5)].mean(), abs=0.05)
+        assert seen["core less rim"] == pytest.approx(-1 - crop[node & (distance > 3.5)].mean(), abs=0.3)
         assert (seen["5th percentile"], seen["median"], seen["95th percentile"]) == (-1, 1, 1)
         assert seen["round it"] == -3
         whole = dict(zip(SIGNS, signs_of(np.ones_like(crop)[None, None], node[None].astype(np.float32))[0], strict=True))

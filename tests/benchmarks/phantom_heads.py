@@ -29,7 +29,7 @@ from lnauto.data.raw import RawDataset
 from lnauto.evaluation.comparators import largest_short_axis, node_count
 from lnauto.evaluation.patients import auc, calibration, paired_delong
 from lnauto.files import read_json, write_json
-from lnauto.planners.plan import CONFIGURATION
+from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.planners.wishes import Wishes
 from lnauto.trainers.patient import CLINICAL, PATIENT_TRAINERS, find_bag_trainer
 from lnauto.trainers.patient.bag import Bag
@@ -80,7 +80,6 @@ def material(root: Path, options: argparse.Namespace, masks: str) -> tuple[RawDa
     """The bags of the patients whose label the table knows, read as the segmentation network's plan has it."""
     from lnauto.data.patient_labels import PatientLabels
     from lnauto.planners.patient_level import clinical_columns
-    from lnauto.planners.plan import Plan
     from lnauto.workflow.bags import BagMaker
     from lnauto.workflow.heads import given_masks
 
@@ -89,11 +88,11 @@ def material(root: Path, options: argparse.Namespace, masks: str) -> tuple[RawDa
     if not raw.is_dir():
         settings = {"cases": options.patients, "size": options.size, "seed": 4000 + options.seed}
         make_phantom(raw, annotation="full", declare=True, quiet=True, **settings)
-    dataset, model = RawDataset.read(raw), network(root, options)
-    plan = Plan(read_json(root / "preprocessed" / OTHERS / "lnautoPlans.json", ""))
-    maker = BagMaker.of_plan(plan, read_json(model / "dataset.json", ""), CONFIGURATION, quiet=True)
+    dataset = RawDataset.read(raw)
+    plan = plan_of_others(root, options)
+    maker = BagMaker.of_plan(plan, dataset.description, CONFIGURATION, quiet=True)
     images = {case.name: case.images for case in dataset.cases}
-    paths = given_masks(dataset) if masks == "given" else predicted_masks(root, raw, model)
+    paths = given_masks(dataset) if masks == "given" else predicted_masks(root, raw, network(root, options))
     assert dataset.patients is not None
     labels = {str(patient): int(label) for patient, label in PatientLabels.of(dataset.patients).known.items()}
     cases = {patient: [case] for case, patient in sorted(dataset.patient_of.items()) if patient in labels}
@@ -101,8 +100,21 @@ def material(root: Path, options: argparse.Namespace, masks: str) -> tuple[RawDa
     rows = {patient: dataset.patients.frame.loc[patient, columns].to_dict() for patient in cases}
     bags = maker.bags(cases, images, paths, rows, labels)
     if LNMTrainerMaskGate.name in options.heads:
-        bags = maker.look(cases, images, paths, "cpu", "auto")(model / "fold_all" / "checkpoint_final.pth", bags)
+        bags = maker.look(cases, images, paths, "cpu", "auto")(network(root, options) / "fold_all/checkpoint_final.pth", bags)
     return dataset, bags, maker.crops
+
+
+def plan_of_others(root: Path, options: argparse.Namespace) -> Plan:
+    """Made on phantoms that are none of the patients; all masks and scans are read under it."""
+    from lnauto.workflow.plan import Request, plan_and_preprocess
+
+    raw, path = root / "raw" / OTHERS, root / "preprocessed" / OTHERS / "lnautoPlans.json"
+    if not raw.is_dir():
+        settings = {"cases": options.others, "size": options.size, "seed": 4900 + options.seed}
+        make_phantom(raw, annotation="full", declare=True, quiet=True, **settings)
+    if not path.is_file():
+        plan_and_preprocess("800", Request(wishes=Wishes(minutes=10.0), device="cpu", do_preprocess=False, quiet=True))
+    return Plan(read_json(path, ""))
 
 
 def network(root: Path, options: argparse.Namespace) -> Path:
@@ -112,10 +124,6 @@ def network(root: Path, options: argparse.Namespace) -> Path:
     from lnauto.workflow.plan import plan_and_preprocess
     from lnauto.workflow.train import train
 
-    raw = root / "raw" / OTHERS
-    if not raw.is_dir():
-        settings = {"cases": options.others, "size": options.size, "seed": 4900 + options.seed}
-        make_phantom(raw, annotation="full", declare=True, quiet=True, **settings)
     model = root / "results" / OTHERS / f"LNTrainer__lnautoPlans__{CONFIGURATION}"
     if not (model / "fold_all" / "checkpoint_final.pth").is_file():
         plan_and_preprocess("800", PlanRequest(wishes=Wishes(minutes=10.0), device="cpu", quiet=True))

@@ -169,6 +169,20 @@ def test_predicted_masks_are_by_networks_that_never_saw_the_patient(
     assert (own / "out/ball_24.nii.gz").is_file()
     assert len(pd.read_csv(own / "out/patients.csv")) == 2
 
+    # the same networks give LNMTrainerMaskGate its features: each to a head on the patients it never saw
+    assert command("train", 902, 0, "-tr", "LNMTrainerMaskGate", *BRIEF)[0] == 0
+    folder = fold / "LNMTrainerMaskGate"
+    learned: list[str] = []
+    for number, network in enumerate(read_json(folder / "head.json", "")["networks"]):
+        patients = read_json(folder / f"part_{number}/head.json", "")["patients"]
+        record = read_json((folder / network).resolve().parent / "predicted.json", "")
+        assert sorted(patients) == sorted(record["predicted"])
+        learned += patients
+    assert sorted(learned) == sorted(split["train"])
+    wanted = ("-i", own / "raw" / NAME / "imagesTs", "-o", own / "gated", "--device", "cpu", "--quiet")
+    assert command("predict", *wanted, "-tr", "LNMTrainerMaskGate")[0] == 0
+    assert pd.read_csv(own / "gated/patients.csv")["probability"].between(0, 1).all()
+
 
 def test_a_head_that_is_there_is_kept_and_made_again_only_when_told(own: Path, command: Command) -> None:
     same = ("train", 902, 0, "-tr", "LNMTrainerClinical", *BRIEF)

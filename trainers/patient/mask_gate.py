@@ -147,6 +147,7 @@ def _auc_of_probe(pooled: np.ndarray, truth: np.ndarray, train: np.ndarray, kept
     scaled = (pooled - pooled[train].mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=RuntimeWarning)  # of columns that are constant
+        warnings.filterwarnings("ignore", message="Only one sample")  # of a class: it has no spread, and the other's counts
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(scaled[train], truth[train])
     return float(roc_auc_score(truth[kept], model.decision_function(scaled[kept])))
 

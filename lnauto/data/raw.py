@@ -6,27 +6,16 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lnauto.data.description import EXAMPLE, Description, drop_faulty_keys, foreground
 from lnauto.data.patients import PatientTable, examine_beside
 from lnauto.errors import InputError, Problem
 from lnauto.nodes import names_nodes
 from lnauto.paths import DATASET_NAME
 
-Description = dict[str, Any]  # dataset.json
-Faults = Iterator[tuple[str, str]]  # what is wrong, what to do about it
-
-ANNOTATIONS = ("full", "partial", "scribble", "patient", "table")
-EXAMPLES = {
-    "channel_names": '"channel_names": {"0": "CT"}',
-    "labels": '"labels": {"background": 0, "node": 1}',
-    "file_ending": '"file_ending": ".nii.gz"',
-}
-EXAMPLE = f"{{{', '.join(EXAMPLES.values())}}}"
-NEEDED = {"table": (), "patient": ("channel_names", "file_ending")}  # the other kinds need all three
 LAYOUT_KEYS = {"channel_names", "file_ending", "dataset"}  # without these no case can be listed
 
 
@@ -89,14 +78,14 @@ class RawDataset:
     @property
     def foreground_labels(self) -> tuple[int, ...]:
         """Every declared value that is neither background nor `ignore`."""
-        return tuple(sorted(_foreground(self.labels)))
+        return tuple(sorted(foreground(self.labels)))
 
     @property
     def node_labels(self) -> tuple[int, ...]:
         """The values that are lymph nodes: as declared, else those whose name says so, else every foreground label."""
         if "node_labels" in self.description:
             return tuple(sorted(set(self.description["node_labels"])))
-        named = _foreground({name: entry for name, entry in self.labels.items() if names_nodes(name)})
+        named = foreground({name: entry for name, entry in self.labels.items() if names_nodes(name)})
         return tuple(sorted(named)) or self.foreground_labels
 
     @property
@@ -139,7 +128,7 @@ def survey(folder: Path) -> tuple[RawDataset | None, list[Problem]]:
         description = _load(folder)
     except InputError as error:
         return None, error.problems
-    problems, faulty = _drop_faulty_keys(description, shown(folder / "dataset.json", folder))
+    problems, faulty = drop_faulty_keys(description, shown(folder / "dataset.json", folder))
     annotation = description.get("annotation")
     cases, test_cases = list[Case](), list[Case]()
     if annotation != "table":
@@ -191,109 +180,6 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if times > 1:
             raise ValueError(f'"{key}" stands {times} times in one object')
     return dict(pairs)
-
-
-def _drop_faulty_keys(description: Description, where: str) -> tuple[list[Problem], set[str]]:
-    """Take faulty keys out of the description; return what is wrong with them, and which are faulty or missing."""
-    needed = NEEDED.get(str(description.get("annotation")), tuple(EXAMPLES))
-    faults = {key: [(f'"{key}" is missing', f"add it, like {EXAMPLES[key]}")] for key in needed if key not in description}
-    faults |= {key: list(check(description[key], description)) for key, check in KEY_CHECKS.items() if key in description}
-    faulty = {key for key, found in faults.items() if found}
-    for key in faulty & set(description):
-        del description[key]
-    return [Problem(what, where, remedy) for found in faults.values() for what, remedy in found], faulty
-
-
-def _check_channels(value: Any, _: Description) -> Faults:
-    names = value if isinstance(value, dict) else {}
-    numbers = {str(number) for number in range(len(names))}
-    if not names or set(names) != numbers or not all(isinstance(name, str) for name in names.values()):
-        yield '"channel_names" does not number its channels "0", "1", ...', 'write it like {"0": "CT", "1": "PET"}'
-
-
-def _check_ending(value: Any, _: Description) -> Faults:
-    if not isinstance(value, str) or not value.startswith("."):
-        yield f'"file_ending" is {json.dumps(value)}', 'write the ending with its dot, like ".nii.gz"'
-
-
-def _check_labels(labels: Any, description: Description) -> Faults:
-    if not isinstance(labels, dict) or not all(type(value) is int for entry in labels.values() for value in _as_list(entry)):
-        yield '"labels" does not give each name a whole number or a list of them', f"write it like {EXAMPLES['labels']}"
-        return
-    if labels.get("background") != 0:
-        yield '"labels" does not declare "background" as 0', 'add "background": 0'
-    for value in sorted({entry for entry in labels.values() if isinstance(entry, int)}):
-        names = [name for name, entry in labels.items() if entry == value]
-        if len(names) > 1:
-            yield f'"labels" gives the number {value} to {" and ".join(names)}', "give each name its own number"
-    values = sorted({0, *(value for entry in labels.values() for value in _as_list(entry))})
-    if values != list(range(len(values))):
-        yield f'"labels" are not consecutive ({", ".join(map(str, values))})', "number them 0, 1, 2, ... without gaps"
-    ignore = labels.get("ignore")
-    if ignore is not None and (ignore != values[-1] or ignore in _foreground(labels)):
-        yield f'"ignore" is {ignore}, which is not above every other label', 'give "ignore" the highest number'
-    if not _foreground(labels) and description.get("annotation") != "patient":
-        yield '"labels" declares nothing besides background', 'add what is drawn, for example "node": 1'
-    regions = [name for name, entry in labels.items() if name != "ignore" and set(_as_list(entry)) != {0}]
-    order = description.get("regions_class_order")
-    has_regions = any(len(_as_list(entry)) > 1 for entry in labels.values())
-    if has_regions and not (isinstance(order, list) and len(order) == len(regions)):
-        remedy = f"list the number each of {', '.join(regions)} is written as, in that order"
-        yield f'"labels" holds regions, but "regions_class_order" is not a list of {len(regions)} numbers', remedy
-
-
-def _check_annotation(value: Any, description: Description) -> Faults:
-    if value not in ANNOTATIONS:
-        yield f'"annotation" is {json.dumps(value)}', f"write one of {', '.join(ANNOTATIONS)}, or leave it out"
-    elif value == "scribble" and isinstance(description.get("labels"), dict) and "ignore" not in description["labels"]:
-        remedy = 'declare the value of voxels that are not drawn as "ignore", the highest label'
-        yield '"annotation" is "scribble", but "labels" has no "ignore"', remedy
-
-
-def _check_unannotated(value: Any, _: Description) -> Faults:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        yield '"unannotated" is not a list of case names', 'write it like "unannotated": ["case_07", "case_12"]'
-
-
-def _check_node_labels(value: Any, description: Description) -> Faults:
-    labels = description.get("labels")
-    if not isinstance(value, list) or not value or not all(type(number) is int for number in value):
-        yield '"node_labels" is not a list of label numbers', 'write it like "node_labels": [2, 3]'
-    elif isinstance(labels, dict):
-        foreground = _foreground(labels)
-        for number in sorted(set(value) - foreground):
-            yield f'"node_labels" names {number}, which is no foreground label', f"choose from {sorted(foreground)}"
-
-
-def _check_instances(value: Any, _: Description) -> Faults:
-    if not isinstance(value, bool):
-        yield f'"instances" is {json.dumps(value)}', "write true or false"
-
-
-def _check_block(value: Any, _: Description) -> Faults:
-    example = '{"images": ["scan.nii.gz"], "label": "mask.nii.gz"}'
-    if not isinstance(value, dict):
-        yield '"dataset" is not an object of cases', f'write it like "dataset": {{"case_01": {example}}}'
-        return
-    for name, entry in value.items():
-        images, label = (entry.get("images"), entry.get("label")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(images, list) or not all(isinstance(file, str) for file in [*images, label or ""]):
-            yield f'the entry of case {name} in "dataset" does not hold a list of images and a label', f"write it like {example}"
-
-
-KEY_CHECKS: dict[str, Callable[[Any, Description], Faults]] = {
-    "channel_names": _check_channels, "file_ending": _check_ending, "dataset": _check_block,
-    "labels": _check_labels, "node_labels": _check_node_labels, "instances": _check_instances,
-    "annotation": _check_annotation, "unannotated": _check_unannotated,
-}  # fmt: skip
-
-
-def _as_list(entry: Any) -> list[Any]:
-    return entry if isinstance(entry, list) else [entry]
-
-
-def _foreground(labels: Mapping[str, Any]) -> set[Any]:
-    return {value for name, entry in labels.items() if name != "ignore" for value in _as_list(entry)} - {0}
 
 
 class _Listing:

@@ -112,6 +112,7 @@ def plan_of_others(root: Path, options: argparse.Namespace) -> Plan:
     if not raw.is_dir():
         settings = {"cases": options.others, "size": options.size, "seed": 4900 + options.seed}
         make_phantom(raw, annotation="full", declare=True, quiet=True, **settings)
+        (raw / "patients.csv").unlink()  # so that no head is trained on them
     if not path.is_file():
         plan_and_preprocess("800", Request(wishes=Wishes(minutes=10.0), device="cpu", do_preprocess=False, quiet=True))
     return Plan(read_json(path, ""))

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lnauto.files import replacing
-from lnauto.trainers.patient.bag import Bag
+from lnauto.trainers.patient.bag import SHAPES, Bag
 from lnauto.trainers.patient.head import Member
 from lnauto.trainers.patient.vae import VAEMLP
 
 DIRECTIONS = 4  # at most
 STEPS = (-2, -1, 0, 1, 2)  # deviations over the training patients' crops
+LONG_AXIS, SHORT_AXIS = (SHAPES.index(f"{name} axis in mm") for name in ("long", "short"))
 OUTLINE, WHITE = "#ffd166", "#ffffff"
 PANEL, DPI = 1.55, 100  # inches
 
@@ -45,17 +46,19 @@ class Traversal:
     rebuilt: Plane
     probability: float
     source: tuple[str, int]
+    axes_mm: tuple[float, float]  # long and short
     directions: tuple[Direction, ...]
 
 
-def traverse(member: Member, bag: Bag) -> Traversal:
-    """Of the node with the highest probability; the directions that move its probability most come first."""
+def traverse(member: Member, bag: Bag, node: int | None = None) -> Traversal:
+    """Of one node, by its place in the bag; None: the one this network suspects most. The directions that move its probability
+    most come first."""
     network = member.network
     if not isinstance(network, VAEMLP) or not len(bag):
         raise ValueError("a latent traversal needs a network of LNMTrainerVAE and a patient with a node")
     with torch.no_grad():
         output = network(member.reader.batch([bag]))
-    top = int(output.instance_logits[0, : len(bag)].argmax())
+    top = int(output.instance_logits[0, : len(bag)].argmax()) if node is None else node
     batch = member.reader.batch([bag.take([top])])
     vae = network.vae
     latents = vae.standardised(vae.latents(batch.crops))
@@ -67,7 +70,8 @@ def traverse(member: Member, bag: Bag) -> Traversal:
         directions = [_direction(network, latents, batch.shapes, latent, float(effects[0, latent])) for latent in order]
         probability = float(torch.sigmoid(output.instance_logits[0, top]))
         crop, mask = _planes(vae.scaled(batch.crops))[0], _planes(batch.masks)[0]
-    return Traversal(crop, mask, rebuilt, probability, bag.sources[top], tuple(directions))
+    long, short = (float(bag.shapes[top, place]) for place in (LONG_AXIS, SHORT_AXIS))
+    return Traversal(crop, mask, rebuilt, probability, bag.sources[top], (long, short), tuple(directions))
 
 
 def _direction(network: VAEMLP, latents: Tensor, shapes: Tensor, latent: int, effect: float) -> Direction:
@@ -93,12 +97,13 @@ def _planes(crops: Tensor) -> list[Plane]:
     return list(crops[:, 0].select(axis - 1, crops.shape[axis] // 2).numpy())
 
 
-def draw_traversal(member: Member, bag: Bag, path: Path) -> None:
-    """One PNG: the top node and what the network keeps of it; a row for each of the latents that matter most to it."""
+def draw_traversal(member: Member, bag: Bag, path: Path, node: int | None = None, probability: float | None = None) -> None:
+    """One PNG: a node and what the network keeps of it; a row for each of the latents that matter most to it. `node` as in
+    `traverse`; `probability`: the patient's, calibrated."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = traverse(member, bag)
+    found = traverse(member, bag, node)
     rows, columns = max(2, len(found.directions)), len(STEPS) + 2
     figure = Figure(figsize=(PANEL * (columns + 0.9), PANEL * 1.22 * rows + 1.0), dpi=DPI, layout="constrained", facecolor=WHITE)
     FigureCanvasAgg(figure)
@@ -113,8 +118,7 @@ def draw_traversal(member: Member, bag: Bag, path: Path) -> None:
     largest = max((float(np.abs(_change(one)).max()) for one in found.directions), default=0.0) or 1.0
     for row, direction in zip(places[:, 1:], found.directions, strict=False):
         _draw_direction(row, direction, largest)
-    case, node = found.source
-    figure.suptitle(f"{bag.patient}: node {node} of {case}, probability {found.probability:.2f} (one network, not calibrated)")
+    figure.suptitle(_title(found, bag, probability), fontsize=11, parse_math=False)
     figure.supxlabel(
         "Each row moves one latent from -2 to 2 standard deviations of the training patients' crops, the others as in this node. "
         "p: the node's probability then;\nbold: nearest to the node itself. Right: where 2 is brighter than -2 (red) or darker "
@@ -124,6 +128,17 @@ def draw_traversal(member: Member, bag: Bag, path: Path) -> None:
     )
     with replacing(path) as temporary:
         figure.savefig(temporary, facecolor=WHITE)
+
+
+def _title(found: Traversal, bag: Bag, probability: float | None) -> str:
+    label = {None: "", 0: ", known: no metastasis", 1: ", known: metastasis"}[bag.label]
+    patient = "" if probability is None else f", probability of metastasis {probability:.2f}"
+    case, number = found.source
+    long, short = found.axes_mm
+    node = (
+        f"node {number} of {case}, {long:.0f} x {short:.0f} mm: suspicion {found.probability:.2f} (one network's, not calibrated)"
+    )
+    return f"{bag.patient}{patient}{label}\n{node}"
 
 
 def _draw_direction(row: Sequence[Any], direction: Direction, largest: float) -> None:

@@ -155,7 +155,7 @@ def _draw_direction(row: Sequence[Any], direction: Direction, largest: float) ->
         name = f"latent {direction.latent}, {step} sd" if place == 0 else f"{step} sd"
         _grey(row[place], plane, f"{name}\n{_per_cent(probability)}", bold=place == nearest)
     row[len(STEPS)].imshow(_change(direction), cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
-    row[len(STEPS)].set_title(f"change from -2 to 2\n(this node: {direction.own:+.1f} sd)", fontsize=8)
+    row[len(STEPS)].set_title(f"change from -2 to 2\n(this node: {round(direction.own, 1) + 0.0:+.1f} sd)", fontsize=8)
 
 
 def _change(direction: Direction) -> Plane:

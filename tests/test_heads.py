@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from building import write_balls
 
 from lnauto.files import read_json
 from lnauto.paths import VARIABLES
+from lnauto.trainers.patient.head import Head
 from lnauto.workflow import heads
 from lnauto.workflow.bags import BagMaker
 
@@ -114,6 +116,40 @@ def test_given_masks_train_and_predict_without_a_network(own: Path, command: Com
     table = pd.read_csv(own / "none/patients.csv", keep_default_na=False)
     assert table["flags"].tolist() == ["no node found; clinical missing", "clinical missing"]
     assert table["branch"].tolist() == ["none", "nodes"]
+
+
+def test_latents_of_the_most_suspicious_held_out_patients_are_drawn(
+    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lnauto.trainers.patient.node_vae import VAESchedule
+    from lnauto.trainers.patient.vae import LNMTrainerVAE
+    from lnauto.workflow import latent_pictures
+
+    shown = []
+    draw = latent_pictures.draw_traversal
+
+    def watch(member: Any, bag: Any, path: Path, node: int, probability: float) -> None:
+        shown.append((bag, path, node, probability))
+        if len(shown) == 1:  # drawing takes a second or two
+            draw(member, bag, path, node, probability)
+
+    monkeypatch.setattr(latent_pictures, "draw_traversal", watch)
+    brief = partial(LNMTrainerVAE, vae=VAESchedule(steps=2, crops=8))
+    monkeypatch.setattr(heads, "find_bag_trainer", lambda name: brief)
+    folder = own / MODEL / "fold_0/LNMTrainerVAE/validation"
+    folder.mkdir(parents=True)
+    (folder / "latents_gone.png").touch()
+    assert command("train", 902, 0, "-tr", "LNMTrainerVAE", *BRIEF)[0] == 0
+    table = pd.read_csv(folder / "patients.csv").sort_values(["probability", "patient"], ascending=[False, True])
+    assert len(table) > 3
+    assert [bag.patient for bag, *_ in shown] == table["patient"].tolist()[:3]
+    assert [probability for *_, probability in shown] == pytest.approx(table["probability"].tolist()[:3])
+    assert [path for _, path, *_ in shown] == [folder / f"latents_{name}.png" for name in table["patient"][:3]]
+    assert list(folder.glob("latents_*")) == [shown[0][1]]
+    assert shown[0][1].read_bytes().startswith(b"\x89PNG")
+    head = Head.load(folder.parent)
+    for bag, _, node, _ in shown:
+        assert node == head.read([bag])[0].instance_logits.argmax()
 
 
 def test_masks_that_are_missing_or_do_not_fit_are_told(own: Path, command: Command) -> None:

@@ -314,7 +314,9 @@ def test_the_traversal_is_drawn(member: Member, tmp_path: Path) -> None:
     assert effects == sorted(effects, reverse=True)
     for direction in found.directions:  # at the node's own place the probability is the node's own
         assert min(direction.probabilities) < max(direction.probabilities)
-    draw_traversal(member, bag, tmp_path / "latents.png")
+    assert found.axes_mm == pytest.approx(bag.shapes[int(np.argmax(member.read([bag])[0].instance_logits)), 1:3])
+    assert traverse(member, bag, 1).source == bag.sources[1]
+    draw_traversal(member, bag, tmp_path / "latents.png", 1, 0.7)
     assert (tmp_path / "latents.png").read_bytes().startswith(b"\x89PNG")
     empty: Bag = bag.take([])
     with pytest.raises(ValueError, match="with a node"):

@@ -27,7 +27,7 @@ from lnauto.evaluation.patients import Fold
 from lnauto.files import read_json, write_json
 from lnauto.planners.patient_level import label_problems
 from lnauto.planners.plan import Plan, hash_of
-from lnauto.trainers.patient import CLINICAL, find_bag_trainer
+from lnauto.trainers.patient import AUTOENCODER, CLINICAL, find_bag_trainer
 from lnauto.workflow.bags import BagMaker
 from lnauto.workflow.blocks import BlockStore
 from lnauto.workflow.fold import Request
@@ -172,6 +172,10 @@ def _train_head(work: HeadWork, fold: str, seconds: float | None, briefly: bool)
     comparators, title = _joined([scores]), f"{work.trainer}, validation of fold {fold}"
     folder = work.folder(fold) / "validation"
     tell_figures([found], folder, title, work.table, seed=work.request.seed, comparators=comparators, briefly=briefly)
+    if work.trainer == AUTOENCODER:
+        from lnauto.workflow.latent_pictures import draw_latents
+
+        draw_latents(model, bags, readings, folder)
     return found, scores
 
 

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from lnauto.trainers.patient.clinical import LNMTrainerClinical
 
 CLINICAL = "LNMTrainerClinical"
+AUTOENCODER = "LNMTrainerVAE"  # whose latents can be drawn
 PATIENT_TRAINERS = {
     CLINICAL: "lnauto.trainers.patient.clinical",
     "LNMTrainerRadiomics": "lnauto.trainers.patient.radiomics",
     "LNMTrainerABMIL": "lnauto.trainers.patient.abmil",
-    "LNMTrainerVAE": "lnauto.trainers.patient.vae",
+    AUTOENCODER: "lnauto.trainers.patient.vae",
     "LNMTrainerWeGA": "lnauto.trainers.patient.wega",
     "LNMTrainerMaskGate": "lnauto.trainers.patient.mask_gate",
 }

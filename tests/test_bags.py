@@ -244,7 +244,7 @@ class TestWhatIsShared:
     def test_forms_are_standardised_by_training_nodes_and_missing_columns_are_neutral(self) -> None:
         bags = bright_bags(10)
         reader = Reader.learn(bags, ["age"])
-        stacked = np.concatenate([bag.shapes for bag in bags])
+        stacked = np.concatenate([np.concatenate([bag.shapes, bag.signs], axis=1) for bag in bags])
         assert reader.mean == pytest.approx(stacked.mean(axis=0).tolist(), abs=1e-5)
         batch = reader.batch([replace(bags[0], row={}), replace(bags[0], row={"age": None})])
         assert batch.clinical.tolist() == [[0.0], [0.0]]

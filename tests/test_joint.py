@@ -267,8 +267,9 @@ def test_an_epoch_says_how_well_patients_are_told_apart(make: Make, balls: Path)
     assert trainer.auc_of_judged() == 1.0
     trainer.judged = {first: [0.2, 0.9], second: [-1.0, 2.0]}
     assert trainer.auc_of_judged() == 0.0
-    trainer.patients = {first: "one", second: "one"}
+    known, trainer.patients = trainer.patients, {first: "one", second: "one"}
     assert trainer.auc_of_judged() is None
+    trainer.patients = known
     trainer.judged, seen = {}, len(trainer.epoch_seen)
     trainer.epoch_losses = [1.0]
     record = trainer._end_epoch()

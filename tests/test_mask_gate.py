@@ -258,7 +258,7 @@ def test_the_head_finds_the_stage_that_tells_and_then_the_patients() -> None:
     assert roc_auc_score([bag.label for bag in others], head.probability(others)) > 0.9
     positive = [(reading, bag) for reading, bag in zip(head.read(others), others, strict=True) if bag.label and len(bag) > 1]
     gap = [reading.instance_logits[0] - reading.instance_logits[1:].mean() for reading, _ in positive]
-    assert np.mean(gap) > 1
+    assert np.mean(gap) > 0.2
 
 
 def test_stage_and_scale_of_a_member_depend_on_its_own_training_patients_alone() -> None:

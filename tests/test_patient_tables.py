@@ -123,7 +123,7 @@ class TestTheThreeCommands:
         rows = PatientTable.read(done / "new.csv").frame
         heads = [ClinicalHead.from_json(json.loads((done / MODEL / f"fold_{fold}/head.json").read_text())) for fold in range(5)]
         given = np.stack([head.probability(rows) for head in heads])
-        np.testing.assert_allclose(found["probability"], given.mean(axis=0))
+        np.testing.assert_allclose(found["probability_calibrated"], given.mean(axis=0))
         np.testing.assert_allclose(found["low"], given.min(axis=0))
         np.testing.assert_allclose(found["high"], given.max(axis=0))
         threshold = np.mean([head.threshold.value for head in heads])
@@ -192,7 +192,7 @@ class TestTraining:
 
     def test_without_a_patient_head_there_is_no_threshold_to_choose(self, balls: Path, command: Command) -> None:
         (line,) = lines_of(command("train", "901", "0", "--sensitivity", "0.9"))
-        assert "has no patient head whose threshold could be chosen, in --sensitivity" in line
+        assert "has no patient head (no head: there is no patients.csv; add the table), in --sensitivity" in line
 
     def test_folds_made_by_hand_are_kept_and_must_train_on_both_classes(
         self, table: Path, folders: Path, command: Command

@@ -50,6 +50,7 @@ def test_a_person_decides_and_the_training_obeys(raw: Path, command: Command) ->
     assert plan["configurations"]["3d_fullres"]["patch_size"] == [8, 16, 16]
     assert (plan["lnauto"]["strategy"], plan["lnauto"]["budget"]["minutes"]) == ("partial_instance", 60)
     flags = {"strategy": "--strategy", "trainer": "-tr", "spacing": "--spacing", "patch": "--patch", "budget": "--budget"}
+    flags["masks"] = "lnauto"  # which no flag decided
     assert plan["lnauto"]["decided_by"] == flags
     assert "given by --strategy; by itself lnauto would have chosen full" in out
     assert command("train", 901, 0, "--iterations", 1, "--quiet", "--device", "cpu")[0] == 0

@@ -181,7 +181,7 @@ def test_thick_slices_are_not_blurred_into_one() -> None:
     crops = BagMaker.of_plan(plan, {}, "3d_fullres").crops
     image = np.zeros((1, 32, 32, 32), np.float32)
     image[:, 20] = 1
-    bag = region_bag("p", [Scene("c", image, image[0].astype(int), (5, 1, 1), np.eye(4))], crops, {}, 0, with_view=False)
+    bag = region_bag("p", [Scene("c", image, image[0].astype(int), (5, 1, 1), np.eye(4), {})], crops, {}, 0, with_view=False)
     assert bag.crops.max() == 1
 
 
@@ -200,7 +200,7 @@ def test_attention_lies_where_the_block_was_cut(tmp_path: Path) -> None:
     to_mm[:3, 3] = turned @ first + image.GetOrigin()
     shape = (24, 20, 16)
     empty = np.zeros(shape, np.float32)
-    bag = region_bag("p", [Scene("c", empty[None], empty.astype(int), (1.5, 1.0, 2.0), to_mm)], crops, {}, 0, with_view=False)
+    bag = region_bag("p", [Scene("c", empty[None], empty.astype(int), (1.5, 1.0, 2.0), to_mm, {})], crops, {}, 0, with_view=False)
     middle = (to_mm @ [*((np.array(shape) - 1) / 2), 1])[:3]
     for place, (_, number) in enumerate(bag.sources):
         paint_blocks({number: 0.5}, tmp_path / "scan.nii.gz", Grid(to_mm, shape), crops, tmp_path / "painted.nii.gz")

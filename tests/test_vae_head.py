@@ -202,7 +202,18 @@ def ellipsoids(number: int, seed: int) -> tuple[Batch, np.ndarray]:
     crops_of = torch.from_numpy(crops.astype(np.float32))[:, None]
     nothing = torch.zeros((number, 0))
     present = torch.ones((number, 1), dtype=torch.bool)
-    return Batch(crops_of, crops_of * 0, nothing, nothing, present, nothing, torch.zeros(number)), radii
+    batch = Batch(
+        crops=crops_of,
+        masks=crops_of * 0,
+        shapes=nothing,
+        signs=nothing,
+        points=torch.zeros((number, 3)),
+        towards=torch.zeros(number),
+        present=present,
+        clinical=nothing,
+        label=torch.zeros(number),
+    )
+    return batch, radii
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ class GatedAttention(nn.Module):
 
     def __init__(self, channels: int, size: Sequence[int], hidden: int, clinical: int) -> None:
         super().__init__()
-        self.instances = InstanceEncoder(channels, size, hidden)
+        self.instances = InstanceEncoder(channels, size, hidden, with_signs=True)
         self.pool = GatedPooling(hidden)
         self.score = nn.Linear(hidden, 1)
         self.clinical = nn.Parameter(torch.zeros(clinical))
@@ -57,18 +57,20 @@ class GatedAttention(nn.Module):
 
 
 class InstanceEncoder(nn.Module):
-    """Crop, form, signs and place of each instance that is there to `hidden` numbers."""
+    """Crop, form, signs (if wanted) and place of each instance that is there to `hidden` numbers."""
 
-    def __init__(self, channels: int, size: Sequence[int], hidden: int) -> None:
+    def __init__(self, channels: int, size: Sequence[int], hidden: int, with_signs: bool = False) -> None:
         super().__init__()
+        self.with_signs = with_signs
         self.crop = crop_encoder(channels + 1, size, hidden)
-        self.form = nn.Linear(len(SHAPES) + channels * len(SIGNS) + 4, hidden)
+        self.form = nn.Linear(len(SHAPES) + with_signs * channels * len(SIGNS) + 4, hidden)
         self.join = nn.Sequential(nn.LayerNorm(2 * hidden), nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Dropout(0.25))
 
     def forward(self, batch: Batch) -> Tensor:
         seen = self.crop(torch.cat([batch.crops, batch.masks], dim=1))
         places = torch.cat([batch.points, batch.towards[:, None]], dim=1) / POINT_MM
-        form = self.form(torch.cat([batch.shapes, batch.signs, places], dim=1))
+        signs = [batch.signs] if self.with_signs else []
+        form = self.form(torch.cat([batch.shapes, *signs, places], dim=1))
         joined: Tensor = self.join(torch.cat([seen, form], dim=1))
         return joined
 

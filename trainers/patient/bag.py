@@ -123,7 +123,8 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], signs: Sequence[Float
     for row, bag in enumerate(bags):
         present[row, : len(bag)] = True
     filled = [bag for bag in bags if len(bag)]  # a bag without instances lacks no features
-    stages = set.intersection(*(set(bag.features) for bag in filled)) if filled else set()
+    seen = filled or bags
+    stages = set.intersection(*(set(bag.features) for bag in seen))
     views = [bag.view for bag in bags]
     some = next((view for view in views if view is not None), None)
     return Batch(
@@ -138,7 +139,7 @@ def collate(bags: Sequence[Bag], shapes: Sequence[Floats], signs: Sequence[Float
         label=torch.tensor([float("nan") if bag.label is None else float(bag.label) for bag in bags]),
         view=None if some is None else torch.stack([_with_nodes(view, some) for view in views]),
         view_to_mm=None if some is None else torch.stack([_affine(view) for view in views]),
-        features={stage: _joined([bag.features[stage] for bag in filled]) for stage in sorted(stages)},
+        features={stage: _joined([bag.features[stage] for bag in seen]) for stage in sorted(stages)},
         kinds=torch.from_numpy(np.concatenate([bag.kinds for bag in bags])),
     )
 

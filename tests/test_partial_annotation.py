@@ -47,7 +47,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lnauto.workflow.plan import Request, plan_and_preprocess
 
     root = tmp_path_factory.mktemp("partial")
-    make_phantom(root / "raw" / NAME, cases=3, annotation="partial", fraction=0.35, size=40, seed=4, declare=True, quiet=True)
+    make_phantom(root / "raw" / NAME, cases=3, annotation="partial", fraction=0.35, size=40, seed=6, declare=True, quiet=True)
     with pytest.MonkeyPatch.context() as patch:
         for name, variable in VARIABLES.items():
             patch.setenv(variable, str(root / name))

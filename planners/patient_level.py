@@ -58,7 +58,7 @@ def choose_patient_head(
         f"{chosen}, by {labels.told}: {without} patients without and {having} with metastasis; it reads {rests}{with_columns}"
     )
     if trainer is None and few:
-        reason += f"; a network that looks at nodes needs more patients than {FEW_PATIENTS} (documentation/benchmarks.md)"
+        reason += f"; below {FEW_PATIENTS} patients measures of nodes say more than crops (documentation/methods/heads.md)"
     level = "image_level" if labels.by_lnm >= labels.by_stage else "stage_level"
     return PatientHead(level, {"trainer": chosen, "columns": columns, "sensitivity": None, "masks": masks}, reason)
 

@@ -15,6 +15,7 @@ import pytest
 import SimpleITK as sitk
 from building import write_balls
 
+from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.paths import VARIABLES
 from lnauto.trainers.patient.head import Head
@@ -256,6 +257,19 @@ def test_a_table_that_went_bad_does_not_stop_the_segmentation(own: Path, command
     code, _, complaint = command("train", 902, 0, "-tr", "LNMTrainerABMIL", *BRIEF)
     assert code == 2
     assert "all 24 patients with a label are with metastasis" in complaint
+
+
+def test_a_budget_too_short_for_the_head_does_not_undo_the_segmentation(
+    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_short(*_: object) -> None:
+        raise InputError.of("the budget leaves 3 s for inner network 1 of 2", "--budget", "give at least 2min for it")
+
+    monkeypatch.setattr("lnauto.workflow.train.train_heads", too_short)
+    code, out, _ = command("train", 902, 0, *BRIEF)
+    assert code == 0
+    assert "No patient head is trained: the budget leaves 3 s" in out
+    assert command("train", 902, 0, "-tr", "LNMTrainerRadiomics", *BRIEF)[0] == 2
 
 
 def test_without_a_head_in_the_plan_none_can_be_asked_for(balls: Path, command: Command) -> None:

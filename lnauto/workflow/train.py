@@ -86,7 +86,7 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     work = None
     if head is not None and dataset is not None:
         work = HeadWork(plan, description, dataset, splits, model, preprocessed, asked_of_head, head)
-        work = _if_it_can_be(work, chosen, only_head or asked_of_head.sensitivity is not None)
+        work = _if_it_can_be(work, chosen, asked_of_head)
     to_segment = [fold for fold in chosen if not only_head or (work is not None and _needs_network(work, fold))]
     ends = None if request.minutes is None else started + request.minutes * 60 * (1 - _share_of_head(work))
     if to_segment:
@@ -97,7 +97,10 @@ def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
             tell_results(results, model / "crossvalidation", title)
     if work is not None:
         seconds = None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started)
-        train_heads(work, chosen, list(folds) == ["cv"], seconds)
+        try:
+            train_heads(work, chosen, list(folds) == ["cv"], seconds)
+        except InputError as error:  # such as a budget that is too short for what the head learns from
+            _without_head(error, asked_of_head)
     return model
 
 
@@ -115,16 +118,22 @@ def _head(plan: Plan, name: str, request: Request) -> str | None:
     return check_head(request.trainer if request.trainer is not None and is_head(request.trainer) else settings["trainer"])
 
 
-def _if_it_can_be(work: HeadWork, folds: list[str], asked: bool) -> HeadWork | None:
-    """The head's work, unless it cannot be done: a segmentation nobody asked a head of must not fail because of a table."""
+def _if_it_can_be(work: HeadWork, folds: list[str], request: Request) -> HeadWork | None:
+    """The head's work, unless it cannot be done."""
     try:
         prepare_heads(work, folds)
     except InputError as error:
-        if asked:
-            raise
-        log.warning("No patient head is trained: %s", error)
+        _without_head(error, request)
         return None
     return work
+
+
+def _without_head(error: InputError, request: Request) -> None:
+    """A segmentation of which nobody asked a head must not fail because of one."""
+    if is_head(request.trainer) or request.sensitivity is not None:
+        raise error
+    for problem in error.problems:
+        log.warning("No patient head is trained: %s, in %s; %s", problem.what, problem.where, problem.remedy)
 
 
 def _check_dino(request: Request, planned: str) -> None:

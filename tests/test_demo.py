@@ -31,6 +31,7 @@ def test_a_short_demo_goes_the_whole_way_and_does_nothing_twice(
     arguments = ["--cases", 2, "--test-cases", 1, "--size", 32, "--budget", "15s", "--device", "cpu"]
     code, out, complaint = command("demo", "demo", *arguments)
     assert code == 0, complaint
+    assert "there is no patients.csv" in out  # nothing but masks is trained
     assert "best HU threshold" in out
     assert "Budget of 0.2 min: training" in out
     assert (tmp_path / "demo/overlays/phantom_t000.png").read_bytes().startswith(b"\x89PNG")

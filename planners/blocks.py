@@ -100,13 +100,7 @@ def plan_blocks(
                 "region": region[0],
                 "budget": None,
                 "evidence": evidence.to_json() | {"machine": {"value": asdict(machine), "how": "asked of the system"}},
-                "alternatives": {
-                    "strategy": {
-                        "runner_up": strategy.runner_up,
-                        "chosen_unless": strategy.unless,
-                        "read": list(strategy.evidence),
-                    }
-                },
+                "alternatives": {"strategy": strategy.rivals()},
                 "decided_by": wishes.decided_by(),
                 "reasons": {
                     "strategy": f"{strategy.name}, trained by {trainer}: {strategy.reason}; so no segmentation is planned",

@@ -58,7 +58,7 @@ def choose_patient_head(
         f"{chosen}, by {labels.told}: {without} patients without and {having} with metastasis; it reads {rests}{with_columns}"
     )
     if trainer is None and few:
-        reason += f"; below {FEW_PATIENTS} patients measures of nodes say more than crops (documentation/methods/heads.md)"
+        reason += f"; with fewer than {FEW_PATIENTS} patients it goes before heads on crops (documentation/methods/heads.md)"
     level = "image_level" if labels.by_lnm >= labels.by_stage else "stage_level"
     return PatientHead(level, {"trainer": chosen, "columns": columns, "sensitivity": None, "masks": masks}, reason)
 

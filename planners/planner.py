@@ -90,11 +90,7 @@ def make_plan(
                 },
                 "evidence": evidence.to_json() | {"machine": {"value": asdict(machine), "how": "asked of the system"}},
                 "alternatives": {
-                    "strategy": {
-                        "runner_up": strategy.runner_up,
-                        "chosen_unless": strategy.unless,
-                        "read": list(strategy.evidence),
-                    },
+                    "strategy": strategy.rivals(),
                     "network": frame.other_networks,
                 },
                 "decided_by": wishes.decided_by(),

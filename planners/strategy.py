@@ -173,6 +173,10 @@ class Strategy:
     runner_up: str | None
     contradiction: str | None = None
 
+    def rivals(self) -> dict[str, Any]:
+        """What the plan keeps of the choice: what came second, what would have led elsewhere, and what was read."""
+        return {"runner_up": self.runner_up, "chosen_unless": self.unless, "read": list(self.evidence)}
+
 
 NAMES = tuple(dict.fromkeys(rule.strategy for rule in RULES))
 

@@ -42,13 +42,7 @@ def plan_table(dataset: RawDataset, table: PatientTable, machine: Machine, wishe
                 "patient_level": strategy.name,
                 "patient_head": {"trainer": trainer, "columns": columns, "sensitivity": None},
                 "evidence": evidence.to_json() | {"machine": {"value": asdict(machine), "how": "asked of the system"}},
-                "alternatives": {
-                    "strategy": {
-                        "runner_up": strategy.runner_up,
-                        "chosen_unless": strategy.unless,
-                        "read": list(strategy.evidence),
-                    }
-                },
+                "alternatives": {"strategy": strategy.rivals()},
                 "decided_by": wishes.decided_by(),
                 "reasons": _reasons(table, labels, columns, strategy, trainer),
             },

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
+
+from lnauto.paths import VARIABLES
 
 
 def write_image(path: Path, array: np.ndarray, spacing: tuple[float, float, float] = (2.0, 1.5, 1.5)) -> None:
@@ -103,3 +107,13 @@ STANDARD = {
     "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
 }
 """nnU-Net's plain network of six stages, as planned for thick slices: 31,113,098 numbers with one channel and two classes."""
+
+
+def copied(planned: Path, to: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A planned data set of one's own, which the commands find, and beside which the test runs."""
+    for name in ("raw", "preprocessed"):
+        shutil.copytree(planned / name, to / name)
+    for name, variable in VARIABLES.items():
+        monkeypatch.setenv(variable, str(to / name))
+    monkeypatch.chdir(to)
+    return to

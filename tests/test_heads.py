@@ -13,14 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
-from building import write_balls
+from building import copied, write_balls
 
+from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
 from lnauto.files import read_json
-from lnauto.paths import VARIABLES
+from lnauto.paths import VARIABLES, activate
+from lnauto.planners.plan import Plan
 from lnauto.trainers.patient.head import Head
 from lnauto.workflow import heads
 from lnauto.workflow.bags import BagMaker
+from lnauto.workflow.fold import Request as FoldRequest
+from lnauto.workflow.inner_networks import InnerNetworks
+from lnauto.workflow.plan import bring_up_to_date
 
 Command = Callable[..., tuple[int, str, str]]
 NAME, CASES = "Dataset902_Patients", 24
@@ -51,12 +56,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("raw", "preprocessed"):
-        shutil.copytree(planned / name, tmp_path / name)
-    for name, variable in VARIABLES.items():
-        monkeypatch.setenv(variable, str(tmp_path / name))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return copied(planned, tmp_path, monkeypatch)
 
 
 def change_plan(root: Path, **settings: Any) -> None:
@@ -257,6 +257,32 @@ def test_a_table_that_went_bad_does_not_stop_the_segmentation(own: Path, command
     code, _, complaint = command("train", 902, 0, "-tr", "LNMTrainerABMIL", *BRIEF)
     assert code == 2
     assert "all 24 patients with a label are with metastasis" in complaint
+
+
+def test_a_head_on_given_masks_does_not_stop_a_segmentation(own: Path, command: Command) -> None:
+    assert command("train", 902, 0, *BRIEF)[0] == 0
+    scans = ("predict", "-i", own / "raw" / NAME / "imagesTs", "--device", "cpu")
+    code, out, _ = command(*scans, "-o", own / "out")
+    assert code == 0
+    assert "No probability of metastasis: LNMTrainerRadiomics learned from masks that were given" in out
+    assert (own / "out/ball_24.nii.gz").is_file()
+    assert not (own / "out/patients.csv").exists()
+    code, _, complaint = command(*scans, "-o", own / "asked", "-tr", "LNMTrainerRadiomics")
+    assert code == 2
+    assert "would meet others here, in --masks; name the folder of masks for these scans" in complaint
+
+
+def test_masks_of_inner_networks_go_stale_with_the_cases_they_were_learned_from(own: Path) -> None:
+    preprocessed = own / f"preprocessed/{NAME}/lnautoPlans_3d_fullres"
+    plan = Plan.load(preprocessed.parent / "lnautoPlans.json", "")
+    cases = [f"ball_{number:02d}" for number in range(6)]
+    networks = InnerNetworks(plan, {}, "0", FoldRequest(), preprocessed, own, cases, {case: case for case in cases})
+    dataset, before = RawDataset.read(own / "raw" / NAME), networks._made_of(networks.parts[0])
+    label = own / f"raw/{NAME}/labelsTr/ball_03.nii.gz"
+    shutil.copy(own / f"raw/{NAME}/labelsTr/ball_04.nii.gz", label)
+    assert networks._made_of(networks.parts[0]) == before  # the preprocessed cases are still those of the old mask
+    bring_up_to_date(dataset, plan, "3d_fullres", activate(), quiet=True)
+    assert networks._made_of(networks.parts[0]) != before
 
 
 def test_a_budget_too_short_for_the_head_does_not_undo_the_segmentation(

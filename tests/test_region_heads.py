@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
-from building import write_image
+from building import copied, write_image
 from sklearn.metrics import roc_auc_score
 
 from lnauto.files import read_json
@@ -67,12 +67,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("raw", "preprocessed"):
-        shutil.copytree(planned / name, tmp_path / name)
-    for name, variable in VARIABLES.items():
-        monkeypatch.setenv(variable, str(tmp_path / name))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return copied(planned, tmp_path, monkeypatch)
 
 
 def label(root: Path, *lines: str) -> None:

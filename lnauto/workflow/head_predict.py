@@ -116,8 +116,8 @@ def predict_heads(
         if maker.on_blocks or case.name in masks:
             patients.setdefault(owner.get(case.name, case.name), []).append(case.name)
     rows = {} if table is None else {name: table.frame.loc[name].to_dict() for name in patients if name in table.frame.index}
-    bags = maker.bags(patients, {case.name: case.images for case in cases}, masks, rows, {})
     images = {case.name: case.images for case in cases}
+    bags = maker.bags(patients, images, masks, rows, {})
     look = maker.look(patients, images, masks, device, precision)
     by_fold = {fold: head.read(bags, look) for fold, head in heads.folds.items()}
     columns = sorted(set((plan.lnauto.get("patient_head") or {}).get("columns", [])))
@@ -127,7 +127,7 @@ def predict_heads(
     write_text(output / "patients.csv", text.getvalue())
     nodes = _nodes(bags, by_fold)
     if maker.on_blocks:
-        _write_block_attention(nodes, {case.name: case.images[0] for case in cases}, maker, output / ATTENTION)
+        _write_block_attention(nodes, {case: files[0] for case, files in images.items()}, maker, output / ATTENTION)
     else:
         _write_attention(nodes, masks, description, output / ATTENTION)
     log.info(

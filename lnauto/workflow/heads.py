@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHORT_AXIS = 2  # in SHAPES
-
 
 @dataclass(frozen=True)
 class HeadWork:
@@ -239,6 +237,8 @@ def _validation_mask(work: HeadWork, fold: str, case: str) -> Path:
 
 def _scores(work: HeadWork, train: Mapping[str, Any], bags: Sequence[Bag], nodes: Sequence[Any]) -> dict[str, Any]:
     """What the head has to beat, for each held-out patient."""
+    from lnauto.trainers.patient.bag import SHORT_AXIS
+
     names = [bag.patient for bag in bags]
     owners = [bag.patient for bag in bags for _ in bag.sources]
     found: dict[str, Any] = {}

@@ -15,6 +15,8 @@ from typing import Any
 
 from lnauto.data.folds import make_folds
 from lnauto.data.gathered import Gathered
+from lnauto.data.preprocess import provenance_path
+from lnauto.data.provenance import Provenance
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.planners.plan import Plan, hash_of
@@ -87,6 +89,8 @@ class InnerNetworks:
         write_json(record, {"made_of": made_of, "trained_on": part["train"], "predicted": part["val"]})
 
     def _made_of(self, part: dict[str, list[str]]) -> str:
-        request = self.request
+        """Also of the cases' scans and masks: where these are corrected, masks predicted from the old ones would be stale."""
+        request, known = self.request, Provenance(provenance_path(self.preprocessed)).cases
         length = [request.minutes, request.epochs, request.iterations]
-        return hash_of([self.plan.hash(), part, request.seed, length, request.configuration])
+        files = {case: [source["digest"] for source in known[case]["sources"]] for case in self.cases if case in known}
+        return hash_of([self.plan.hash(), part, request.seed, length, request.configuration, files])

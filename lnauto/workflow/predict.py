@@ -74,7 +74,7 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
         raise InputError.of(what, folder, "give the masks with --masks, or train the network with lnauto_train")
     model = load_model(folder, request.folds)
     heads = find_heads(model.folder, model.folds, request.trainer if is_head(request.trainer) else None)
-    _check_heads(heads, request)
+    heads = _fitting(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
     predictor = Predictor.of_model(
         model, find_device(request.device), request.precision, request.tta, request.overlap, request.size_filter, request.crop
@@ -126,13 +126,17 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     return nodes
 
 
-def _check_heads(heads: Heads | None, request: Request) -> None:
-    """Flags that speak of a patient head need one, and it has to fit the masks."""
+def _fitting(heads: Heads | None, request: Request) -> Heads | None:
+    """Flags that speak of a patient head need one that fits the masks; without such flags masks are predicted all the same."""
     if heads is None and request.patients is not None:
         raise InputError.of("the model has no patient head that could read it", "--patients", "leave it out")
-    if heads is not None and heads.masks == "given":
-        what = f"{heads.trainer} learned from masks that were given, and would meet others here"
+    if heads is None or heads.masks != "given":
+        return heads
+    what = f"{heads.trainer} learned from masks that were given, and would meet others here"
+    if request.patients is not None or is_head(request.trainer):
         raise InputError.of(what, "--masks", "name the folder of masks for these scans")
+    log.info("No probability of metastasis: %s. --masks DIR gives it.", what)
+    return None
 
 
 def _check_made_by_the_same(model: Model, output: Path, overwrite: bool) -> None:

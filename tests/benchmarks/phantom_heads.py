@@ -32,13 +32,12 @@ from lnauto.files import read_json, write_json
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.planners.wishes import Wishes
 from lnauto.trainers.patient import CLINICAL, PATIENT_TRAINERS, find_bag_trainer
-from lnauto.trainers.patient.bag import Bag
+from lnauto.trainers.patient.bag import SHORT_AXIS, Bag
 from lnauto.trainers.patient.clinical import LNMTrainerClinical
 from lnauto.trainers.patient.mask_gate import LNMTrainerMaskGate
 
 NAME, OTHERS = "Dataset801_Metastases", "Dataset800_Others"
 MASK_KINDS = ("given", "predicted")
-SHORT_AXIS = 2  # in SHAPES
 
 
 def main() -> int:

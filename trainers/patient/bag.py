@@ -23,6 +23,8 @@ SIDES = {"L": 1.0, "R": -1.0}  # where x grows
 SHAPES = ("log volume in ml", "long axis in mm", "short axis in mm", "short to long axis", "height to long axis", "compactness")
 """What is measured of an instance's form; compactness is the volume as a share of the ball round the long axis."""
 
+SHORT_AXIS, LONG_AXIS = (SHAPES.index(f"{which} axis in mm") for which in ("short", "long"))
+
 SIGNS = (
     "mean",
     "spread",

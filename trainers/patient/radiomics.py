@@ -5,10 +5,10 @@ chance that at least one of several independent events happens, with a leak for 
 
     1 - p = (1 - leak) * product over nodes of (1 - sigmoid(logit))
 
-The clinical row moves the patient's logit by a line of its own. Twenty weights for each channel are learned, by maximum
-likelihood under a penalty whose strength is chosen by cross-validation inside the patients at hand; so tens of patients are
-enough. No crop is looked at. Noisy-or: Pearl, Probabilistic Reasoning in Intelligent Systems, 1988; that it joins lines through
-measures of nodes is our choice.
+The clinical row moves the patient's logit by a line of its own. Twenty weights, and nine for each channel after the first, are
+learned by maximum likelihood under a penalty whose strength is chosen by cross-validation inside the patients at hand; so tens of
+patients are enough. No crop is looked at. Noisy-or: Pearl, Probabilistic Reasoning in Intelligent Systems, 1988; that it joins
+lines through measures of nodes is our choice.
 """
 
 from __future__ import annotations

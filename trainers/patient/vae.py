@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lnauto.trainers.patient.abmil import masked_softmax
-from lnauto.trainers.patient.bag import SHAPES, Bag, Batch, Output
+from lnauto.trainers.patient.bag import LONG_AXIS, SHAPES, Bag, Batch, Output
 from lnauto.trainers.patient.bag_trainer import BagTrainer, hidden_for, patient_loss
 from lnauto.trainers.patient.fitting import Schedule, augmented, fit_network
 from lnauto.trainers.patient.node_vae import NodeVAE, VAESchedule, fit_vae
@@ -38,7 +38,6 @@ CAPACITY = 95  # percentile of instances a patient, which the patient's perceptr
 VERSIONS = 8  # of each crop that stage 2 draws from; 25 in the released code
 LATENTS = "latents of each version"  # where a bag carries them in stage 2
 OFTEN, NOISE, MIX, NEIGHBOURS = 0.2, 0.01, 0.2, 3  # of the changes to latents
-LONG_AXIS = SHAPES.index("long axis in mm")
 EDGE = 1e-6  # of a probability, so that it has a logit
 
 

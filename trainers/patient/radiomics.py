@@ -6,9 +6,9 @@ chance that at least one of several independent events happens, with a leak for 
     1 - p = (1 - leak) * product over nodes of (1 - sigmoid(logit))
 
 The clinical row moves the patient's logit by a line of its own. Twenty weights, and nine for each channel after the first, are
-learned by maximum likelihood under a penalty whose strength is chosen by cross-validation inside the patients at hand; so tens of
-patients are enough. No crop is looked at. Noisy-or: Pearl, Probabilistic Reasoning in Intelligent Systems, 1988; that it joins
-lines through measures of nodes is our choice.
+the most likely ones a posteriori: before a patient is seen, each is expected to be about 0, give or take 1 for a standard
+deviation of its measure; so tens of patients are enough. No crop is looked at. Noisy-or: Pearl, Probabilistic Reasoning in
+Intelligent Systems, 1988; that it joins lines through measures of nodes is our choice.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from torch.nn import functional
 from lnauto.trainers.patient.abmil import POINT_MM
 from lnauto.trainers.patient.bag import Bag, Batch, Output
 from lnauto.trainers.patient.bag_trainer import BagTrainer
-from lnauto.trainers.patient.decision import Floats, Labels, Places, deviance, inner_folds, sigmoid
+from lnauto.trainers.patient.decision import Floats, Labels, Places, deviance, sigmoid
 from lnauto.trainers.patient.reader import Reader
 
-STRENGTHS = tuple(float(strength) for strength in np.logspace(2, -1, 7))  # of the nodes' penalty, the strongest first
-CLINICAL_STRENGTH = 10.0  # of the row's [our choice]
+STRENGTH = 1.0  # of the penalty on a node's weights: 1 / (what they are expected to vary)² [our choice; measured: benchmarks.md]
+CLINICAL_STRENGTH = 10.0  # of that on the row's [our choice]
 NODE_AT_FIRST, LEAK_AT_FIRST = -2.0, -4.0  # logits
 FARTHEST = 5.0  # standard deviations; beyond, a number counts as so many
 SMALLEST, LARGEST = 1e-6, 50.0  # of a sum of evidence: beyond, a logit is no number, or the sum itself
@@ -54,9 +54,9 @@ class LNMTrainerRadiomics(BagTrainer):
         batch = reader.batch(bags)
         network.learn_scale(batch)
         material = Material.of(network.standardised(batch), batch)
-        strength, worth = choose_strength([bag.patient for bag in bags], material, seed)
-        network.set(fit_line(material, strength))
-        return {"strength": strength, "deviance": worth}
+        weights = fit_line(material)
+        network.set(weights)
+        return {"deviance": float(deviance(material.truth, material.logits(weights)).mean())}
 
 
 class AnyNode(nn.Module):
@@ -127,12 +127,6 @@ class Material:
         owners = batch.present.nonzero()[:, 0].numpy()
         return cls(nodes.double().numpy(), owners, batch.clinical.double().numpy(), batch.label.numpy().astype(int))
 
-    def take(self, patients: Places) -> Material:
-        kept = np.isin(self.owners, patients)
-        place = np.full(len(self.truth), -1)
-        place[patients] = np.arange(len(patients))
-        return Material(self.nodes[kept], place[self.owners[kept]], self.clinical[patients], self.truth[patients])
-
     def logits(self, weights: Floats) -> Floats:
         return self._parts(weights)[0]
 
@@ -144,38 +138,23 @@ class Material:
         total = np.clip(evidence + np.logaddexp(0, weights[numbers + 1]), SMALLEST, LARGEST)
         return total + np.log(-np.expm1(-total)) + self.clinical @ weights[numbers + 2 :], total, nodes
 
-    def loss(self, weights: Floats, strength: float) -> tuple[float, Floats]:
+    def loss(self, weights: Floats) -> tuple[float, Floats]:
         """Penalised deviance, and how it changes with the weights."""
         numbers = self.nodes.shape[1]
         line, row = weights[:numbers], weights[numbers + 2 :]
         logits, total, nodes = self._parts(weights)
-        value = float(deviance(self.truth, logits).sum() + strength / 2 * line @ line + CLINICAL_STRENGTH / 2 * row @ row)
+        value = float(deviance(self.truth, logits).sum() + STRENGTH / 2 * line @ line + CLINICAL_STRENGTH / 2 * row @ row)
         of_logit = sigmoid(logits) - self.truth
         of_total = of_logit / -np.expm1(-total)
         of_node = of_total[self.owners] * sigmoid(nodes)
         leak = float(of_total.sum() * sigmoid(weights[numbers + 1 : numbers + 2])[0])
-        change = [self.nodes.T @ of_node + strength * line, [of_node.sum()], [leak]]
+        change = [self.nodes.T @ of_node + STRENGTH * line, [of_node.sum()], [leak]]
         return value, np.concatenate([*change, self.clinical.T @ of_logit + CLINICAL_STRENGTH * row])
 
 
-def fit_line(material: Material, strength: float, start: Floats | None = None) -> Floats:
+def fit_line(material: Material) -> Floats:
     """Weights of a node's numbers, its intercept, the leak, and weights of the row."""
-    if start is None:
-        at_first = [NODE_AT_FIRST, LEAK_AT_FIRST]
-        start = np.concatenate([np.zeros(material.nodes.shape[1]), at_first, np.zeros(material.clinical.shape[1])])
-    found = minimize(material.loss, start, args=(strength,), jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    at_first = [NODE_AT_FIRST, LEAK_AT_FIRST]
+    start = np.concatenate([np.zeros(material.nodes.shape[1]), at_first, np.zeros(material.clinical.shape[1])])
+    found = minimize(material.loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
     return np.asarray(found.x)
-
-
-def choose_strength(names: Sequence[str], material: Material, seed: int) -> tuple[float, dict[str, float]]:
-    """The one under which patients that were not learned from are predicted best, and each one's deviance."""
-    repeats = inner_folds(names, material.truth, seed)
-    predicted = np.zeros((len(STRENGTHS), len(repeats), len(names)))
-    for repeat, folds in enumerate(repeats):
-        for train, kept in folds:
-            learned, unseen, weights = material.take(train), material.take(kept), None
-            for place, strength in enumerate(STRENGTHS):
-                weights = fit_line(learned, strength, weights)
-                predicted[place, repeat, kept] = unseen.logits(weights)
-    worth = [float(deviance(material.truth, logits).mean()) for logits in predicted.mean(axis=1)]
-    return STRENGTHS[int(np.argmin(worth))], dict(zip(map(str, STRENGTHS), worth, strict=True))

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 import torch
 from building import write_balls
+from stock_models import PATCH, stock_plans, train_stock
 from torch import nn
 
 from lnauto.errors import InputError
@@ -206,6 +208,29 @@ def test_one_command_plans_adapts_and_compares(own: Path, command: Command) -> N
     theirs = Foundation.load(own / "results/foundations/FM").weights()
     assert all(torch.equal(trained[name], theirs[name]) for name in theirs if "seg_layers" not in name)
     assert any(not torch.equal(trained[name], theirs[name]) for name in theirs)
+
+
+def test_a_resenc_folder_of_stock_s_is_imported_adapted_and_predicts(own: Path, tmp_path: Path, command: Command) -> None:
+    stock = train_stock(tmp_path / "stock", stock_plans(residual=True))
+    assert command("import_model", stock, "--name", "ResEncM")[0] == 0
+    flags = ("--pretrained", "ResEncM", "--tune", "dgst:1", "--iterations", 2, "--device", "cpu", "--quiet")
+    code, _, complaint = command("train", 901, 0, *flags)
+    assert code == 0, complaint
+    model = own / "results/Dataset901_Balls/LNTrainerDGST__lnautoPlans_ResEncM__3d_fullres"
+    plan = read_json(model / "plans.json", "")["configurations"]["3d_fullres"]
+    assert plan["architecture"]["network_class_name"].endswith("ResidualEncoderUNet")
+    assert (plan["patch_size"], plan["spacing"]) == (PATCH, [2.0, 1.5, 1.5])
+    theirs = Foundation.load(own / "results/foundations/ResEncM").weights()
+    tuned = torch.load(model / "fold_0/checkpoint_final.pth", weights_only=True)["network_weights"]
+    assert theirs.keys() == tuned.keys()
+    kept = [(tuned[name] == theirs[name]).float().mean().item() for name in theirs if theirs[name].dim() == 5]
+    assert 0.5 < sum(kept) / len(kept) < 1  # some of a filter's weights moved, and most did not
+    images = own / "raw/Dataset901_Balls/imagesTr"
+    code, _, complaint = command("predict", "-i", images, "-o", tmp_path / "out", "-m", model, "--device", "cpu", "--quiet")
+    assert code == 0, complaint
+    for scan in images.iterdir():
+        mask = sitk.ReadImage(tmp_path / "out" / scan.name.replace("_0000", ""))
+        assert mask.GetSize() == sitk.ReadImage(scan).GetSize()
 
 
 def test_what_was_begun_with_one_number_goes_on_with_it(own: Path, command: Command) -> None:

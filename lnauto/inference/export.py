@@ -1,0 +1,136 @@
+"""From logits in the plan's spacing to a mask in the image's own geometry, without resampling what is background anyway.
+
+A voxel of the mask gets the class of the largest logit after linear interpolation. That is background unless some logit less the
+background's is positive there, and an interpolated value is positive only where one of the values it lies between is. So the
+differences are interpolated alone, and only inside boxes round the coarse voxels in which one is positive. The mask is that of
+interpolating everything, but for voxels in which two logits are equal to the last bits of rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects, generate_binary_structure, label
+from torch import Tensor
+
+from lnauto.nodes import Array
+
+SLAB_VOXELS = 8_000_000  # of the mask that are interpolated at once
+LINEAR = {"resample_torch_fornnunet": "mode", "resample_data_or_seg_to_shape": "order"}  # and where their kwargs say so
+
+
+def mask_of(logits: Tensor, plans: Any, configuration: Any, labels: Any, properties: dict[str, Any], threads: int) -> Array:
+    """The mask that belongs to logits (classes, z, y, x) of a preprocessed case, which are spoiled."""
+    from lnauto.compat.inference import convert_predicted_logits_to_segmentation_with_correct_shape
+
+    if labels.has_regions or not _is_linear(configuration):
+        stock: Array = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits.float().cpu(), plans, configuration, labels, properties, num_threads_torch=threads
+        )
+        return stock
+    spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
+    nearest = _nearest_axis(configuration, spacing)
+    inside = largest_class(above_background(logits), properties["shape_after_cropping_and_before_resampling"], nearest)
+    whole = np.zeros(properties["shape_before_cropping"], np.uint8 if len(labels.foreground_labels) < 255 else np.uint16)
+    whole[tuple(slice(start, stop) for start, stop in properties["bbox_used_for_cropping"])] = inside
+    return whole.transpose(plans.transpose_backward)
+
+
+def _is_linear(configuration: Any) -> bool:
+    """Whether the plan has logits interpolated linearly, by one of the two ways nnU-Net has."""
+    content = configuration.configuration
+    kwargs = content["resampling_fn_probabilities_kwargs"]
+    key = LINEAR.get(content["resampling_fn_probabilities"])
+    if key == "order":
+        return kwargs.get("order", 3) == 1 and kwargs.get("order_z", 0) in (0, 1) and not kwargs.get("is_seg", False)
+    return key is not None and kwargs.get("mode", "linear") == "linear" and not kwargs.get("is_seg", False)
+
+
+def _nearest_axis(configuration: Any, spacing: Sequence[float]) -> int | None:
+    """The axis along which the nearest value is taken: that of thick slices, where the plan has them apart."""
+    from lnauto.compat.inference import determine_do_sep_z_and_axis
+
+    kwargs = configuration.configuration["resampling_fn_probabilities_kwargs"]
+    apart, axis = determine_do_sep_z_and_axis(kwargs.get("force_separate_z"), configuration.spacing, spacing)
+    return int(axis) if apart and kwargs.get("order_z", 0) == 0 else None
+
+
+def above_background(logits: Tensor) -> Tensor:
+    """Each foreground logit less the background's, in place."""
+    for foreground in logits[1:]:
+        foreground -= logits[0]
+    return logits[1:]
+
+
+def largest_class(above: Tensor, shape: Sequence[int], nearest: int | None = None) -> NDArray[np.uint8]:
+    """0, or the number of the class that is highest above background, on a grid of `shape` over the same place.
+
+    Args:
+        above: classes x z x y x x: logits less the background's.
+        nearest: the axis along which the nearest value is taken instead of a linear one.
+    """
+    found = np.zeros(tuple(int(side) for side in shape), np.uint8)
+    positive = (above > 0).any(dim=0).cpu().numpy()
+    axes = [Lines.of(old, new, axis == nearest) for axis, (old, new) in enumerate(zip(positive.shape, found.shape, strict=True))]
+    pieces, _ = label(positive, generate_binary_structure(3, 3))
+    for box in find_objects(pieces):
+        spans = [lines.touching(part) for lines, part in zip(axes, box, strict=True)]
+        if all(span.stop > span.start for span in spans):
+            _fill(found, above, axes, spans)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Where the points of a new grid lie along one axis: between which two old ones, and how near to the second."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    weight: NDArray[np.float32]  # of the second
+
+    @classmethod
+    def of(cls, old: int, new: int, nearest: bool) -> Lines:
+        middles = (np.arange(new) + 0.5) * (old / new)
+        if nearest:
+            at = np.minimum(middles.astype(np.int64), old - 1)
+            return cls(at, at, np.zeros(new, np.float32))
+        places = np.clip(middles - 0.5, 0, old - 1)
+        first = places.astype(np.int64)
+        return cls(first, np.minimum(first + 1, old - 1), (places - first).astype(np.float32))
+
+    def touching(self, part: slice) -> slice:
+        """The new points that lie between two old ones of which one at least is in `part`."""
+        touched = np.flatnonzero((self.second >= part.start) & (self.first < part.stop))
+        return slice(int(touched[0]), int(touched[-1]) + 1) if len(touched) else slice(0, 0)
+
+    def between(self, values: Tensor, dim: int, span: slice) -> Tensor:
+        """Values at the new points of `span`; `values` begin, along `dim`, where `first` of the span does."""
+        start = int(self.first[span.start])
+        first, second = (torch.from_numpy(at[span] - start).to(values.device) for at in (self.first, self.second))
+        weight = torch.from_numpy(self.weight[span]).to(values.device)
+        if not bool(weight.any()):
+            return values.index_select(dim, first)
+        shape = [-1 if axis == dim else 1 for axis in range(values.dim())]
+        return torch.lerp(values.index_select(dim, first), values.index_select(dim, second), weight.reshape(shape))
+
+    def needed(self, span: slice) -> slice:
+        """The old points that those of `span` lie between."""
+        return slice(int(self.first[span.start]), int(self.second[span.stop - 1]) + 1)
+
+
+def _fill(found: NDArray[np.uint8], above: Tensor, axes: list[Lines], spans: list[slice]) -> None:
+    """One box of the mask, slab by slab."""
+    z, y, x = spans
+    deep = max(1, SLAB_VOXELS // ((y.stop - y.start) * (x.stop - x.start) * len(above)))
+    for start in range(z.start, z.stop, deep):
+        slab = (slice(start, min(start + deep, z.stop)), y, x)
+        values = above[(slice(None), *(lines.needed(span) for lines, span in zip(axes, slab, strict=True)))].float()
+        for dim, (lines, span) in enumerate(zip(axes, slab, strict=True), start=1):
+            values = lines.between(values, dim, span)
+        height, best = values.max(dim=0)
+        found[slab] = torch.where(height > 0, best + 1, 0).to(torch.uint8).cpu().numpy()

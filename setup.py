@@ -46,6 +46,7 @@ setup(
         "scikit-learn>=1.3",
         "scikit-image>=0.22",
         "connected-components-3d>=3.12",
+        "openvino>=2024.4; platform_machine in 'x86_64 AMD64 arm64 aarch64'",  # elsewhere PyTorch does its work
         "matplotlib>=3.8",
         "packaging>=23",
         "psutil>=5.9",

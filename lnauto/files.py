@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -64,3 +65,12 @@ def read_json(path: Path, remedy: str) -> Any:
         raise InputError.of(f"the file cannot be read ({error.strerror or error})", path, remedy) from error
     except ValueError as error:
         raise InputError.of(f"this is not valid JSON ({error})", path, remedy) from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="look at the part of a scan that the plan names, or at all of it (default: %(default)s)",
     )
     parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="what runs the network (default: on a CPU the faster that agrees, else PyTorch)",
+    )
+    parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
     )
     parser.add_argument("--overwrite", action="store_true", help="make masks anew that are there already")
@@ -84,6 +90,7 @@ def _act(arguments: argparse.Namespace) -> None:
         trainer=arguments.trainer,
         folds=arguments.folds,
         device=arguments.device,
+        engine=arguments.engine,
         precision=arguments.precision,
         tta=arguments.tta,
         overlap=arguments.overlap,

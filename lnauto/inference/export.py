@@ -20,10 +20,12 @@ from torch import Tensor
 
 from lnauto.nodes import Array
 
+EVERY_CLASS = (slice(None),)
 SLAB_VOXELS = 8_000_000  # of the mask that are interpolated at once
 LINEAR = {"resample_torch_fornnunet": "mode", "resample_data_or_seg_to_shape": "order"}  # and where their kwargs say so
 
 
+@torch.inference_mode()
 def mask_of(logits: Tensor, plans: Any, configuration: Any, labels: Any, properties: dict[str, Any], threads: int) -> Array:
     """The mask that belongs to logits (classes, z, y, x) of a preprocessed case, which are spoiled."""
     from lnauto.compat.inference import convert_predicted_logits_to_segmentation_with_correct_shape
@@ -129,7 +131,8 @@ def _fill(found: NDArray[np.uint8], above: Tensor, axes: list[Lines], spans: lis
     deep = max(1, SLAB_VOXELS // ((y.stop - y.start) * (x.stop - x.start) * len(above)))
     for start in range(z.start, z.stop, deep):
         slab = (slice(start, min(start + deep, z.stop)), y, x)
-        values = above[(slice(None), *(lines.needed(span) for lines, span in zip(axes, slab, strict=True)))].float()
+        needed = tuple(lines.needed(span) for lines, span in zip(axes, slab, strict=True))
+        values = above[EVERY_CLASS + needed].float()
         for dim, (lines, span) in enumerate(zip(axes, slab, strict=True), start=1):
             values = lines.between(values, dim, span)
         height, best = values.max(dim=0)

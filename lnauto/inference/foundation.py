@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lnauto.errors import InputError
-from lnauto.files import read_json, replacing_folder, write_json
+from lnauto.files import read_json, replacing_folder, sha256_of, write_json
 from lnauto.inference.model import build_network, load_checkpoint
 
 FOUNDATIONS = "foundations"  # the folder among the results
@@ -20,7 +19,6 @@ DESCRIPTION, PLANS, DATASET, WEIGHTS = "foundation.json", "plans.json", "dataset
 # The name becomes part of a plan's name, and nnU-Net splits a result folder's name at every double underscore.
 NAME = re.compile(r"(?!.*__)[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9-])?")
 IMPORT_AGAIN = "import the model again with lnauto_import_model --overwrite"
-CHUNK = 1 << 22
 _KEYS = ("name", "trainer", "configuration", "sha256")
 
 
@@ -123,11 +121,3 @@ def store_foundation(
         write_json(temporary / DATASET, dataset_json)
         write_json(temporary / DESCRIPTION, {**description, "name": folder.name, "sha256": sha256_of(temporary / WEIGHTS)})
     return Foundation.load(folder)
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

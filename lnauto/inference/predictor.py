@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from lnauto.data.preprocess import prepare_image
 from lnauto.data.region import region_of
 from lnauto.evaluation.labels import LabelScheme
+from lnauto.inference.engine import choose_engine
+from lnauto.inference.export import mask_of
 from lnauto.inference.model import Model
 from lnauto.inference.size_filter import drop_specks
-from lnauto.inference.sliding_window import mirrorings, predict_logits, tile_slices
-from lnauto.networks.compute import Compute, choose_compute
+from lnauto.inference.sliding_window import Network, mirrorings, predict_logits, tile_slices
+from lnauto.networks.compute import Compute
 
-MIRRORINGS = ("none", "fast", "full")
+AIR_BELOW_HU = -500.0  # a tile with nothing denser holds no soft tissue, and so no node
 
 
 @dataclass
 class Predictor:
     """Networks, the plan they belong to, and how to run them."""
 
-    networks: Sequence[nn.Module]
+    networks: Sequence[Network]
     plans: Any  # nnU-Net's PlansManager
     configuration: Any  # nnU-Net's ConfigurationManager
     dataset_json: dict[str, Any]
@@ -36,6 +38,9 @@ class Predictor:
     overlap: float = 0.5
     smallest_node_mm3: float = 0.0  # what is smaller is left out; 0: nothing is
     region: str = "none"  # what images are cropped to before they are looked at
+    skips_air: bool = False  # tiles without anything a node could be
+    engine: str = "torch"
+    precision: str = ""  # of the engine
     labels: Any = field(init=False)  # nnU-Net's LabelManager
 
     def __post_init__(self) -> None:
@@ -52,26 +57,39 @@ class Predictor:
         overlap: float | None = None,
         size_filter: bool = True,
         crop: bool = True,
+        engine: str = "torch",
+        voxels: float | None = None,
     ) -> Predictor:
-        """A predictor for a model on disk; what is not said is as its plan has it."""
+        """A predictor for a model on disk; what is not said is as its plan has it.
+
+        Args:
+            crop: look only at the region the plan names, and there not at tiles of air.
+            voxels: of all images in the plan's spacing, from which `engine="auto"` tells whether a conversion pays.
+        """
         from lnauto.compat.plans import PlansManager
 
         plans = PlansManager(model.plans)
         configuration = plans.get_configuration(model.configuration)
         defaults = model.plans.get("lnauto", {}).get("inference", {})
-        channels = len(model.dataset_json["channel_names"])
-        compute = choose_compute(model.networks[0], channels, list(configuration.patch_size), device, precision)
+        tta = tta or defaults.get("tta", "full")
+        overlap = defaults.get("overlap", 0.5) if overlap is None else overlap
+        copies = len(mirrorings(tta, model.mirror_axes, plans.transpose_forward.index(2))) * len(model.networks)
+        seen = None if voxels is None else voxels * copies / (1 - overlap) ** 3
+        chosen = choose_engine(model, configuration.patch_size, device, engine, precision, seen)
         return cls(
-            networks=[compute.prepare(network) for network in model.networks],
+            networks=chosen.networks,
             plans=plans,
             configuration=configuration,
             dataset_json=model.dataset_json,
-            compute=compute,
+            compute=chosen.compute,
             mirror_axes=model.mirror_axes,
-            tta=tta or defaults.get("tta", "full"),
-            overlap=defaults.get("overlap", 0.5) if overlap is None else overlap,
+            tta=tta,
+            overlap=overlap,
             smallest_node_mm3=smallest_node_mm3(model.plans) if size_filter else 0.0,
             region=region_of(model.plans) if crop else "none",
+            skips_air=crop,
+            engine=chosen.name,
+            precision=chosen.precision,
         )
 
     def predict_files(self, images: list[Path], on_tile: Callable[[], None] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
@@ -83,16 +101,8 @@ class Predictor:
         self, data: np.ndarray, properties: dict[str, Any], on_tile: Callable[[], None] | None = None
     ) -> np.ndarray:
         """The mask of a preprocessed case, in the geometry of the image it was made from."""
-        from lnauto.compat.inference import convert_predicted_logits_to_segmentation_with_correct_shape
-
-        mask: np.ndarray = convert_predicted_logits_to_segmentation_with_correct_shape(
-            self.predict_logits(data, on_tile).float().cpu(),
-            self.plans,
-            self.configuration,
-            self.labels,
-            properties,
-            num_threads_torch=torch.get_num_threads(),
-        )
+        logits = self.predict_logits(data, on_tile)
+        mask = mask_of(logits, self.plans, self.configuration, self.labels, properties, torch.get_num_threads())
         return drop_specks(mask, properties["spacing"], self.scheme, self.smallest_node_mm3)
 
     def predict_grid(self, data: np.ndarray) -> np.ndarray:
@@ -104,7 +114,9 @@ class Predictor:
         """Logits of a preprocessed case, averaged over networks and mirrorings."""
         mirrored = mirrorings(self.tta, self.mirror_axes, self.plans.transpose_forward.index(2))
         image = torch.from_numpy(np.ascontiguousarray(data))
-        return predict_logits(self.networks, image, self.configuration.patch_size, self.compute, self.overlap, mirrored, on_tile)
+        is_empty = emptiness(self.plans.plans, self.configuration.configuration, self.dataset_json) if self.skips_air else None
+        patch = self.configuration.patch_size
+        return predict_logits(self.networks, image, patch, self.compute, self.overlap, mirrored, on_tile, is_empty)
 
     def count_tiles(self, shape: Sequence[int]) -> int:
         """Tiles of an image of `shape` in the plan's spacing, for a progress bar."""
@@ -116,3 +128,16 @@ class Predictor:
 def smallest_node_mm3(plans: dict[str, Any]) -> float:
     """What the plan takes for too small to be a node; 0 where it does not say."""
     return float(plans.get("lnauto", {}).get("inference", {}).get("smallest_node_mm3") or 0.0)
+
+
+def emptiness(
+    plans: Mapping[str, Any], configuration: Mapping[str, Any], dataset_json: Mapping[str, Any]
+) -> Callable[[Tensor], bool]:
+    """What says of a preprocessed tile that it holds no node: in CT, nothing denser than air; in anything, one value alone."""
+    name = str(next(iter(dataset_json["channel_names"].values())))
+    if name.lower() == "ct" and configuration["normalization_schemes"][0] == "CTNormalization":
+        known = plans["foreground_intensity_properties_per_channel"]["0"]
+        densest = max(AIR_BELOW_HU, known["percentile_00_5"])  # as low as values are clipped
+        above = (densest - known["mean"]) / max(known["std"], 1e-8) + 1e-3
+        return lambda tile: float(tile[0].max()) <= above
+    return lambda tile: bool((tile.amax(dim=(1, 2, 3)) == tile.amin(dim=(1, 2, 3))).all())

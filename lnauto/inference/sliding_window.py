@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lnauto.networks.compute import Compute
+
+Network = Callable[[Tensor], Tensor]
 
 
 def mirrorings(tta: str, axes: Sequence[int] | None, left_right: int) -> list[tuple[int, ...]]:
@@ -23,15 +25,19 @@ def mirrorings(tta: str, axes: Sequence[int] | None, left_right: int) -> list[tu
 
 @torch.inference_mode()
 def predict_logits(
-    networks: Sequence[nn.Module],
+    networks: Sequence[Network],
     image: Tensor,
     patch: Sequence[int],
     compute: Compute,
     overlap: float = 0.5,
     mirrored: Sequence[tuple[int, ...]] = ((),),
     on_tile: Callable[[], None] | None = None,
+    is_empty: Callable[[Tensor], bool] | None = None,
 ) -> Tensor:
-    """Mean logits (classes, z, y, x) of the networks over all tiles and mirrorings; `image` is (channels, z, y, x)."""
+    """Mean logits (classes, z, y, x) of the networks over all tiles and mirrorings; `image` is (channels, z, y, x).
+
+    Tiles that `is_empty` says yes to are not looked at; where no other tile reaches, all logits are 0, which is background.
+    """
     from lnauto.compat.inference import compute_gaussian, pad_nd_image
 
     padded, inside = pad_nd_image(image, patch, "constant", {"value": 0}, True, None)
@@ -42,6 +48,8 @@ def predict_logits(
     sums: Tensor | None = None
     every_channel = (slice(None),)
     total = torch.zeros(padded.shape[1:], dtype=kept_as, device=compute.device)
+    if is_empty is not None:
+        tiles = [tile for tile in tiles if not is_empty(padded[every_channel + tile])] or tiles[:1]
     for tile in tiles:
         logits = _predict_tile(networks, compute.place(padded[every_channel + tile][None]), compute, mirrored).to(kept_as)
         if sums is None:
@@ -51,7 +59,8 @@ def predict_logits(
         if on_tile is not None:
             on_tile()
     assert sums is not None  # an image has at least one tile
-    return (sums / total)[every_channel + tuple(inside[1:])]
+    sums /= total if is_empty is None else total.clamp_min(torch.finfo(kept_as).tiny)
+    return sums[every_channel + tuple(inside[1:])]
 
 
 def tile_slices(shape: Sequence[int], patch: Sequence[int], step: float) -> list[tuple[slice, ...]]:
@@ -65,7 +74,7 @@ def tile_slices(shape: Sequence[int], patch: Sequence[int], step: float) -> list
     ]
 
 
-def _predict_tile(networks: Sequence[nn.Module], tile: Tensor, compute: Compute, mirrored: Sequence[tuple[int, ...]]) -> Tensor:
+def _predict_tile(networks: Sequence[Network], tile: Tensor, compute: Compute, mirrored: Sequence[tuple[int, ...]]) -> Tensor:
     total: Tensor | None = None
     with compute.autocast():
         for axes in mirrored:

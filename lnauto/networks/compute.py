@@ -105,7 +105,7 @@ def _meets_two_slices(network: nn.Module, channels: int, patch: list[int]) -> bo
 
 def _fastest(network: nn.Module, channels: int, patch: list[int], stock: Compute, faster: list[Compute]) -> Compute:
     """The one of `faster` that takes the least time, if it agrees with `stock` and is worth it; else `stock`."""
-    shape = _probe_shape(network, patch)
+    shape = probe_shape(network, patch)
     with torch.random.fork_rng(devices=[]):  # the check must not move the training's own random numbers
         torch.manual_seed(0)
         image = torch.randn(2, channels, *shape)
@@ -127,7 +127,7 @@ def _fastest(network: nn.Module, channels: int, patch: list[int], stock: Compute
     return best
 
 
-def _probe_shape(network: nn.Module, patch: list[int]) -> list[int]:
+def probe_shape(network: nn.Module, patch: list[int]) -> list[int]:
     """The patch, halved along its longest axis while it is larger than the check needs and the network can still pool it."""
     shape = list(patch)
     strides = [list(module.stride) for module in network.modules() if isinstance(module, nn.Conv3d)]

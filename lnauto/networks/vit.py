@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lnauto.errors import InputError
+from lnauto.files import sha256_of
 
 HEAD_WIDTH = 64
 SIDE = 224  # pixels of a slice as the transformer sees it: 256 tokens at patches of 14
@@ -65,14 +66,10 @@ class FrozenViT:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file of weights."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
+        return sha256_of(path)
     except OSError as error:
         raise InputError.of(f"the weights cannot be read ({error.strerror or error})", path, REMEDY) from error
-    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1)

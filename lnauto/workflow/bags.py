@@ -106,21 +106,23 @@ class BagMaker:
         def look(checkpoint: Path, bags: Sequence[Bag]) -> list[Bag]:
             from lnauto.inference.component_features import component_features, component_numbers
             from lnauto.inference.model import load_alone
-            from lnauto.inference.predictor import Predictor
-            from lnauto.networks.compute import find_device
+            from lnauto.networks.compute import choose_compute, find_device
             from lnauto.networks.mask_gate import NodeOutputs
             from lnauto.trainers.patient.mask_gate import with_features
 
-            predictor = Predictor.of_model(load_alone(checkpoint), find_device(device), precision)
+            model = load_alone(checkpoint)
+            patch = model.plans["configurations"][model.configuration]["patch_size"]
+            channels = len(model.dataset_json["channel_names"])
+            compute = choose_compute(model.networks[0], channels, list(patch), find_device(device), precision)
+            network = compute.prepare(model.networks[0])
             nodes = NodeOutputs.of_description(self.description)
-            network, patch = predictor.networks[0], predictor.configuration.patch_size
             found = []
             for bag in tqdm(bags, desc="Looking at nodes", unit="patient", disable=self.quiet, delay=2):
                 seen = {}
                 for case in cases_of[bag.patient]:
                     scene = self.scene(case, images[case], masks.get(case))
                     numbers = component_numbers(scene.instances)
-                    vectors = component_features(network, nodes, scene.image, scene.instances, patch, predictor.compute)
+                    vectors = component_features(network, nodes, scene.image, scene.instances, patch, compute)
                     seen[case] = (numbers, vectors)
                 found.append(with_features(bag, seen))
             return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 ENDING = ".nii.gz"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 CHANNEL = re.compile(r"_(\d{4})$")
+ENGINE_NAMES = {"torch": "PyTorch", "openvino": "OpenVINO"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Request:
     trainer: str | None = None
     folds: list[str] | None = None
     device: str | None = None
+    engine: str = "auto"
     precision: str = "auto"
     tta: str | None = None
     overlap: float | None = None
@@ -76,20 +80,29 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     heads = find_heads(model.folder, model.folds, request.trainer if is_head(request.trainer) else None)
     heads = _fitting(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
-    predictor = Predictor.of_model(
-        model, find_device(request.device), request.precision, request.tta, request.overlap, request.size_filter, request.crop
-    )
     table = read_patients(request.patients, cases)
-    log.info(
-        "Model: %s, fold %s, on %s (%s).",
-        model.folder.name,
-        ", ".join(model.folds),
-        predictor.compute.device,
-        predictor.compute.precision,
-    )
     output.mkdir(parents=True, exist_ok=True)
     _check_made_by_the_same(model, output, request.overwrite)
     waiting = [case for case in cases if request.overwrite or not (output / f"{case.name}{ENDING}").is_file()]
+    predictor = Predictor.of_model(
+        model,
+        find_device(request.device),
+        request.precision,
+        request.tta,
+        request.overlap,
+        request.size_filter,
+        request.crop,
+        request.engine,
+        voxels_of(waiting, model.plans["configurations"][model.configuration]["spacing"]),
+    )
+    log.info(
+        "Model: %s, fold %s, on %s (%s, %s).",
+        model.folder.name,
+        ", ".join(model.folds),
+        predictor.compute.device,
+        ENGINE_NAMES[predictor.engine],
+        predictor.precision,
+    )
     if len(waiting) < len(cases):
         log.info(
             "%d of %d masks are there already and are kept (--overwrite makes them anew).", len(cases) - len(waiting), len(cases)
@@ -229,6 +242,22 @@ def find_scans(inputs: Path, channels: list[str]) -> tuple[list[Case], list[Prob
     return cases, problems
 
 
+def voxels_of(cases: list[Case], spacing: Sequence[float]) -> float:
+    """Voxels of the images in a spacing, from their headers; what cannot be read does not count."""
+    import SimpleITK as sitk
+
+    total = 0.0
+    for case in cases:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(case.images[0]))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:
+            continue
+        total += math.prod(size * side for size, side in zip(reader.GetSize(), reader.GetSpacing(), strict=True))
+    return total / math.prod(spacing)
+
+
 def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any) -> Problem | None:
     """One mask; what goes wrong is told, so that one bad scan does not stop the others."""
     tiles = 0
@@ -276,7 +305,8 @@ def _made_by(
         "trainer": model.trainer,
         "plan_hash": Plan(model.plans).hash(),
         "device": str(predictor.compute.device),
-        "precision": predictor.compute.precision,
+        "engine": predictor.engine,
+        "precision": predictor.precision,
         "tta": predictor.tta,
         "overlap": predictor.overlap,
         "smallest_node_mm3": predictor.smallest_node_mm3,

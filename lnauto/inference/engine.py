@@ -1,0 +1,112 @@
+"""What runs the networks of a model: PyTorch, or on a CPU OpenVINO where that pays."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lnauto.errors import InputError
+from lnauto.inference import openvino_engine
+from lnauto.inference.model import FINAL, Model
+from lnauto.networks.compute import Compute, choose_compute, probe_shape
+
+log = logging.getLogger(__name__)
+
+ENGINES = ("auto", "torch", "openvino")
+PAYS_FROM_SECONDS = 30.0  # that PyTorch would take: a conversion and its check take about five [our choice]
+
+Network = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Networks ready to run, and how tiles are to be placed for them."""
+
+    name: str
+    networks: Sequence[Network]
+    compute: Compute
+    precision: str
+
+
+def choose_engine(
+    model: Model, patch: Sequence[int], device: torch.device, asked: str, precision: str, voxels: float | None
+) -> Engine:
+    """What was asked for, or the faster of what agrees.
+
+    Args:
+        voxels: that the networks will see, all tiles, mirrorings and folds together; None: not known, so that nothing is
+            converted for their sake.
+    """
+    channels = len(model.dataset_json["channel_names"])
+    shape = (1, channels, *(int(side) for side in patch))
+    compute = choose_compute(model.networks[0], channels, list(shape[2:]), device, precision)
+    converted = _converted(model, shape, asked, voxels) if asked != "torch" and _can_convert(device, shape, asked) else []
+    networks = [compute.prepare(network) for network in model.networks]
+    if converted:
+        found = [
+            openvino_engine.check(network, compute, shape, path, precision, faster=asked == "auto")
+            for network, path in zip(networks, converted, strict=True)
+        ]
+        if None not in found:
+            fast = [openvino_engine.compile_network(path, shape, str(found[0])) for path in converted]
+            return Engine("openvino", fast, Compute(device, "fp32"), str(found[0]))
+        if asked == "openvino":
+            raise _refused("what it computes is too far from what PyTorch does")
+    return Engine("torch", networks, compute, compute.precision)
+
+
+def _can_convert(device: torch.device, shape: Sequence[int], asked: str) -> bool:
+    reasons = {
+        "it is not installed": openvino_engine.available(),
+        f"it is used on a CPU, not on {device.type}": device.type == "cpu",
+        "it is used for networks of three dimensions": len(shape) == 5,
+    }
+    reason = next((reason for reason, fine in reasons.items() if not fine), None)
+    if reason is not None and asked == "openvino":
+        raise _refused(reason)
+    return reason is None
+
+
+def _converted(model: Model, shape: Sequence[int], asked: str, voxels: float | None) -> list[Path]:
+    """The converted networks, made now if need be and if it pays; none where there are none."""
+    paths = [openvino_engine.converted_path(model.folder / f"fold_{fold}" / FINAL) for fold in model.folds]
+    missing = [place for place, path in enumerate(paths) if not path.is_file()]
+    if missing and asked == "auto" and not _pays(model, shape, voxels):
+        return []
+    return paths if all(_convert(model, place, shape[1], paths[place], asked) for place in missing) else []
+
+
+def _convert(model: Model, place: int, channels: int, path: Path, asked: str) -> bool:
+    """Convert one network; whether that went well."""
+    start = time.monotonic()
+    try:
+        openvino_engine.convert(model.networks[place], channels, path)
+    except (OSError, RuntimeError) as error:  # a folder that cannot be written to; an operation that it does not know
+        if asked == "openvino":
+            raise _refused(f"the network could not be converted ({str(error).strip().splitlines()[-1]})") from error
+        log.info("OpenVINO is not used: the network could not be converted (%s).", str(error).strip().splitlines()[-1])
+        return False
+    log.info("Converted fold %s for OpenVINO in %.0f s, to %s.", model.folds[place], time.monotonic() - start, path.parent)
+    return True
+
+
+def _pays(model: Model, shape: Sequence[int], voxels: float | None) -> bool:
+    """Whether PyTorch would take so long that a conversion is worth it."""
+    if voxels is None:
+        return False
+    probe = (*shape[:2], *probe_shape(model.networks[0], list(shape[2:])))
+    image = torch.zeros(probe)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        model.networks[0](image)
+    return (time.perf_counter() - start) / torch.Size(probe[2:]).numel() * voxels > PAYS_FROM_SECONDS
+
+
+def _refused(reason: str) -> InputError:
+    return InputError.of(f"OpenVINO cannot be used: {reason}", "--engine", "leave the flag out, or give torch")

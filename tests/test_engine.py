@@ -1,0 +1,198 @@
+"""What runs a network: OpenVINO where it is there, agrees and pays, else PyTorch; and which tiles are not run at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from lnauto.inference import engine, openvino_engine
+from lnauto.inference.model import FINAL, build_network, load_checkpoint, load_model
+from lnauto.inference.predictor import emptiness
+from lnauto.inference.sliding_window import predict_logits
+from lnauto.networks import machine_cache
+from lnauto.networks.compute import Compute
+
+Command = Callable[..., tuple[int, str, str]]
+CPU = Compute(torch.device("cpu"), "fp32")
+
+
+@pytest.fixture
+def model(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two folds of random weights, which find enough to compare, and nothing known of this machine."""
+    from lnauto.compat.plans import PlansManager
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine_cache, "FOLDER", tmp_path / "cache")
+    monkeypatch.setattr("lnauto.workflow.predict.measure_masks", lambda *_: [])  # of thousands of specks
+    source = prepared / "preprocessed/Dataset901_Balls"
+    plans, description = (json.loads((source / name).read_text()) for name in ("lnautoPlans.json", "dataset.json"))
+    folder = tmp_path / "Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres"
+    for fold in ("0", "1"):
+        torch.manual_seed(int(fold))
+        network = build_network(PlansManager(plans), "3d_fullres", description, deep_supervision=False)
+        made = {"configuration": "3d_fullres", "plans": plans, "dataset_json": description, "fold": fold}
+        content = {"network_weights": network.state_dict(), "init_args": made, "trainer_name": "LNTrainer"}
+        (folder / f"fold_{fold}").mkdir(parents=True)
+        torch.save({**content, "inference_allowed_mirroring_axes": [0, 1, 2]}, folder / f"fold_{fold}" / FINAL)
+    for name, content in (("plans.json", plans), ("dataset.json", description)):
+        (folder / name).write_text(json.dumps(content))
+    (tmp_path / "scans").mkdir()
+    shutil.copy(prepared / "raw/Dataset901_Balls/imagesTs/ball_06_0000.nii.gz", tmp_path / "scans")
+    return folder
+
+
+def predicted(command: Command, model: Path, out: str, *flags: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    quick = ("--precision", "fp32", "--tta", "none", "--overlap", 0)  # this machine's bf16 is not what is looked at
+    arguments = ("predict", "-i", "scans", "-o", out, "-m", model, "--device", "cpu", "--filter", "none", "--quiet", *quick)
+    code, _, complaint = command(*arguments, *flags)
+    assert code == 0, complaint
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(f"{out}/ball_06.nii.gz"))
+    return mask, json.loads(Path(out, "run.json").read_text())
+
+
+def test_openvino_finds_what_pytorch_finds_and_is_converted_once(
+    model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, by_torch = predicted(command, model, "plain", "--engine", "torch")
+    fast, by_openvino = predicted(command, model, "fast", "--engine", "openvino")
+    assert (by_torch["engine"], by_openvino["engine"], by_openvino["precision"]) == ("torch", "openvino", "fp32")
+    assert 0.01 < plain.astype(bool).mean() < 0.99
+    assert (plain == fast).mean() > 0.9999
+    beside = sorted(path.name for path in (model / "fold_1/openvino").iterdir())
+    assert [Path(name).suffix for name in beside] == [".bin", ".xml"]
+    monkeypatch.setattr(openvino_engine, "convert", lambda *_: pytest.fail("converted again"))
+    assert predicted(command, model, "again")[1]["engine"] in ("torch", "openvino")  # whichever is faster here
+
+
+def test_another_checkpoint_is_converted_anew_and_the_old_one_goes(model: Path, command: Command) -> None:
+    predicted(command, model, "before", "--engine", "openvino", "-f", 0)
+    checkpoint = model / "fold_0" / FINAL
+    old = openvino_engine.converted_path(checkpoint)
+    assert old.is_file()
+    content = load_checkpoint(checkpoint)
+    for weights in content["network_weights"].values():
+        weights *= 1.5
+    torch.save(content, checkpoint)
+    after = predicted(command, model, "after", "--engine", "openvino", "-f", 0)[0]
+    assert not old.exists()
+    expected = predicted(command, model, "expected", "--engine", "torch", "-f", 0)[0]
+    assert (after == expected).mean() > 0.9999
+    assert (after != predicted_before()).mean() > 0.001
+
+
+def predicted_before() -> np.ndarray:
+    return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage("before/ball_06.nii.gz")))
+
+
+def test_for_little_work_nothing_is_converted(model: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert predicted(command, model, "little")[1]["engine"] == "torch"
+    assert not (model / "fold_0/openvino").exists()
+    monkeypatch.setattr(engine, "PAYS_FROM_SECONDS", 0.0)
+    predicted(command, model, "much")
+    assert (model / "fold_0/openvino").is_dir()
+
+
+def test_what_computes_something_else_is_not_used(model: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "PAYS_FROM_SECONDS", 0.0)
+    monkeypatch.setattr(openvino_engine, "WORTH_IT", 1e-9)  # however slow
+    assert predicted(command, model, "agrees")[1]["engine"] == "openvino"
+    monkeypatch.setattr(machine_cache, "FOLDER", Path("another").absolute())
+    run = openvino_engine.OpenVinoNetwork.__call__
+    monkeypatch.setattr(openvino_engine.OpenVinoNetwork, "__call__", lambda self, tile: 1.2 * run(self, tile))
+    assert predicted(command, model, "differs")[1]["engine"] == "torch"
+    code, _, complaint = command(
+        "predict", "-i", "scans", "-o", "asked", "-m", model, "--engine", "openvino", "--precision", "fp32"
+    )
+    assert (code, complaint.count("\n")) == (2, 1)
+    assert "what it computes is too far from what PyTorch does" in complaint
+
+
+def test_without_openvino_pytorch_does_its_work(model: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_engine, "find_spec", lambda _: None)
+    monkeypatch.setattr(engine, "PAYS_FROM_SECONDS", 0.0)
+    assert predicted(command, model, "without")[1]["engine"] == "torch"
+    code, _, complaint = command("predict", "-i", "scans", "-o", "asked", "-m", model, "--engine", "openvino")
+    assert (code, complaint) == (
+        2,
+        "lnauto: OpenVINO cannot be used: it is not installed, in --engine; leave the flag out, or give torch\n",
+    )
+
+
+def test_a_network_that_cannot_be_kept_is_run_by_pytorch(model: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "PAYS_FROM_SECONDS", 0.0)
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(openvino_engine, "replacing_folder", full)
+    assert predicted(command, model, "kept", "-f", 0)[1]["engine"] == "torch"
+    code, _, complaint = command("predict", "-i", "scans", "-o", "asked", "-m", model, "--engine", "openvino", "-f", 0)
+    assert code == 2
+    assert "the network could not be converted ([Errno 28] No space left on device)" in complaint
+
+
+def test_folds_are_averaged_under_both(model: Path) -> None:
+    loaded = load_model(model)
+    both = engine.choose_engine(loaded, [16, 16, 16], torch.device("cpu"), "openvino", "fp32", None)
+    tile = torch.randn(1, 1, 16, 16, 16)
+    for fast, network in zip(both.networks, load_model(model).networks, strict=True):
+        with torch.inference_mode():
+            assert torch.allclose(fast(tile), network(tile), atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(both.networks[0](tile), both.networks[1](tile), atol=1e-2)
+
+
+# ---- tiles that are not run
+
+CT = {"channel_names": {"0": "CT"}}
+KNOWN = {"percentile_00_5": -900.0, "percentile_99_5": 300.0, "mean": 50.0, "std": 25.0}
+
+
+def normalised(hu: float, known: dict[str, float]) -> float:
+    return (max(hu, known["percentile_00_5"]) - known["mean"]) / known["std"]
+
+
+@pytest.mark.parametrize("lowest", [-900.0, -100.0])
+def test_in_ct_a_tile_is_empty_if_nothing_in_it_is_denser_than_air(lowest: float) -> None:
+    known = {**KNOWN, "percentile_00_5": lowest}
+    plans = {"foreground_intensity_properties_per_channel": {"0": known}}
+    is_empty = emptiness(plans, {"normalization_schemes": ["CTNormalization"]}, CT)
+    lung = torch.full((1, 4, 4, 4), normalised(-850.0, known))
+    lung[0, 0, 0, 0] = normalised(-1000.0, known)
+    assert is_empty(lung)
+    lung[0, 1, 1, 1] = normalised(max(-480.0, lowest + 10), known)
+    assert not is_empty(lung)
+
+
+def test_elsewhere_a_tile_is_empty_if_every_channel_is_of_one_value() -> None:
+    is_empty = emptiness({}, {"normalization_schemes": ["ZScoreNormalization"] * 2}, {"channel_names": {"0": "T1", "1": "T2"}})
+    tile = torch.stack([torch.full((4, 4, 4), 0.3), torch.full((4, 4, 4), -1.0)])
+    assert is_empty(tile)
+    tile[1, 0, 0, 0] = 0
+    assert not is_empty(tile)
+
+
+def test_empty_tiles_are_not_run_and_are_background() -> None:
+    seen = []
+
+    def network(tile: torch.Tensor) -> torch.Tensor:
+        seen.append(tile.clone())
+        return torch.cat([-tile, tile], dim=1)
+
+    image = torch.zeros(1, 16, 16, 48)
+    image[..., :20] = torch.rand(16, 16, 20) + 0.1
+    everything = predict_logits([network], image, (16, 16, 16), CPU)
+    tiles, found = len(seen), predict_logits([network], image, (16, 16, 16), CPU, is_empty=lambda tile: not tile.any())
+    assert len(seen) - tiles == 3  # of 5: those that begin at 0, 8 and 16
+    assert torch.allclose(found[..., :20], everything[..., :20], atol=1e-5)
+    assert not found[..., 32:].any()
+    seen.clear()
+    assert not predict_logits([network], torch.zeros(1, 16, 16, 48), (16, 16, 16), CPU, is_empty=lambda tile: True).any()
+    assert len(seen) == 1

@@ -1,0 +1,315 @@
+"""Prediction against stock nnU-Net, in the same run on the same machine: seconds, memory, and how far the masks agree.
+
+    python tests/benchmarks/prediction.py FOLDER --scan ../shared/data/chest_ct       # a real chest, a network of stock's size
+    python tests/benchmarks/prediction.py FOLDER --phantoms                            # ten phantoms, a trained network
+
+The network of stock's size has random weights, of which the last layer is shifted so that one voxel in a thousand is foreground. Stock runs with one process for reading and one for writing. Where a run of stock would take longer than
+--longest minutes, it runs on a part of the scan along z, and its seconds are scaled by the number of tiles; the table says so.
+What a processor can do is measured by a product of two large matrices and by a copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import SimpleITK as sitk
+import torch
+from weak_strokes import machine
+
+from lnauto.files import read_json, write_json
+
+BIN = Path(sys.executable).parent
+NAME, TRAINER = "Dataset801_Scan", "nnUNetTrainer__nnUNetPlans__3d_fullres"
+FEATURES, PATCH, SPACING = [32, 64, 128, 256, 320, 320], [64, 128, 128], [2.0, 1.25, 1.25]
+FOREGROUND = 1e-3
+SAME = ["--overlap", "0.5", "--region", "none", "--filter", "none", "--device", "cpu", "--quiet"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="scans, models, masks and figures; it is made anew")
+    parser.add_argument("--scan", type=Path, help="a CT scan, or a folder with one")
+    parser.add_argument("--phantoms", action="store_true", help="train a small network on phantoms and predict ten others")
+    parser.add_argument("--tta", default="none", choices=("none", "full"), help="mirrored copies, for stock and lnauto")
+    parser.add_argument("--slices", type=int, nargs="+", default=[0], help="of the scan along z (0: all; more than all: padded)")
+    parser.add_argument("--longest", type=float, default=10.0, help="minutes a run of stock may take")
+    parser.add_argument("--rows", nargs="+", default=["stock", "torch", "openvino", "default"])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="where the figures go (default: figures.json in the folder)")
+    options = parser.parse_args()
+    root = options.folder.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    figures: dict[str, Any] = {"machine": machine(), "peak": peak(), "command": " ".join(sys.argv), "scans": {}}
+    if options.scan is not None:
+        model = stock_sized(root, write_scan(root, options.scan, options.slices[0]))
+        for slices in options.slices:
+            scan = write_scan(root, options.scan, slices)
+            figures["scans"][scan.name] = compare(root, model, scan, options)
+    if options.phantoms:
+        model, scans = trained_on_phantoms(root)
+        figures["scans"][scans.name] = compare(root, model, scans, options)
+    write_json(options.json or root / "figures.json", figures)
+    show(figures)
+    return 0
+
+
+# ---- material
+
+
+def stock_sized(root: Path, scan: Path) -> Path:
+    """A result folder as stock nnU-Net leaves it, with its plain network of 31 million weights."""
+    from lnauto.networks.build import build
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from stock_models import stock_plans
+
+    plans = stock_plans(residual=False)
+    chosen = plans["configurations"]["3d_fullres"]
+    stages = len(FEATURES)
+    arguments = chosen["architecture"]["arch_kwargs"]
+    arguments |= {
+        "n_stages": stages,
+        "features_per_stage": FEATURES,
+        "kernel_sizes": [[3, 3, 3]] * stages,
+        "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 2), [1, 2, 2]],
+        "n_conv_per_stage": [2] * stages,
+        "n_conv_per_stage_decoder": [2] * (stages - 1),
+    }
+    chosen |= {"patch_size": PATCH, "spacing": SPACING}
+    for key in ("data", "seg", "probabilities"):
+        chosen[f"resampling_fn_{key}_kwargs"] = {"is_seg": key == "seg", "order": 1, "order_z": 0, "force_separate_z": None}
+    labels = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "node": 1}, "numTraining": 3, "file_ending": ".nii.gz"}
+    torch.manual_seed(0)
+    network = build(chosen["architecture"], 1, 2, deep_supervision=True)
+    with torch.no_grad():
+        logits = network(middle_of(scan))[0][0]
+        network.decoder.seg_layers[-1].bias[0] += torch.quantile((logits[1] - logits[0])[::2, ::2, ::2], 1 - FOREGROUND)
+    model = root / "results" / NAME / TRAINER
+    (model / "fold_0").mkdir(parents=True, exist_ok=True)
+    made = {"configuration": "3d_fullres", "plans": plans, "dataset_json": labels, "fold": 0}
+    content = {"network_weights": network.state_dict(), "init_args": made, "trainer_name": "nnUNetTrainer"}
+    torch.save({**content, "inference_allowed_mirroring_axes": [0, 1, 2]}, model / "fold_0/checkpoint_final.pth")
+    write_json(model / "plans.json", plans)
+    write_json(model / "dataset.json", labels)
+    return model
+
+
+def middle_of(scan: Path) -> torch.Tensor:
+    """A tile of the scan, as the plan of `stock_sized` normalises it."""
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(next(scan.iterdir())))).astype(np.float32)
+    starts = [max(side - size, 0) // 2 for side, size in zip(array.shape, PATCH, strict=True)]
+    tile = array[tuple(slice(start, start + size) for start, size in zip(starts, PATCH, strict=True))]
+    return torch.from_numpy((tile.clip(-50, 180) - 60) / 30)[None, None]
+
+
+def write_scan(root: Path, source: Path, slices: int) -> Path:
+    files = (
+        [source] if source.is_file() else sorted(path for path in source.iterdir() if path.name.endswith((".nii.gz", ".nrrd")))
+    )
+    image = sitk.ReadImage(str(files[0]))
+    array = sitk.GetArrayFromImage(image)
+    if slices:
+        array = np.concatenate([array] * -(-slices // len(array)))[:slices]
+    folder = root / f"scan of {len(array)} slices"
+    folder.mkdir(exist_ok=True)
+    found = sitk.GetImageFromArray(array)
+    found.SetSpacing(image.GetSpacing())
+    sitk.WriteImage(found, str(folder / "scan_0000.nii.gz"))
+    return folder
+
+
+def trained_on_phantoms(root: Path) -> tuple[Path, Path]:
+    """A small network trained for some minutes, and ten phantoms it has not seen."""
+    from lnauto.data.phantom import make_phantom
+
+    raw = root / "raw/Dataset802_Phantoms"
+    if not raw.is_dir():
+        make_phantom(raw, cases=24, test_cases=10, size=96, declare=True, quiet=True)
+        (raw / "patients.csv").unlink()
+    model = root / "results/Dataset802_Phantoms/LNTrainer__lnautoPlans__3d_fullres"
+    if not (model / "fold_all/checkpoint_final.pth").is_file():
+        run_of([BIN / "lnauto_plan_and_preprocess", "-d", "802", "--device", "cpu", "--quiet"], root)
+        run_of([BIN / "lnauto_train", "802", "all", "--iterations", "600", "--device", "cpu", "--quiet", "--continue"], root)
+    return model, raw / "imagesTs"
+
+
+# ---- runs
+
+
+def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -> dict[str, Any]:
+    fold = next(model.glob("fold_*")).name.removeprefix("fold_")
+    ours = [BIN / "lnauto_predict", "-i", scans, "-m", model, "-f", fold, "--overwrite"]
+    commands = {
+        "torch": [*ours, *SAME, "--tta", options.tta, "--engine", "torch", "--precision", "fp32"],
+        "openvino": [*ours, *SAME, "--tta", options.tta, "--engine", "openvino"],
+        "default": [*ours, "--device", "cpu", "--quiet"],
+    }
+    rows: dict[str, Any] = {}
+    if "stock" in options.rows:
+        rows["stock"] = stock_run(root, model, fold, scans, options)
+    for name in options.rows:
+        if name in commands:
+            out = root / "masks" / scans.name / name
+            if name != "torch":
+                run_of([*commands[name], "-o", out], root, options.threads)  # what is done once: conversion and check
+            rows[name] = run_of([*commands[name], "-o", out], root, options.threads)
+            rows[name]["made"] = {key: read_json(out / "run.json", "")[key] for key in ("engine", "precision", "tta", "overlap")}
+    agree(root / "masks" / scans.name, rows, truth=scans.with_name("labelsTs"))
+    return rows
+
+
+def stock_run(root: Path, model: Path, fold: str, scans: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Stock on all of the scans, or, where that would take too long, on as many slices of the only one as it may take."""
+    out = root / "masks" / scans.name / "stock"
+    stock = [
+        BIN / "nnUNetv2_predict_from_modelfolder",
+        "-m",
+        model,
+        "-f",
+        fold,
+        "-o",
+        out,
+        "-device",
+        "cpu",
+        "-npp",
+        "1",
+        "-nps",
+        "1",
+    ]
+    flags = [] if options.tta == "full" else ["--disable_tta"]
+    files = sorted(scans.iterdir())
+    if len(files) == 1:
+        image = sitk.ReadImage(str(files[0]))
+        tiles, depth = tiles_of(image), image.GetSize()[2]
+        seconds = tiles * (8 if options.tta == "full" else 1) * tile_seconds(model)
+        if seconds > 60 * options.longest:
+            kept = max(PATCH[0] * 2, round(depth * 60 * options.longest / seconds))
+            part = root / f"part of {scans.name}"
+            part.mkdir(exist_ok=True)
+            image = image[:, :, :kept]
+            sitk.WriteImage(image, str(part / files[0].name))
+            found = run_of([*stock, *flags, "-i", part], root, options.threads)
+            factor = tiles / tiles_of(image)
+            return {**found, "seconds": found["seconds"] * factor, "scaled_by": factor, "slices": kept}
+    return run_of([*stock, *flags, "-i", scans], root, options.threads)
+
+
+def tiles_of(image: sitk.Image) -> int:
+    from lnauto.inference.sliding_window import tile_slices
+
+    shape = [
+        round(size * side / own) for size, side, own in zip(image.GetSize()[::-1], image.GetSpacing()[::-1], SPACING, strict=True)
+    ]
+    return len(tile_slices([max(side, least) for side, least in zip(shape, PATCH, strict=True)], PATCH, 0.5))
+
+
+def tile_seconds(model: Path) -> float:
+    from lnauto.inference.model import load_model
+
+    network, tile = load_model(model).networks[0], torch.zeros(1, 1, *PATCH)
+    with torch.inference_mode():
+        started = time.perf_counter()
+        network(tile)
+    return time.perf_counter() - started
+
+
+def run_of(command: list[Any], root: Path, threads: int = 0) -> dict[str, Any]:
+    """Seconds and peak memory of a command and all it starts."""
+    environment = {**os.environ, **{f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")}}
+    if threads:
+        environment |= {"OMP_NUM_THREADS": str(threads), "nnUNet_def_n_proc": str(threads)}
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [str(part) for part in command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    watch = Watch(process.pid)
+    output, _ = process.communicate()
+    watch.ended.set()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{output[-4000:]}")
+    return {"seconds": time.perf_counter() - started, "gb": watch.peak / 2**30}
+
+
+class Watch(threading.Thread):
+    """Looks at the memory of a process and its children every tenth of a second."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.peak, self.ended = pid, 0, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.1):
+            try:
+                tree = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
+                self.peak = max(self.peak, sum(each.memory_full_info().pss for each in tree))
+            except psutil.Error:
+                continue
+
+
+# ---- figures
+
+
+def agree(folder: Path, rows: dict[str, Any], truth: Path) -> None:
+    """Dice of the foreground with stock's mask, over all scans; and how well each finds the nodes, where they are known."""
+    from lnauto.evaluation.folder import evaluate_folders
+    from lnauto.evaluation.pair import ALL_NODES
+
+    for name, row in rows.items():
+        both = ours = theirs = 0
+        for path in sorted((folder / name).glob("*.nii.gz")) if "scaled_by" not in rows.get("stock", {"scaled_by": 0}) else ():
+            mine, stock = (sitk.GetArrayFromImage(sitk.ReadImage(str(folder / each / path.name))) > 0 for each in (name, "stock"))
+            both, ours, theirs = both + int((mine & stock).sum()), ours + int(mine.sum()), theirs + int(stock.sum())
+        if theirs:
+            row["dice_with_stock"] = 2 * both / (ours + theirs)
+        if truth.is_dir():
+            summary = evaluate_folders(truth, folder / name, dataset_json=truth.with_name("dataset.json")).summary
+            row["node_f1"] = float(summary.nodes[ALL_NODES].counts.f1)
+
+
+def peak() -> dict[str, float]:
+    """Products a second in fp32 and bf16 (1e9 multiplications and additions), and bytes copied a second (1e9)."""
+    found = {}
+    for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        left, right = (torch.randn(2048, 2048).to(kind) for _ in range(2))
+        found[f"gflop_{name}"] = 2 * 2048**3 / best(lambda left=left, right=right: left @ right) / 1e9  # type: ignore[misc]
+    source, target = torch.zeros(2**27), torch.zeros(2**27)
+    found["gb_copied"] = 2 * 4 * 2**27 / best(lambda: target.copy_(source)) / 1e9
+    return found
+
+
+def best(run: Any) -> float:
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def show(figures: dict[str, Any]) -> None:
+    print(json.dumps(figures["machine"]), json.dumps(figures["peak"]))
+    for scans, rows in figures["scans"].items():
+        print(f"\n{scans}")
+        for name, row in rows.items():
+            told = f"{name:10} {row['seconds']:8.1f} s {row['gb']:6.2f} GB"
+            if "stock" in rows:
+                told += f"  {rows['stock']['seconds'] / row['seconds']:6.2f} times stock's speed"
+            for key in ("dice_with_stock", "node_f1", "scaled_by"):
+                told += f"  {key} {row[key]:.4f}" if key in row else ""
+            print(told + f"  {row.get('made', '')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

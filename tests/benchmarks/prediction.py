@@ -3,9 +3,10 @@
     python tests/benchmarks/prediction.py FOLDER --scan ../shared/data/chest_ct       # a real chest, a network of stock's size
     python tests/benchmarks/prediction.py FOLDER --phantoms                            # ten phantoms, a trained network
 
-The network of stock's size has random weights, of which the last layer is shifted so that one voxel in a thousand is foreground. Stock runs with one process for reading and one for writing. Where a run of stock would take longer than
---longest minutes, it runs on a part of the scan along z, and its seconds are scaled by the number of tiles; the table says so.
-What a processor can do is measured by a product of two large matrices and by a copy.
+The network of stock's size has random weights, of which the last layer is shifted so that one voxel in a thousand is foreground.
+Stock runs with one process for reading and one for writing. Where a run of stock would take longer than --longest minutes, it
+runs on a part of the scan along z, and its seconds are scaled by the number of tiles; the table says so. What a processor can do
+is measured by a product of two large matrices and by a copy.
 """
 
 from __future__ import annotations
@@ -172,22 +173,8 @@ def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
 def stock_run(root: Path, model: Path, fold: str, scans: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Stock on all of the scans, or, where that would take too long, on as many slices of the only one as it may take."""
     out = root / "masks" / scans.name / "stock"
-    stock = [
-        BIN / "nnUNetv2_predict_from_modelfolder",
-        "-m",
-        model,
-        "-f",
-        fold,
-        "-o",
-        out,
-        "-device",
-        "cpu",
-        "-npp",
-        "1",
-        "-nps",
-        "1",
-    ]
-    flags = [] if options.tta == "full" else ["--disable_tta"]
+    stock = [BIN / "nnUNetv2_predict_from_modelfolder", "-m", model, "-f", fold, "-o", out, "-device", "cpu"]
+    flags = ["-npp", "1", "-nps", "1", *([] if options.tta == "full" else ["--disable_tta"])]
     files = sorted(scans.iterdir())
     if len(files) == 1:
         image = sitk.ReadImage(str(files[0]))
@@ -208,9 +195,8 @@ def stock_run(root: Path, model: Path, fold: str, scans: Path, options: argparse
 def tiles_of(image: sitk.Image) -> int:
     from lnauto.inference.sliding_window import tile_slices
 
-    shape = [
-        round(size * side / own) for size, side, own in zip(image.GetSize()[::-1], image.GetSpacing()[::-1], SPACING, strict=True)
-    ]
+    sides = zip(image.GetSize()[::-1], image.GetSpacing()[::-1], SPACING, strict=True)
+    shape = [round(size * side / own) for size, side, own in sides]
     return len(tile_slices([max(side, least) for side, least in zip(shape, PATCH, strict=True)], PATCH, 0.5))
 
 

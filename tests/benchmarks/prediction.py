@@ -109,6 +109,7 @@ def stock_sized(root: Path, scan: Path) -> Path:
 def middle_of(scan: Path) -> torch.Tensor:
     """A tile of the scan, as the plan of `stock_sized` normalises it."""
     array = sitk.GetArrayFromImage(sitk.ReadImage(str(next(scan.iterdir())))).astype(np.float32)
+    array = np.pad(array, [(0, max(size - side, 0)) for side, size in zip(array.shape, PATCH, strict=True)], mode="edge")
     starts = [max(side - size, 0) // 2 for side, size in zip(array.shape, PATCH, strict=True)]
     tile = array[tuple(slice(start, start + size) for start, size in zip(starts, PATCH, strict=True))]
     return torch.from_numpy((tile.clip(-50, 180) - 60) / 30)[None, None]

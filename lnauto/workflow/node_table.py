@@ -41,7 +41,7 @@ SIZE = {
         "in the same slice, its extent at right angles to the long axis, from pixel centre to centre plus one",
     ),
 }
-STATION = {"station": ("name", "lymph-node station it lies in")}
+STATION = {"station": ("name", "that of the station map with most of its voxels")}
 HEAD = {
     "probability": ("1", "of metastasis, of this node alone, by the patient head; not calibrated"),
     "attention": ("1", "its share in the patient head's answer"),
@@ -160,14 +160,11 @@ def write_nodes(nodes: NodeTable, told: Mapping[tuple[str, int], NodeReading], p
 
 def _measures(nodes: NodeTable, with_head: bool) -> dict[str, tuple[str, str]]:
     """The columns after case and node: unit, and how it is measured."""
-    shown = {
-        f"{short}_{channel}": (
-            "SUV" if channel.startswith("SUV") else "as in the image",
-            f"{words} over its voxels, of the {channel} image as it is stored",
-        )
-        for channel in nodes.channels
-        for short, words in STATISTICS.items()
-    }
+    shown = {}
+    for channel in nodes.channels:
+        unit, taken = ("SUV", ", which is taken for SUV") if channel.startswith("SUV") else ("as in the image", "")
+        for short, words in STATISTICS.items():
+            shown[f"{short}_{channel}"] = (unit, f"{words} over its voxels, of the image as it is stored{taken}")
     station = STATION if any(node.station for node in nodes) else {}
     return {**PLACE, **SIZE, **station, **shown, **(HEAD if with_head else {})}
 

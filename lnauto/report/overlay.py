@@ -36,7 +36,7 @@ def draw_overlay(
     figure = Figure(figsize=(13, 8.6), dpi=90, layout="constrained", facecolor="black")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3).ravel()
-    nodes = np.any(list(masks.values()), axis=0)
+    nodes = masks[PREDICTION] if truth is None else masks[TRUTH] | masks[PREDICTION]
     for place, (axis, number) in zip(axes, _planes(nodes), strict=True):
         height, width = (spacing[other] for other in range(3) if other != axis)
         flip = axis != 0  # the array's z grows towards the head, a picture's rows towards the feet

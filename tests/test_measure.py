@@ -223,6 +223,32 @@ def test_wrong_input(here: Path, command: Command, arguments: tuple[str, ...], w
     assert not Path("measured").exists()
 
 
+def test_scans_may_be_called_as_the_masks_are(here: Path, command: Command, pictures: list[Path]) -> None:
+    for path in Path("scans").iterdir():
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+    assert command("measure", "-i", "masks", "--images", "scans", "--quiet")[0] == 0
+    assert all(46 < float(row["mean_image"]) < 54 for row in rows_of())
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "code", "what"),
+    [
+        ("masks/dataset.json", "[1]", 2, '"labels" is missing or is no dictionary, in'),
+        ("masks/dataset.json", "{", 2, "this is not valid JSON"),
+        ("masks/dataset.json", '{"labels": {"background": 0, "node": "a"}}', 2, "not a whole number"),
+        ("masks/run.json", "[1]", 0, ""),
+        ("masks/run.json", '{"model": {"name": "other"}}', 0, ""),
+    ],
+)
+def test_descriptions_that_are_none(
+    here: Path, command: Command, pictures: list[Path], file: str, content: str, code: int, what: str
+) -> None:
+    Path(file).write_text(content)
+    ended, _, complaint = command("measure", "-i", "masks", "--images", "scans", "--quiet")
+    assert ended == code
+    assert what in complaint
+
+
 @pytest.mark.parametrize("values", ["", "3-2", "0", "1,a", "-3", "1-99999999999"])
 def test_labels_that_are_none(command: Command, values: str) -> None:
     with pytest.raises(SystemExit):

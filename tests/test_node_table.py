@@ -107,6 +107,16 @@ def test_what_a_channel_shows_is_that_of_the_nodes_own_voxels(tmp_path: Path) ->
             )
 
 
+def test_a_scan_that_changed_since_leaves_its_columns_empty(tmp_path: Path) -> None:
+    mask, _, masks, cases = scene(tmp_path)
+    write_image(cases[0].images[0], np.zeros([side - 5 for side in mask.shape], np.int16))
+    write_nodes(measure_masks(masks, NODES, cases), {}, tmp_path / "nodes.csv")
+    assert all(row["mean_CT"] == row["max_CT"] == "" and float(row["mean_SUV"]) > 0 for row in rows_of(tmp_path / "nodes.csv"))
+    cases[0].images[1].unlink()
+    write_nodes(measure_masks(masks, NODES, cases), {}, tmp_path / "nodes.csv")
+    assert all(row["mean_SUV"] == "" and float(row["volume_mm3"]) > 0 for row in rows_of(tmp_path / "nodes.csv"))
+
+
 def test_json_says_the_same_and_how_it_is_measured(tmp_path: Path) -> None:
     _, _, masks, cases = scene(tmp_path)
     write_image(tmp_path / "none.nii.gz", np.zeros((8, 8, 8), np.uint8))

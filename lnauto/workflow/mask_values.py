@@ -67,14 +67,22 @@ def meaning_of(
 
 def find_description(*places: Path | None) -> Path | None:
     """The `dataset.json` in a place (a folder, or a file's), of the model that made what lies there, or one folder up."""
-    for place in (place for place in places if place is not None):
+    for place in places:
+        if place is None:
+            continue
         folder = (place if place.is_dir() else place.parent).resolve()
-        record = folder / "run.json"
-        model: Any = read_json(record, "replace it, or take it away").get("model") if record.is_file() else None
-        found = [folder / DESCRIPTION, *([Path(model) / DESCRIPTION] if model else []), folder.parent / DESCRIPTION]
-        if path := next((path for path in found if path.is_file()), None):
+        files = [home / DESCRIPTION for home in (folder, *_model_of(folder), folder.parent)]
+        if path := next((file for file in files if file.is_file()), None):
             return path
     return None
+
+
+def _model_of(folder: Path) -> list[Path]:
+    """That which predicted the masks there, if lnauto did."""
+    record = folder / "run.json"
+    content: Any = read_json(record, "replace it, or take it away") if record.is_file() else None
+    model = content.get("model") if isinstance(content, dict) else None  # anybody's file may be called so
+    return [Path(model)] if isinstance(model, str) else []
 
 
 def _described(path: Path, kind: str, chosen: frozenset[int] | None) -> Meaning:

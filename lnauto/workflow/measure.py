@@ -126,7 +126,8 @@ def _names(masks: Path, images: Path, request: Request) -> list[str]:
     if request.channels is not None:
         return list(request.channels)
     path = find_description(masks, images)
-    named = read_json(path, REMEDY).get("channel_names") if path is not None else None
+    content = read_json(path, REMEDY) if path is not None else None
+    named = content.get("channel_names") if isinstance(content, dict) else None
     return [str(name) for name in named.values()] if isinstance(named, dict) else []
 
 

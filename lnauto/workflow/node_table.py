@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from lnauto.nodes import PERCENTILES, Array, Intensity, Node, Piece, component_p
 
 if TYPE_CHECKING:
     from lnauto.workflow.head_predict import NodeReading
+
+log = logging.getLogger(__name__)
 
 PLACE = {
     **{f"centroid_{axis}_voxel": ("voxel", f"mean {axis} index of its voxels in the mask's file, from 0") for axis in "xyz"},
@@ -83,19 +86,27 @@ def measure_masks(masks: Mapping[str, Path], description: Mapping[str, Any], ima
     for case, path in masks.items():
         mask = sitk.ReadImage(str(path))
         pieces = component_pieces(where_any(sitk.GetArrayViewFromImage(mask), values))
-        shown = _arrays(dict(zip(channels, files[case], strict=True))) if images else ()
+        shown = _arrays(dict(zip(channels, files[case], strict=True)), mask.GetSize()) if images else ()
         measured.append(
             measure_pieces(case, pieces, mask.GetSpacing(), mask.GetSize(), mask.GetOrigin(), mask.GetDirection(), shown)
         )
     return NodeTable(measured, channels)
 
 
-def _arrays(files: Mapping[str, Path]) -> Iterator[tuple[str, Array]]:
-    """One after the other, so that only one image is in memory."""
+def _arrays(files: Mapping[str, Path], size: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+    """One after the other, so that only one image is in memory. One that has gone or changed since its mask was made leaves its
+    columns empty: the table is the last step of a long prediction, which should not fail for it."""
     import SimpleITK as sitk
 
     for channel, path in files.items():
-        image = sitk.ReadImage(str(path))
+        try:
+            image = sitk.ReadImage(str(path))
+        except RuntimeError:
+            log.warning("%s cannot be read, so the node table does not say what nodes show there.", path)
+            continue
+        if image.GetSize() != size:
+            log.warning("%s has another size than its mask, so the node table does not say what nodes show there.", path)
+            continue
         yield channel, sitk.GetArrayViewFromImage(image)
         del image
 

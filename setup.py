@@ -20,7 +20,7 @@ packages = [
 for wing in WINGS:
     packages += [f"lnauto.{wing}", *(f"lnauto.{wing}.{name}" for name in find_packages(wing))]
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "make_phantom", "demo", "doctor", "import_model")
+COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "make_phantom", "demo", "doctor", "import_model", "measure")
 
 setup(
     name="lnauto",

@@ -5,14 +5,15 @@ and origins and directions are given as SimpleITK gives them.
 
 Axes follow the radiologist's in-plane rule. In the axial slice where the node is longest, the long axis is the largest distance
 between two of its pixel centres plus one pixel, the short axis the node's extent at right angles to it, again from centre to
-centre plus one pixel; "one pixel" is the pixel's size in that direction. So a node of one voxel has the size of its voxel.
+centre plus one pixel; "one pixel" is the pixel's size in that direction. So a node of one voxel has the size of its voxel. Of
+slices or distances that are equally long the widest counts, so that turning or mirroring the array changes nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cc3d
@@ -31,10 +32,23 @@ Array = NDArray[Any]
 Box = tuple[slice, ...]
 Point = tuple[float, float, float]
 
+EQUALLY_LONG = 1e-6  # mm: less is rounding
+PERCENTILES = (5, 50, 95)
+
 
 def names_nodes(name: str) -> bool:
     """Whether a label's name speaks of lymph nodes."""
     return NODE_WORDS.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """What one channel shows in a node's voxels."""
+
+    channel: str
+    mean: float
+    percentiles: tuple[float, ...]  # PERCENTILES
+    highest: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,33 @@ class Node:
     mean_intensity: float | None = None
     probability: float | None = None
     height_mm: float | None = None  # from its lowest slice to its highest
+    voxels: int = 0
+    centroid_voxel: Point | None = None  # index in the file: x first as viewers show it, from 0
+    intensities: tuple[Intensity, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One instance cut out of its volume: thirty of them are small where the volume is large."""
+
+    number: int
+    box: Box
+    mask: Array  # in the box
+
+    def voxels_and_centroid(self) -> tuple[int, list[float]]:
+        """How many, and their mean index (z, y, x) in the volume."""
+        # by counts along each axis: a list of a huge component's voxels would not fit into memory
+        along = [np.count_nonzero(self.mask, axis=others) for others in ((1, 2), (0, 2), (0, 1))]
+        count = int(along[0].sum())
+        return count, [
+            float(np.arange(side.start, side.stop) @ counts) / count for side, counts in zip(self.box, along, strict=True)
+        ]
+
+    def intensity(self, image: Array, channel: str) -> Intensity:
+        """Of an image on the volume's grid."""
+        values = image[self.box][self.mask]
+        percentiles = tuple(float(value) for value in np.percentile(values, PERCENTILES))
+        return Intensity(channel, float(values.mean(dtype=float)), percentiles, float(values.max()))
 
 
 def bounding_box(mask: Array, margin: int = 0) -> Box | None:
@@ -73,6 +114,35 @@ def label_components(mask: Array) -> tuple[NDArray[np.int32], int]:
     box = bounding_box(mask)
     if box is None:
         return labels, 0
+    found, number = _components(mask, box)
+    labels[box] = number[found]
+    return labels, len(number) - 1
+
+
+def component_pieces(mask: Array) -> list[Piece]:
+    """The same components as pieces, in the order of their numbers, without an array of the whole volume's numbers."""
+    box = bounding_box(mask)
+    if box is None:
+        return []
+    found, number = _components(mask, box)
+    pieces = [Piece(int(number[piece.number]), _moved(piece.box, box), piece.mask) for piece in pieces_of(found)]
+    return sorted(pieces, key=lambda piece: piece.number)
+
+
+def pieces_of(instances: Array) -> Iterator[Piece]:
+    """Every instance of an array (0 is background); its number is its value there."""
+    whole = bounding_box(instances)
+    if whole is None:
+        return
+    inside = instances[whole]
+    found = find_objects(inside if inside.dtype.kind in "ui" else inside.astype(np.int32))
+    for number, inner in enumerate(found, start=1):
+        if inner is not None:
+            yield Piece(number, _moved(inner, whole), inside[inner] == number)
+
+
+def _components(mask: Array, box: Box) -> tuple[Array, NDArray[np.int32]]:
+    """The components in the box as cc3d counts them, and the number that each of those has by descending volume."""
     # cc3d 4.1 fails on some thin boxes that components fill to both ends, such as 1 0 1; with a rim of background on none
     rimmed = np.pad(mask[box] != 0, 1)
     found, count = cc3d.connected_components(rimmed, connectivity=26, return_N=True)
@@ -80,8 +150,11 @@ def label_components(mask: Array) -> tuple[NDArray[np.int32], int]:
     sizes = np.bincount(found[found > 0])[1:]
     number = np.zeros(count + 1, np.int32)
     number[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
-    labels[box] = number[found]
-    return labels, count
+    return found, number
+
+
+def _moved(inner: Box, whole: Box) -> Box:
+    return tuple(slice(side.start + at.start, side.stop + at.start) for side, at in zip(inner, whole, strict=True))
 
 
 def measure_nodes(
@@ -103,26 +176,40 @@ def measure_nodes(
         if array is not None and array.shape != instances.shape:
             what = f"the {name} have shape {array.shape}, the node instances {instances.shape}"
             raise InputError.of(what, case or "a case without a name", "give both on one grid")
-    axial = _axial_axis(direction)
-    voxel = float(np.prod(spacing))
-    pixel = np.delete(np.asarray(spacing, float), axial)
     nodes = []
-    for number, mask, box, centroid, count in _instances_of(instances):
-        long, short = _longest_slice(np.moveaxis(mask, axial, 0), pixel)
-        nodes.append(
-            Node(
-                case=case,
-                number=number,
-                centroid_mm=None if origin is None else world_point(centroid, spacing, origin, direction),
-                volume_mm3=count * voxel,
-                long_axis_mm=long,
-                short_axis_mm=short,
-                height_mm=mask.shape[axial] * float(spacing[axial]),
-                mean_intensity=None if image is None else float(image[box][mask].mean(dtype=float)),
-                probability=None if probabilities is None else float(probabilities[box][mask].mean(dtype=float)),
-            )
+    for piece in pieces_of(instances):
+        node = measure_piece(piece, spacing, case=case, origin=origin, direction=direction)
+        mean, probability = (
+            None if array is None else float(array[piece.box][piece.mask].mean(dtype=float)) for array in (image, probabilities)
         )
+        nodes.append(replace(node, mean_intensity=mean, probability=probability))
     return nodes
+
+
+def measure_piece(
+    piece: Piece,
+    spacing: Sequence[float],
+    *,
+    case: str = "",
+    origin: Sequence[float] | None = None,
+    direction: Sequence[float] | None = None,
+) -> Node:
+    """One instance of a volume of this spacing, origin and direction."""
+    axial = _axial_axis(direction)
+    count, centroid = piece.voxels_and_centroid()
+    long, short = _longest_slice(np.moveaxis(piece.mask, axial, 0), np.delete(np.asarray(spacing, float), axial))
+    z, y, x = centroid
+    return Node(
+        case=case,
+        number=piece.number,
+        centroid_mm=None if origin is None else world_point(centroid, spacing, origin, direction),
+        volume_mm3=count * float(np.prod(spacing)),
+        long_axis_mm=long,
+        short_axis_mm=short,
+        height_mm=piece.mask.shape[axial] * float(spacing[axial]),
+        voxels=count,
+        centroid_voxel=(x, y, z),
+    )
 
 
 def world_point(
@@ -143,42 +230,31 @@ def _axial_axis(direction: Sequence[float] | None) -> int:
     return 2 - int(np.abs(_matrix(direction)[2]).argmax())
 
 
-def _instances_of(instances: Array) -> Iterator[tuple[int, Array, Box, list[float], int]]:
-    """Number, mask in its box, box, centroid (z, y, x) and voxel count of each instance."""
-    whole = bounding_box(instances)
-    if whole is None:
-        return
-    found = find_objects(instances[whole].astype(np.int32, copy=False))
-    for number, inner in enumerate(found, start=1):
-        if inner is None:
-            continue
-        box = tuple(slice(side.start + at.start, side.stop + at.start) for side, at in zip(inner, whole, strict=True))
-        mask = instances[box] == number
-        # by counts along each axis: a list of a huge component's voxels would not fit into memory
-        along = [np.count_nonzero(mask, axis=others) for others in ((1, 2), (0, 2), (0, 1))]
-        count = int(along[0].sum())
-        centroid = [float(np.arange(side.start, side.stop) @ counts) / count for side, counts in zip(box, along, strict=True)]
-        yield number, mask, box, centroid, count
-
-
 def _longest_slice(planes: Array, pixel: Array) -> tuple[float, float]:
     """Long and short axis in mm of a node given slice by slice, from the slice with the largest long axis."""
-    return max(_in_plane_axes(plane, pixel) for plane in planes if plane.any())
+    return _widest_of_the_longest([_in_plane_axes(plane, pixel) for plane in planes if plane.any()])
+
+
+def _widest_of_the_longest(axes: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    longest = max(long for long, _ in axes)
+    return longest, max(short for long, short in axes if long > longest - EQUALLY_LONG)
 
 
 def _in_plane_axes(plane: Array, pixel: Array) -> tuple[float, float]:
     points = _hull(plane) * pixel
     ways = points[:, None] - points[None]
     lengths = np.hypot(ways[..., 0], ways[..., 1])
-    longest = np.unravel_index(lengths.argmax(), lengths.shape)
-    if lengths[longest] > 0:
-        along = ways[longest] / lengths[longest]
-    else:  # one pixel: its longer side is its long axis
-        along = np.array([1.0, 0.0]) if pixel[0] >= pixel[1] else np.array([0.0, 1.0])
-    across = np.array([-along[1], along[0]])
-    reach = points @ across
-    axes = float(lengths[longest] + np.hypot(*(along * pixel))), float(np.ptp(reach) + np.hypot(*(across * pixel)))
-    return max(axes), min(axes)  # with oblong pixels a thin node can be wider than long
+    longest = lengths.max()
+    if not longest > 0:  # one pixel: its longer side is its long axis
+        return float(max(pixel)), float(min(pixel))
+    found = []
+    for first, second in np.argwhere(np.triu(lengths > longest - EQUALLY_LONG)):
+        along = ways[first, second] / lengths[first, second]
+        across = np.array([-along[1], along[0]])
+        long = float(lengths[first, second] + np.hypot(*(along * pixel)))
+        short = float(np.ptp(points @ across) + np.hypot(*(across * pixel)))
+        found.append((max(long, short), min(long, short)))  # with oblong pixels a thin node can be wider than long
+    return _widest_of_the_longest(found)
 
 
 def _hull(plane: Array) -> Array:

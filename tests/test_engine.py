@@ -19,6 +19,7 @@ from lnauto.inference.predictor import emptiness
 from lnauto.inference.sliding_window import predict_logits
 from lnauto.networks import machine_cache
 from lnauto.networks.compute import Compute
+from lnauto.workflow.node_table import NodeTable
 
 Command = Callable[..., tuple[int, str, str]]
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -31,7 +32,7 @@ def model(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(machine_cache, "FOLDER", tmp_path / "cache")
-    monkeypatch.setattr("lnauto.workflow.predict.measure_masks", lambda *_: [])  # of thousands of specks
+    monkeypatch.setattr("lnauto.workflow.predict.measure_masks", lambda *_: NodeTable())  # of thousands of specks
     source = prepared / "preprocessed/Dataset901_Balls"
     plans, description = (json.loads((source / name).read_text()) for name in ("lnautoPlans.json", "dataset.json"))
     folder = tmp_path / "Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres"

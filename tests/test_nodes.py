@@ -108,6 +108,16 @@ class TestAxes:
         (node,) = measure_nodes(instances, (1, 1, 1))
         assert (node.long_axis_mm, node.short_axis_mm) == pytest.approx((12, 1))
 
+    @pytest.mark.parametrize("turns", range(4))
+    @pytest.mark.parametrize("mirrored", [False, True])
+    def test_of_equally_long_distances_the_widest_counts(self, turns, mirrored):
+        plane = np.zeros((26, 26), np.uint8)
+        for row, column in ((3, 0), (18, 20), (0, 8), (3, 25)):  # from the first, both to the second and to the last it is 25
+            plane[row, column] = 1
+        plane = np.rot90(plane.T if mirrored else plane, turns)
+        (node,) = measure_nodes(plane[None], (1, 1, 1))
+        assert (node.long_axis_mm, node.short_axis_mm) == pytest.approx((26, 19))
+
     def test_axes_do_not_run_through_slices(self):
         instances = np.ones((20, 3, 3), np.uint8)
         (node,) = measure_nodes(instances, (1, 1, 1))

@@ -24,8 +24,9 @@ def draw_overlay(
     title: str,
     truth: NDArray[Any] | None = None,
     is_ct: bool = True,
+    predicted_is: str = "predicted",
 ) -> None:
-    """Four axial slices through the nodes, one coronal and one sagittal; arrays are (z, y, x)."""
+    """Four axial slices through the nodes, one coronal and one sagittal; arrays are (z, y, x), `predicted_is` is its word."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -35,7 +36,7 @@ def draw_overlay(
     figure = Figure(figsize=(13, 8.6), dpi=90, layout="constrained", facecolor="black")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3).ravel()
-    nodes = np.any(list(masks.values()), axis=0)
+    nodes = masks[PREDICTION] if truth is None else masks[TRUTH] | masks[PREDICTION]
     for place, (axis, number) in zip(axes, _planes(nodes), strict=True):
         height, width = (spacing[other] for other in range(3) if other != axis)
         flip = axis != 0  # the array's z grows towards the head, a picture's rows towards the feet
@@ -47,7 +48,7 @@ def draw_overlay(
                 place.contour(shown, levels=[0.5], colors=colour, linewidths=1.3)
         place.set_title(f"{('axial', 'coronal', 'sagittal')[axis]} {number}", color="white", fontsize=10)
         place.set_axis_off()
-    entries = {TRUTH: "drawn", PREDICTION: "predicted"}
+    entries = {TRUTH: "drawn", PREDICTION: predicted_is}
     handles = [Line2D([], [], color=colour, label=entries[colour]) for colour in masks]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, labelcolor="white")
     figure.suptitle(title, color="white", fontsize=12)

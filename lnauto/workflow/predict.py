@@ -120,7 +120,7 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
                 problems.append(problem)
                 failed.append(case.name)
     masks = {case.name: path for case in cases if (path := output / f"{case.name}{ENDING}").is_file()}
-    nodes = measure_masks(masks, model.dataset_json)
+    nodes = measure_masks(masks, model.dataset_json, cases)
     told = {}
     if heads is not None and masks:
         known = (Plan(model.plans), model.dataset_json, model.configuration)

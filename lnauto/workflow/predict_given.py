@@ -19,7 +19,7 @@ from lnauto.nodes import Node
 from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.workflow.head_predict import find_heads, predict_heads, read_patients
-from lnauto.workflow.node_table import measure_masks, write_nodes
+from lnauto.workflow.node_table import NodeTable, measure_masks, write_nodes
 from lnauto.workflow.predict import READABLE, Request, find_scans, model_folder
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def predict_given(inputs: Path, masks: Path | None, output: Path, request: Reque
     cases = [case for case in cases if (case.name in found if masks is not None else f"case {case.name}" not in failed)]
     if not cases:
         raise InputError(problems)
-    nodes = measure_masks(found, description) if masks is not None else []
+    nodes = measure_masks(found, description, cases) if masks is not None else NodeTable()
     configuration = request.configuration or CONFIGURATION
     how = (request.device, request.precision, request.quiet)
     told = predict_heads(heads, plan, description, configuration, cases, found, table, output, *how)

@@ -14,6 +14,7 @@ from scipy.ndimage import binary_dilation, find_objects
 
 from lnauto.data.raw import Case, RawDataset
 from lnauto.data.region import REGIONS, Anatomy, choose_box, extent_mm, find_anatomy
+from lnauto.data.scans import orientation_of
 from lnauto.data.trusted_background import SMOOTH_MM, smoothed
 from lnauto.nodes import Array, Box, label_components, measure_nodes
 
@@ -61,6 +62,7 @@ class CaseFacts:
     lung_mm: tuple[float, float, float] | None
     neck_mm: tuple[float, float, float] | None = None
     regions: dict[str, RegionFacts] = field(default_factory=dict)  # CT only
+    orientation: str = "LPS"  # where x, y and z count to
 
 
 def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
@@ -99,6 +101,7 @@ def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
         lung_mm=extents[1],
         neck_mm=extents[2],
         regions={name: _cropped(region, box, image.shape[1:]) for name, region in boxes.items()},
+        orientation=orientation_of(direction),
     )
 
 

@@ -75,6 +75,10 @@ class Evidence:
         default_factory=dict
     )
 
+    orientation: Annotated[str | None, "where x, y and z of the images count to (LPS: left, back, head), if all agree on it"] = (
+        None
+    )
+
     def to_json(self) -> dict[str, dict[str, Any]]:
         hints = get_type_hints(type(self), include_extras=True)
         values = {**vars(self), "completeness": asdict(self.completeness) if self.completeness else None}
@@ -112,8 +116,13 @@ def gather(
         neck_mm=_extent([case.neck_mm for case in cases if case.neck_mm]),
         region_holds={name: round(share, 3) for name, share in nodes_held(cases).items()},
         region_keeps={name: round(share, 3) for name, share in voxels_kept(cases).items()},
+        orientation=_shared([case.orientation for case in cases]),
         **_of_table(dataset.patients),
     )
+
+
+def _shared(values: Sequence[str]) -> str | None:
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _of_table(table: PatientTable | None) -> dict[str, Any]:

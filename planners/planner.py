@@ -87,6 +87,7 @@ def make_plan(
                     "tta": "full" if machine.device == "cuda" else "fast",
                     "overlap": 0.5,
                     "smallest_node_mm3": smallest,
+                    "orientation": evidence.orientation,
                 },
                 "evidence": evidence.to_json() | {"machine": {"value": asdict(machine), "how": "asked of the system"}},
                 "alternatives": {
@@ -104,6 +105,7 @@ def make_plan(
                     "pre-training": pretraining_reason,
                     **frame.recipe.reasons,
                     "filter": smallest_reason,
+                    "orientation": _orientation_reason(evidence.orientation),
                 },
             },
         }
@@ -119,6 +121,12 @@ def _smallest_node(evidence: Evidence, strategy: Strategy) -> tuple[float | None
     part = SMALLEST[strategy.name]
     least = round(evidence.node_volume_mm3[0] * part, 1)
     return least, f"components under {least:.3g} mm3 are left out: {part:g} of the 5th percentile of the nodes drawn"
+
+
+def _orientation_reason(orientation: str | None) -> str:
+    if orientation is None:
+        return "scans are predicted the way they lie: the images at hand lie in different ways"
+    return f"scans that lie in another way are turned to {orientation}, as all images at hand are, and their masks back"
 
 
 def _strategy_reason(strategy: Strategy, trainer: str | None) -> str:

@@ -295,7 +295,11 @@ def test_auto_tries_the_candidates_on_training_cases_and_takes_the_best(
     assert len(seen) == tries  # what was tried is not tried again
 
 
-def test_one_patient_cannot_choose(own: Path, command: Command) -> None:
+@pytest.mark.parametrize(("near", "taken"), [(0.0, "decoder"), (1.1, "dgst:1")], ids=["near", "far"])
+def test_with_one_patient_it_counts_what_the_model_does_unadapted(
+    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch, near: float, taken: str
+) -> None:
+    monkeypatch.setattr("lnauto.workflow.choose_tuner.NEAR", near)
     raw = own / "raw/Dataset901_Balls"
     for path in [*raw.glob("*/*.nii.gz")]:
         if "t000" not in path.name and not path.name.startswith(sorted(p.name for p in (raw / "labelsTr").iterdir())[0][:7]):
@@ -305,7 +309,8 @@ def test_one_patient_cannot_choose(own: Path, command: Command) -> None:
     flags = ("train", 901, 0, "--pretrained", "FM", "--tune", "auto", "--iterations", 1, "--device", "cpu")
     code, out, complaint = command(*flags)
     assert code == 0, complaint
-    assert "One patient cannot say how to tune" in out
+    assert "One patient cannot say how to tune, but without adaptation the model reaches Dice 0." in out
+    assert f"{taken} is taken" in out
 
 
 # ---- stopping early

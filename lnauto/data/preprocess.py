@@ -319,14 +319,19 @@ def _workers_that_pay(cases: int, cost: Cost) -> int:
 
 
 def prepare_image(images: list[Path], plans: Any, configuration: Any, region: str = "none") -> tuple[np.ndarray, dict[str, Any]]:
-    """An image, cropped to `region`, as the network takes it, and what is needed to find back to its own geometry.
+    """An image, cropped to `region`, as the network takes it, and what is needed to find back to its own geometry."""
+    image, properties = plans.image_reader_writer_class().read_images([str(path) for path in images])
+    return prepare(image, properties, plans, configuration, region), properties
+
+
+def prepare(image: np.ndarray, properties: dict[str, Any], plans: Any, configuration: Any, region: str) -> np.ndarray:
+    """The same of an image that was read; what is needed to find back is put into `properties`.
 
     The steps are those of nnU-Net's preprocessor; only the label it makes up and resamples for an image without one is left out.
     """
     from lnauto.compat.planning import compute_new_shape
     from lnauto.compat.preprocessing import DefaultPreprocessor, crop_to_nonzero
 
-    image, properties = plans.image_reader_writer_class().read_images([str(path) for path in images])
     shape, box = image.shape[1:], _find_region(image, properties, region)
     within = (slice(None), *box)
     image = image[within]
@@ -338,4 +343,5 @@ def prepare_image(images: list[Path], plans: Any, configuration: Any, region: st
     intensities = plans.foreground_intensity_properties_per_channel
     image = DefaultPreprocessor(verbose=False)._normalize(image, inside, configuration, intensities)
     resampled = compute_new_shape(image.shape[1:], spacing, configuration.spacing)
-    return configuration.resampling_fn_data(image, resampled, spacing, configuration.spacing), properties
+    prepared: np.ndarray = configuration.resampling_fn_data(image, resampled, spacing, configuration.spacing)
+    return prepared

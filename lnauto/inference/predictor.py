@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from lnauto.data.preprocess import prepare_image
+from lnauto.data.preprocess import prepare
 from lnauto.data.region import region_of
+from lnauto.data.scans import mask_on, read_channels
+from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.engine import choose_engine
 from lnauto.inference.export import mask_of
-from lnauto.inference.model import Model
+from lnauto.inference.model import Model, load_model
+from lnauto.inference.prediction import Prediction
 from lnauto.inference.size_filter import drop_specks
 from lnauto.inference.sliding_window import Network, mirrorings, predict_logits, tile_slices
-from lnauto.networks.compute import Compute
+from lnauto.networks.compute import Compute, find_device
 
 AIR_BELOW_HU = -500.0  # a tile with nothing denser holds no soft tissue, and so no node
 
@@ -38,6 +42,7 @@ class Predictor:
     overlap: float = 0.5
     smallest_node_mm3: float = 0.0  # what is smaller is left out; 0: nothing is
     region: str = "none"  # what images are cropped to before they are looked at
+    orientation: str | None = None  # that images are turned to before they are looked at; None: they are not
     skips_air: bool = False  # tiles without anything a node could be
     engine: str = "torch"
     precision: str = ""  # of the engine
@@ -87,15 +92,65 @@ class Predictor:
             overlap=overlap,
             smallest_node_mm3=smallest_node_mm3(model.plans) if size_filter else 0.0,
             region=region_of(model.plans) if crop else "none",
+            orientation=defaults.get("orientation"),
             skips_air=crop,
             engine=chosen.name,
             precision=chosen.precision,
         )
 
-    def predict_files(self, images: list[Path], on_tile: Callable[[], None] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """The mask of one case given as a file for each channel, and the geometry it lies in."""
-        data, properties = prepare_image(images, self.plans, self.configuration, self.region)
-        return self.predict_prepared(data, properties, on_tile), properties
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path,
+        folds: Sequence[int | str] | None = None,
+        device: str | None = None,
+        *,
+        precision: str = "auto",
+        tta: str | None = None,
+        overlap: float | None = None,
+        size_filter: bool = True,
+        crop: bool = True,
+        engine: str = "auto",
+    ) -> Predictor:
+        """A predictor for a model folder (.../LNTrainer__lnautoPlans__3d_fullres), for use from Python.
+
+        What is not said is as the plan has it. `engine="auto"` runs OpenVINO if the model was converted for it, which
+        `"openvino"` does.
+        """
+        model = load_model(Path(folder), None if folds is None else [str(fold) for fold in folds])
+        return cls.of_model(model, find_device(device), precision, tta, overlap, size_filter, crop, engine)
+
+    def predict(
+        self,
+        image: sitk.Image | Sequence[sitk.Image] | np.ndarray,
+        spacing: Sequence[float] | None = None,
+        origin: Sequence[float] = (0.0, 0.0, 0.0),
+        direction: Sequence[float] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        name: str = "scan",
+    ) -> Prediction:
+        """The nodes of one scan.
+
+        Args:
+            image: an image, one for each channel, or an array (z, y, x; or channels, z, y, x).
+            spacing, origin, direction: where an array lies, in mm, x first, as SimpleITK has them.
+            name: what nodes and errors call the scan.
+        """
+        channels = _channels(image, spacing, origin, direction, name)
+        expected = list(self.dataset_json["channel_names"].values())
+        if len(channels) != len(expected):
+            what = f"the model takes {len(expected)} channels ({', '.join(expected)}) and was given {len(channels)}"
+            raise InputError.of(what, name, "give one image for each")
+        return Prediction.of(self.mask_of(channels, name), self.scheme, name)
+
+    def predict_files(self, images: Sequence[Path], on_tile: Callable[[], None] | None = None) -> sitk.Image:
+        """The mask of one case given as a file for each channel."""
+        return self.mask_of([sitk.ReadImage(str(path)) for path in images], images[0].name, on_tile)
+
+    def mask_of(self, channels: Sequence[sitk.Image], name: str, on_tile: Callable[[], None] | None = None) -> sitk.Image:
+        """The mask of one case, on its own grid."""
+        image, properties = read_channels(channels, self.orientation, name)
+        data = prepare(image, properties, self.plans, self.configuration, self.region)
+        return mask_on(self.predict_prepared(data, properties, on_tile), properties, channels[0])
 
     def predict_prepared(
         self, data: np.ndarray, properties: dict[str, Any], on_tile: Callable[[], None] | None = None
@@ -128,6 +183,30 @@ class Predictor:
 def smallest_node_mm3(plans: dict[str, Any]) -> float:
     """What the plan takes for too small to be a node; 0 where it does not say."""
     return float(plans.get("lnauto", {}).get("inference", {}).get("smallest_node_mm3") or 0.0)
+
+
+def _channels(
+    image: sitk.Image | Sequence[sitk.Image] | np.ndarray,
+    spacing: Sequence[float] | None,
+    origin: Sequence[float],
+    direction: Sequence[float],
+    name: str,
+) -> list[sitk.Image]:
+    if isinstance(image, sitk.Image):
+        return [image]
+    if not isinstance(image, np.ndarray):
+        return list(image)
+    if spacing is None or image.ndim not in (3, 4):
+        what = f"an array of {image.ndim} dimensions {'without a spacing' if spacing is None else 'is no scan'}"
+        raise InputError.of(what, name, "give (z, y, x) or (channels, z, y, x), and the spacing in mm, x first")
+    found = []
+    for array in image if image.ndim == 4 else [image]:
+        channel = sitk.GetImageFromArray(array)
+        channel.SetSpacing([float(side) for side in spacing])
+        channel.SetOrigin([float(place) for place in origin])
+        channel.SetDirection([float(cosine) for cosine in direction])
+        found.append(channel)
+    return found
 
 
 def emptiness(

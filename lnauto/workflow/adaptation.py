@@ -23,6 +23,7 @@ from lnauto.workflow.fold import Request, configure, make_trainer
 if TYPE_CHECKING:
     from lnauto.evaluation.cases import CaseResult
     from lnauto.trainers.lntrainer import LNTrainer
+    from lnauto.trainers.material import Material
 
 log = logging.getLogger(__name__)
 
@@ -67,21 +68,29 @@ def _untrained(trainer: LNTrainer, plan: Plan, request: Request, output: Path) -
     from lnauto.data.gathered import Gathered
     from lnauto.trainers.material import Material
 
-    preprocessed = Path(trainer.preprocessed_dataset_folder)
     training, held_out = trainer.do_split()
-    fresh = make_trainer(plan, trainer.dataset_json, str(trainer.fold), request)
-    shutil.rmtree(output, ignore_errors=True)
-    fresh.learn_from(
-        Material(Gathered(dict.fromkeys(training, preprocessed)), tuple(held_out) if trainer.fold != "all" else (), output)
-    )
+    cases = Gathered(dict.fromkeys(training, Path(trainer.preprocessed_dataset_folder)))
+    material = Material(cases, tuple(held_out) if trainer.fold != "all" else (), output)
+    fresh = untrained(plan, trainer.dataset_json, str(trainer.fold), request, material)
+    fresh.inference_allowed_mirroring_axes = trainer.inference_allowed_mirroring_axes
+    return fresh
+
+
+def untrained(plan: Plan, description: dict[str, Any], fold: str, request: Request, material: Material) -> LNTrainer:
+    """A trainer before its first step, to be validated on what the material holds out."""
+    fresh = make_trainer(plan, description, fold, request)
+    if material.output is not None:
+        shutil.rmtree(material.output, ignore_errors=True)
+    fresh.learn_from(material)
     configure(fresh, plan, replace(request, proceed=False), None, False, None)
     fresh.initialize()
-    fresh.inference_allowed_mirroring_axes = trainer.inference_allowed_mirroring_axes
     return fresh
 
 
 def _on_source(trainer: LNTrainer, source: RawDataset, cases: list[Case], mapping: dict[str, str]) -> dict[str, float]:
     """How well whole images of the foundation model's own kind are segmented, in the labels of the data set at hand."""
+    import SimpleITK as sitk
+
     from lnauto.compat.images import SimpleITKIO
     from lnauto.trainers.validation import predictor_of
 
@@ -92,12 +101,12 @@ def _on_source(trainer: LNTrainer, source: RawDataset, cases: list[Case], mappin
     results = []
     for case in tqdm(cases, source.name, unit="case", delay=2, disable=trainer.options.quiet):
         assert case.label is not None
-        mask, properties = predictor.predict_files(list(case.images))
-        drawn, _ = SimpleITKIO().read_seg(str(case.label))
+        mask = predictor.predict_files(case.images)
+        drawn, properties = SimpleITKIO().read_seg(str(case.label))
         truth = np.zeros(drawn[0].shape, np.int32)
         for own, other in mapping.items():
             truth[drawn[0] == source.labels[other]] = labels[own]
-        results.append(evaluate_case(truth, mask, properties["spacing"], labels, case=case.name))
+        results.append(evaluate_case(truth, sitk.GetArrayFromImage(mask), properties["spacing"], labels, case=case.name))
     return scores(results)
 
 

@@ -260,6 +260,8 @@ def voxels_of(cases: list[Case], spacing: Sequence[float]) -> float:
 
 def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any) -> Problem | None:
     """One mask; what goes wrong is told, so that one bad scan does not stop the others."""
+    import SimpleITK as sitk
+
     tiles = 0
 
     def on_tile() -> None:
@@ -272,9 +274,11 @@ def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any) -> P
         if faults:
             return Problem(faults[0], path.name, "check that it is a whole 3D image")
     try:
-        mask, properties = predictor.predict_files(list(case.images), on_tile)
+        mask = predictor.predict_files(case.images, on_tile)
         with replacing(output / f"{case.name}{ENDING}") as temporary:
-            predictor.plans.image_reader_writer_class().write_seg(mask, str(temporary), properties)
+            sitk.WriteImage(mask, str(temporary), True)
+    except InputError as error:
+        return error.problems[0]
     except MemoryError:
         return Problem(
             "the memory of this machine does not hold the case", case.name, "close other programs, or predict it elsewhere"
@@ -311,6 +315,7 @@ def _made_by(
         "overlap": predictor.overlap,
         "smallest_node_mm3": predictor.smallest_node_mm3,
         "region": predictor.region,
+        "orientation": predictor.orientation,
         "seconds": {"total": round(total, 2), **seconds},
         "failed": [str(problem) for problem in problems],
     }

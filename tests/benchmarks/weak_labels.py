@@ -26,6 +26,7 @@ from weak_strokes import count, link, machine, mean, once, use  # sets the numbe
 
 # isort: split
 import numpy as np
+import SimpleITK as sitk
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -232,9 +233,7 @@ def predict_tests(trainer: LNTrainer, images: Path, masks: Path) -> None:
     trainer.set_deep_supervision_enabled(False)
     masks.mkdir(parents=True, exist_ok=True)
     for path in sorted(images.glob("*_0000.nii.gz")):
-        mask, properties = predictor.predict_files([path])
-        name = path.name.replace("_0000", "")
-        trainer.plans_manager.image_reader_writer_class().write_seg(mask, str(masks / name), properties)
+        sitk.WriteImage(predictor.predict_files([path]), str(masks / path.name.replace("_0000", "")), True)
 
 
 # ---- what a step costs

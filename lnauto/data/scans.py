@@ -1,0 +1,54 @@
+"""A scan in memory: its channels as one array turned the way a network was trained on, and a mask turned back onto it.
+
+Turning is changing the order of an array's axes and the way they run: no voxel is interpolated. Which way is meant is told by
+three letters, as SimpleITK has them: LPS is an image whose x, y and z count towards the patient's left, back and head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lnauto.errors import InputError
+from lnauto.nodes import Array
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+
+def orientation_of(direction: Sequence[float]) -> str:
+    """The letters of a direction; an oblique one has those of the axes it is closest to."""
+    import SimpleITK as sitk
+
+    return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines([float(cosine) for cosine in direction]))
+
+
+def read_channels(channels: Sequence[sitk.Image], orientation: str | None, name: str) -> tuple[Array, dict[str, Any]]:
+    """Channels x z x y x x, turned to `orientation` if one is given, and nnU-Net's properties of the turned image."""
+    import SimpleITK as sitk
+
+    first = channels[0]
+    for number, channel in enumerate(channels):
+        if channel.GetDimension() != 3 or channel.GetNumberOfComponentsPerPixel() != 1:
+            raise InputError.of(f"channel {number} is no 3D image of single numbers", name, "give one 3D image for each channel")
+        if channel.GetSize() != first.GetSize() or not np.allclose(channel.GetSpacing(), first.GetSpacing(), atol=1e-3):
+            what = f"channel {number} lies on another grid ({channel.GetSize()}) than channel 0 ({first.GetSize()})"
+            raise InputError.of(what, name, "resample the channels to one grid")
+    turned = [sitk.DICOMOrient(channel, orientation) if orientation else channel for channel in channels]
+    geometry = {key: getattr(turned[0], f"Get{key.title()}")() for key in ("spacing", "origin", "direction")}
+    image = np.stack([sitk.GetArrayFromImage(channel) for channel in turned])
+    return image, {"sitk_stuff": geometry, "spacing": [abs(side) for side in geometry["spacing"][::-1]]}
+
+
+def mask_on(mask: Array, properties: dict[str, Any], like: sitk.Image) -> sitk.Image:
+    """The mask of a turned image, on the grid of the image as it was."""
+    import SimpleITK as sitk
+
+    found = sitk.GetImageFromArray(mask)
+    for key, value in properties["sitk_stuff"].items():
+        getattr(found, f"Set{key.title()}")(value)
+    found = sitk.DICOMOrient(found, orientation_of(like.GetDirection()))
+    found.CopyInformation(like)  # turning back leaves rounding in the origin
+    return found

@@ -124,12 +124,15 @@ def read_folder(folder: Path) -> Contents:
     """Look into every file of a folder and of those in it; what is no DICOM is passed over."""
     headers: dict[str, list[tuple[Path, Dataset]]] = {}
     drawings: list[Drawing] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()
     for path in _files(folder):
         dataset = read_header(path)
-        if dataset is None or str(dataset.SOPInstanceUID) in seen:  # the same image twice, for example in a backup
+        if dataset is None:
             continue
-        seen.add(str(dataset.SOPInstanceUID))
+        known = (str(dataset.SOPInstanceUID), path.stat().st_size)
+        if known in seen:  # the same file twice, for example in a backup
+            continue
+        seen.add(known)
         if str(dataset.SOPClassUID) in (*SEG_CLASSES, RTSTRUCT_CLASS):
             drawings.append(_drawing(path, dataset))
         elif "Rows" in dataset and "Columns" in dataset:
@@ -183,7 +186,7 @@ def _drawing(path: Path, dataset: Dataset) -> Drawing:
         uid=str(dataset.SeriesInstanceUID),
         path=path,
         kind="SEG" if is_seg else "RTSTRUCT",
-        description=_text(dataset, "SeriesDescription") or _text(dataset, "ContentLabel") or _text(dataset, "StructureSetLabel"),
+        description=_text(dataset, "SeriesDescription") or _text(dataset, "StructureSetLabel"),
         names=tuple(_text(item, "SegmentLabel" if is_seg else "ROIName") for item in items),
         series=tuple(dict.fromkeys(_referenced_series(dataset))),
     )

@@ -20,7 +20,7 @@ packages = [
 for wing in WINGS:
     packages += [f"lnauto.{wing}", *(f"lnauto.{wing}.{name}" for name in find_packages(wing))]
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "make_phantom", "demo", "doctor", "import_model")
+COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "make_phantom", "demo", "doctor", "import_model", "convert")
 
 setup(
     name="lnauto",
@@ -40,6 +40,10 @@ setup(
         "batchgeneratorsv2>=0.3.6",
         "acvl-utils>=0.2.3,<0.3",
         "SimpleITK>=2.3",
+        "pydicom>=3.0",
+        "highdicom>=0.25",  # brings pyjpegls, which decodes JPEG-LS
+        "pylibjpeg>=2.0",
+        "pylibjpeg-openjpeg>=2.3",  # JPEG 2000; other JPEG beyond 8 bits is left to SimpleITK: pylibjpeg-libjpeg is under the GPL
         "numpy>=1.26",
         "scipy>=1.11",
         "pandas>=2.1",

@@ -95,3 +95,34 @@ def three_nodes(shape: tuple[int, int, int] = (6, 10, 12)) -> np.ndarray:
     mask[2:4, 5:7, 2:6] = 2
     mask[5, 8, 9] = 3
     return mask
+
+
+def write_multiframe(path: Path, volume: np.ndarray, spacing: tuple[float, float, float] = (3.0, 1.5, 2.0)) -> None:
+    """Stored values (z, y, x) as one enhanced CT, its frames from head to feet; the slopes of frames differ."""
+    dataset = new_file("1.2.840.10008.5.1.4.1.1.2.1")
+    dataset.Modality, dataset.SeriesInstanceUID, dataset.StudyInstanceUID = "CT", generate_uid(), generate_uid()
+    dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = generate_uid(), ""
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate, dataset.PatientSex = "Doe^Jane", "4711", "", ""
+    dataset.StudyDate, dataset.StudyTime, dataset.StudyID, dataset.AccessionNumber = "20200101", "120000", "1", ""
+    dataset.ReferringPhysicianName, dataset.InstanceNumber, dataset.SeriesNumber = "", 1, 1
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    dataset.Rows, dataset.Columns = volume.shape[1:]
+    dataset.NumberOfFrames = len(volume)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.SharedFunctionalGroupsSequence = [
+        item(
+            PixelMeasuresSequence=[item(PixelSpacing=list(spacing[1:]), SliceThickness=1.0)],
+            PlaneOrientationSequence=[item(ImageOrientationPatient=list(AXIAL))],
+        )
+    ]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=[-20.0, 10.0, spacing[0] * number])],
+            PixelValueTransformationSequence=[item(RescaleIntercept=-1024.0, RescaleSlope=1.0 + number % 2, RescaleType="HU")],
+        )
+        for number in reversed(range(len(volume)))
+    ]
+    dataset.PixelData = np.ascontiguousarray(volume[::-1]).tobytes()
+    dataset.save_as(path, enforce_file_format=True)

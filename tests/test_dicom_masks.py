@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import OBLIQUE, item, new_file, stored, three_nodes, write_series
+from dicom_files import OBLIQUE, item, new_file, stored, three_nodes, write_multiframe, write_series
 from pydicom.uid import generate_uid
 
 from lnauto.dicom.listing import RTSTRUCT_CLASS, Contents, Series, read_folder
@@ -70,6 +70,11 @@ class TestBothKinds:
         assert mask.names[:2] == ("LN 4R", "LN 7")
         assert mask.instances.GetDirection() == pytest.approx(series.grid.direction)
         assert mask.series.uid == series.uid
+
+    def test_on_many_frames_in_one_file(self, tmp_path: Path, kind: str) -> None:
+        write_multiframe(tmp_path / "images", stored())
+        WRITERS[kind](three_nodes(), the_series(tmp_path), tmp_path / "mask")
+        assert np.array_equal(values_of(read(tmp_path)), three_nodes())
 
     def test_objects_are_chosen_by_a_pattern_on_the_whole_name(self, axial: Series, tmp_path: Path, kind: str) -> None:
         WRITERS[kind](three_nodes(), axial, tmp_path / "mask", names={1: "LN 4R", 2: "node 7", 3: "LN not"})

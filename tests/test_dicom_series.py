@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import OBLIQUE, item, stored, write_series
+from dicom_files import OBLIQUE, item, stored, write_multiframe, write_series
 from pydicom.data import get_testdata_file
 
 from lnauto.dicom.choosing import choose
@@ -116,6 +116,15 @@ class TestVolumes:
             assert dataset.file_meta.TransferSyntaxUID.name.startswith("JPEG Lossless")
         for plane in sitk.GetArrayFromImage(read_volume(only(tmp_path))):
             assert np.array_equal(plane, plain)
+
+    def test_many_frames_in_one_file(self, tmp_path: Path) -> None:
+        values = stored()
+        write_multiframe(tmp_path / "file", values)
+        volume = read_volume(only(tmp_path))
+        slopes = np.array([1, 2, 1, 2, 1, 2])[:, None, None]
+        assert np.array_equal(sitk.GetArrayFromImage(volume), values * slopes - 1024)
+        assert volume.GetSpacing() == (2.0, 1.5, 3.0)
+        assert volume.GetOrigin() == (-20.0, 10.0, 0.0)
 
     def test_damaged_pixels(self, tmp_path: Path) -> None:
         write_series(tmp_path, stored())

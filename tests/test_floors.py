@@ -26,6 +26,7 @@ FLOORS = {
     "networks": 2,
     "data": 1,
     "evaluation": 1,
+    "dicom": 1,
     "ground": 0,
 }
 GROUND = {

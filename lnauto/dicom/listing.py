@@ -146,6 +146,8 @@ def read_header(path: Path) -> Dataset | None:
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
     except InvalidDicomError:
+        if path.suffix.lower() == ".dcm":
+            log.warning("%s is no DICOM file, though it ends in .dcm; it is left out.", path)
         return None
     except (OSError, ValueError, EOFError, NotImplementedError) as error:
         log.warning("%s looks like DICOM but cannot be read (%s); it is left out.", path, error)

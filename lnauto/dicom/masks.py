@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,10 @@ class Mask:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One object: its name, and its voxels (z, y, x)."""
+    """One object: its name, and its pixels (y, x) in each slice it is drawn in; whole volumes of many would fill the memory."""
 
     name: str
-    voxels: Array
+    planes: dict[int, Array]
 
 
 def read_mask(drawings: Sequence[Drawing], contents: Contents, pattern: str = "", among: Sequence[Series] | None = None) -> Mask:
@@ -57,7 +58,7 @@ def read_mask(drawings: Sequence[Drawing], contents: Contents, pattern: str = ""
         raise InputError.of(what, contents.folder, "choose masks of one series")
     grid = found[0].grid
     where = ", ".join(drawing.path.name for drawing in drawings)
-    instances = number(drawn, where)
+    instances = number(drawn, grid.size[::-1], where)
     return Mask(grid.image(instances), tuple(one.name for one in drawn), found[0])
 
 
@@ -79,21 +80,22 @@ def wanted(names: Sequence[str], pattern: str, path: Path, coded: Collection[int
     return chosen
 
 
-def number(drawn: Sequence[Drawn], where: str) -> Array:
+def number(drawn: Sequence[Drawn], shape: tuple[int, ...], where: str) -> Array:
     """Objects numbered in their order; the largest is laid down first, so that a smaller one keeps what both claim."""
-    sizes = [int(np.count_nonzero(one.voxels)) for one in drawn]
-    numbers = np.zeros(drawn[0].voxels.shape, np.uint8 if len(drawn) < 256 else np.uint16)
+    sizes = [sum(int(np.count_nonzero(plane)) for plane in one.planes.values()) for one in drawn]
+    numbers = np.zeros(shape, np.uint8 if len(drawn) < 256 else np.uint16)
     for place in sorted(range(len(drawn)), key=lambda place: -sizes[place]):
-        voxels = drawn[place].voxels
-        for other in np.unique(numbers[voxels]):
-            if other:
-                shared = np.count_nonzero(voxels & (numbers == other))
-                log.info(
-                    "%s: %s and %s overlap in %d voxels; they are given to %s, the smaller one.",
-                    where, drawn[other - 1].name, drawn[place].name, shared, drawn[place].name,
-                )  # fmt: skip
-        numbers[voxels] = place + 1
+        shared: Counter[int] = Counter()
+        for z, plane in drawn[place].planes.items():
+            found, counts = np.unique(numbers[z][plane], return_counts=True)
+            shared.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+            numbers[z][plane] = place + 1
+        for other in sorted(set(shared) - {0}):
+            log.info(
+                "%s: %s and %s overlap in %d voxels; they are given to %s, the smaller one.",
+                where, drawn[other - 1].name, drawn[place].name, shared[other], drawn[place].name,
+            )  # fmt: skip
     for place, one in enumerate(drawn):
-        if not (numbers == place + 1).any():
+        if not any((numbers[z] == place + 1).any() for z in one.planes):
             log.warning("%s: %s holds no voxel%s.", where, one.name, " of its own" if sizes[place] else "")
     return numbers

@@ -47,9 +47,9 @@ def _images(contour: Dataset) -> Iterator[str]:
     yield from (str(item.ReferencedSOPInstanceUID) for item in contour.get("ContourImageSequence") or [])
 
 
-def _fill_all(contours: Sequence[Dataset], grid: Grid, places: dict[str, int], where: str) -> Array:
-    """All contours of an object; what lies in two of one slice is a hole, as within the inner of two rings."""
-    columns, rows, count = grid.size
+def _fill_all(contours: Sequence[Dataset], grid: Grid, places: dict[str, int], where: str) -> dict[int, Array]:
+    """All contours of an object, slice by slice; what lies in two of one slice is a hole, as within the inner of two rings."""
+    columns, rows, _ = grid.size
     by_slice: dict[int, dict[bytes, Array]] = {}
     others = 0
     for contour in contours:
@@ -61,10 +61,7 @@ def _fill_all(contours: Sequence[Dataset], grid: Grid, places: dict[str, int], w
         by_slice.setdefault(place, {})[points.tobytes()] = points[:, :2]  # one that stands there twice would undo itself
     if others:
         log.info("%s: %d points or open lines are left out; only closed contours make a mask.", where, others)
-    mask = np.zeros((count, rows, columns), bool)
-    for place, polygons in by_slice.items():
-        mask[place] = fill(list(polygons.values()), (rows, columns))
-    return mask
+    return {place: fill(list(polygons.values()), (rows, columns)) for place, polygons in by_slice.items()}
 
 
 def _place(contour: Dataset, heights: Array, grid: Grid, places: dict[str, int], where: str) -> int:

@@ -55,14 +55,15 @@ def read_seg(drawing: Drawing, series: Sequence[Series], pattern: str = "") -> t
     coded = [place for place, number in enumerate(numbers) if number in seg.nodes]
     chosen = [numbers[place] for place in wanted(list(seg.names.values()), pattern, drawing.path, coded)]
     grid, slices = found.lay_out()
-    columns, rows, count = grid.size
-    volumes = {number: np.zeros((count, rows, columns), bool) for number in chosen}
+    columns, rows, _ = grid.size
+    planes: dict[int, dict[int, Array]] = {number: {} for number in chosen}
     places = {(frame.instance, frame.number): place for place, frame in enumerate(slices)}
     for number, frame in enumerate(seg.frames, start=1):
-        if frame.segment in volumes:
+        if frame.segment in planes:
             place = _place(frame, places, grid, drawing, found)
-            _lay(frame, volumes[frame.segment][place], grid, f"frame {number} of {drawing.path}")
-    return found, [Drawn(seg.names[number], volumes[number]) for number in chosen]
+            plane = planes[frame.segment].setdefault(place, np.zeros((rows, columns), bool))
+            _lay(frame, plane, grid, f"frame {number} of {drawing.path}")
+    return found, [Drawn(seg.names[number], planes[number]) for number in chosen]
 
 
 def load_seg(path: Path) -> Seg:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from lnauto.dicom.frames import Frame, functional
+from lnauto.dicom.frames import functional
 from lnauto.dicom.geometry import Array
 from lnauto.dicom.listing import Series
 from lnauto.dicom.suv import suv_factor
@@ -23,27 +23,33 @@ JPEG_BEYOND_8_BITS = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (51, 57
 def read_volume(series: Series) -> sitk.Image:
     """The volume in LPS, x along the rows; the slices run in the direction of their normal."""
     grid, frames = series.lay_out()
-    datasets = {path: pydicom.dcmread(path) for path in dict.fromkeys(frame.path for frame in frames)}
-    factor = suv_factor(list(datasets.values()), series.where) if series.modality == "PT" else 1.0
-    slices = [
-        _values(pixels, datasets[frame.path], frame, series.modality)
-        for frame, pixels in zip(frames, _decode(datasets, frames, series), strict=True)
-    ]
-    volume = np.stack(slices) * factor
+    by_file: dict[Path, list[int]] = {}
+    for place, frame in enumerate(frames):
+        by_file.setdefault(frame.path, []).append(place)
+    factor = _suv_factor(series, list(by_file)) if series.modality == "PT" else 1.0
+    volume = np.empty(grid.size[::-1], np.float32)
+    for path, places in by_file.items():  # one at a time: a scan of a thousand slices would not fit into memory twice
+        dataset = pydicom.dcmread(path)
+        pixels = _decode(path, dataset, frames[0].shape, series)
+        for place in places:
+            number = frames[place].number
+            volume[place] = _values(pixels[number], dataset, number, series.modality) * factor
     return grid.image(_smallest_type(volume))
 
 
-def _decode(datasets: Mapping[Path, Dataset], frames: Sequence[Frame], series: Series) -> list[Array]:
-    pixels = {}
-    for path, dataset in datasets.items():
-        try:
-            decode = _by_pydicom if dataset.file_meta.TransferSyntaxUID not in JPEG_BEYOND_8_BITS else _by_simpleitk
-            pixels[path] = np.reshape(decode(path, dataset), (-1, *frames[0].shape))
-        except (AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
-            syntax = dataset.file_meta.TransferSyntaxUID.name
-            what = f"the pixels of {path.name} ({syntax}) cannot be decoded ({' '.join(str(error).split())[:200]})"
-            raise InputError.of(what, series.where, "replace it with an intact copy, or store it without compression") from error
-    return [pixels[frame.path][frame.number] for frame in frames]
+def _suv_factor(series: Series, paths: Sequence[Path]) -> float:
+    return suv_factor([pydicom.dcmread(path, stop_before_pixels=True) for path in paths], series.where)
+
+
+def _decode(path: Path, dataset: Dataset, shape: tuple[int, int], series: Series) -> Array:
+    """The stored numbers of a file's frames."""
+    try:
+        decode = _by_pydicom if dataset.file_meta.TransferSyntaxUID not in JPEG_BEYOND_8_BITS else _by_simpleitk
+        return np.reshape(decode(path, dataset), (-1, *shape))
+    except (AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
+        syntax = dataset.file_meta.TransferSyntaxUID.name
+        what = f"the pixels of {path.name} ({syntax}) cannot be decoded ({' '.join(str(error).split())[:200]})"
+        raise InputError.of(what, series.where, "replace it with an intact copy, or store it without compression") from error
 
 
 def _by_pydicom(_: Path, dataset: Dataset) -> Array:
@@ -58,9 +64,9 @@ def _by_simpleitk(path: Path, dataset: Dataset) -> Array:
     return stored
 
 
-def _values(stored: Array, dataset: Dataset, frame: Frame, modality: str) -> Array:
+def _values(stored: Array, dataset: Dataset, number: int, modality: str) -> Array:
     """Stored numbers as the header scales them, slice by slice; slopes may differ between slices."""
-    slope, intercept = _scale(dataset, frame.number)
+    slope, intercept = _scale(dataset, number)
     values = stored.astype(np.float64) * slope + intercept
     if modality == "CT":
         values[_is_padding(stored, dataset)] = AIR
@@ -73,7 +79,7 @@ def _scale(dataset: Dataset, number: int) -> tuple[float, float]:
         functional(dataset, number, "PixelValueTransformationSequence", keyword)
         for keyword in ("RescaleSlope", "RescaleIntercept")
     )
-    return float(1 if slope is None else slope), float(intercept or 0)
+    return float(slope or 1), float(intercept or 0)
 
 
 def _is_padding(stored: Array, dataset: Dataset) -> Array:

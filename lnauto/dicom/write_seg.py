@@ -114,7 +114,7 @@ def _sources(series: Series, numbers: Array) -> tuple[list[Dataset], Array]:
     """The series' headers, and the mask's slices in their order."""
     _, frames = series.lay_out()
     paths = list(dict.fromkeys(frame.path for frame in frames))
-    headers: list[Dataset] = [pydicom.dcmread(path) for path in paths]
+    headers: list[Dataset] = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
     if len(headers) == len(frames):
         return headers, numbers
     if len(headers) > 1:

@@ -40,10 +40,10 @@ setup(
         "batchgeneratorsv2>=0.3.6",
         "acvl-utils>=0.2.3,<0.3",
         "SimpleITK>=2.3",
-        "pydicom>=3.0",
-        "highdicom>=0.25",  # brings pyjpegls, which decodes JPEG-LS
-        "pylibjpeg>=2.0",
-        "pylibjpeg-openjpeg>=2.3",  # JPEG 2000; other JPEG beyond 8 bits is left to SimpleITK: pylibjpeg-libjpeg is under the GPL
+        "pydicom>=3.0.1",
+        # brings Pillow and pyjpegls, with which pydicom decodes JPEG 2000 and JPEG-LS; other JPEG beyond 8 bits is left to
+        # SimpleITK, because pylibjpeg-libjpeg is under the GPL
+        "highdicom>=0.25",
         "numpy>=1.26",
         "scipy>=1.11",
         "pandas>=2.1",

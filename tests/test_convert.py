@@ -181,15 +181,15 @@ class TestFolders:
 class TestSeveralSeries:
     @pytest.fixture
     def petct(self, tmp_path: Path) -> Path:
-        """CT, and a coarser PET of the same frame of reference, with nodes drawn on the PET."""
+        """CT, and a coarser, lower PET of the same frame of reference, with a node drawn on the PET."""
         folder = tmp_path / "in" / "anna"
         write_series(folder / "a", stored((6, 20, 24)), frame_of_reference="1.2.9", uid="1.2.3", SeriesDescription="CT thorax")
         write_series(
-            folder / "b", stored((6, 10, 12)), frame_of_reference="1.2.9", uid="1.2.4", modality="PT", spacing=(3.0, 3.0, 4.0),
+            folder / "b", stored((5, 10, 12)), frame_of_reference="1.2.9", uid="1.2.4", modality="PT", spacing=(3.0, 3.0, 4.0),
             intercept=0.0, Units="GML", SeriesDescription="PET wb",
         )  # fmt: skip
         pet = next(one for one in read_folder(folder).series if one.modality == "PT")
-        write_seg((three_nodes() == 2).astype(np.uint8), pet, folder / "drawn")
+        write_seg((three_nodes()[:5] == 2).astype(np.uint8), pet, folder / "drawn")
         return tmp_path / "in"
 
     def test_they_are_listed(self, petct: Path, out: Path, command: Command) -> None:
@@ -203,13 +203,15 @@ class TestSeveralSeries:
         read_and_check(out, progress=False)
         pet, mask = values(out / "imagesTr" / "anna_0001.nii.gz"), values(out / "labelsTr" / "anna.nii.gz")
         assert pet.shape == (6, 20, 24)
-        assert np.allclose(pet[:, ::2, ::2], stored((6, 10, 12)), rtol=1e-5)  # the pixels whose centres coincide
-        assert np.array_equal(mask[:, ::2, ::2] == 1, three_nodes() == 2)
+        assert np.allclose(pet[:5, ::2, ::2], stored((5, 10, 12)), rtol=1e-5)  # the pixels whose centres coincide
+        assert np.array_equal(mask[:5, ::2, ::2] == 1, three_nodes()[:5] == 2)
+        assert not pet[5].any()  # above what the PET saw
+        assert not mask[5].any()
 
     def test_one_by_its_description(self, petct: Path, out: Path, command: Command) -> None:
         assert command("convert", petct, out, "--series", "pet.*")[0] == 0
         assert description(out)["channel_names"] == {"0": "PET"}
-        assert np.array_equal(values(out / "labelsTr" / "anna.nii.gz") == 1, three_nodes() == 2)
+        assert np.array_equal(values(out / "labelsTr" / "anna.nii.gz") == 1, three_nodes()[:5] == 2)
 
     def test_a_mask_of_the_series_that_was_not_chosen(self, petct: Path, out: Path, command: Command) -> None:
         code, _, wrong = command("convert", petct, out, "--channels", "CT")

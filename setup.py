@@ -20,7 +20,18 @@ packages = [
 for wing in WINGS:
     packages += [f"lnauto.{wing}", *(f"lnauto.{wing}.{name}" for name in find_packages(wing))]
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "make_phantom", "demo", "doctor", "import_model", "measure")
+COMMANDS = (
+    "plan_and_preprocess",
+    "train",
+    "predict",
+    "evaluate",
+    "convert",
+    "measure",
+    "import_model",
+    "make_phantom",
+    "demo",
+    "doctor",
+)
 
 setup(
     name="lnauto",
@@ -40,6 +51,10 @@ setup(
         "batchgeneratorsv2>=0.3.6",
         "acvl-utils>=0.2.3,<0.3",
         "SimpleITK>=2.3",
+        "pydicom>=3.0.1",
+        # brings Pillow and pyjpegls, with which pydicom decodes JPEG 2000 and JPEG-LS; other JPEG beyond 8 bits is left to
+        # SimpleITK, because pylibjpeg-libjpeg is under the GPL
+        "highdicom>=0.25",
         "numpy>=1.26",
         "scipy>=1.11",
         "pandas>=2.1",

@@ -19,7 +19,7 @@ import lnauto
 
 REPOSITORY = Path(__file__).parents[1]
 WINGS = ("planners", "trainers")
-HEAVY = ("torch", "nnunetv2")  # they cost seconds, which `--help` must not
+HEAVY = ("torch", "nnunetv2", "pydicom", "highdicom")  # they cost seconds, which `--help` must not
 
 
 def declared_commands() -> tuple[str, ...]:

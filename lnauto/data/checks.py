@@ -115,6 +115,12 @@ def _look_at_cases(dataset: RawDataset, memory: _Memory, progress: bool, workers
         pool.shutdown(cancel_futures=True)  # else an interrupted check would go on to its end
 
 
+def case_problems(dataset: RawDataset, case: Case) -> list[Problem]:
+    """What `check` would say of one case; it need not be among those of the data set."""
+    with _quiet_itk():
+        return _look_at_case(dataset, case, _Memory(None))[1]
+
+
 def _look_at_case(dataset: RawDataset, case: Case, memory: _Memory) -> Look:
     """A case's problems, and its label's values (None: no label, or it cannot be read)."""
     problems: list[Problem] = []

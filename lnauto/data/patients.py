@@ -71,7 +71,7 @@ def examine(path: Path, case_names: Collection[str] | None, where: str = "") -> 
     """The table, where it can be made out at all, and everything that is wrong with it; `where` names it to the user."""
     where = where or path.name
     try:
-        cells, decimal_comma = _read_cells(path)
+        cells, decimal_comma = read_cells(path)
     except (OSError, UnicodeError, ValueError) as error:  # pandas' parser errors are ValueErrors
         reason = " ".join(str(error).split())
         return None, [Problem(f"the table cannot be read ({reason})", where, "save it as CSV again, with one header line")]
@@ -118,7 +118,7 @@ def examine_beside(
     return table, problems
 
 
-def _read_cells(path: Path) -> tuple[pd.DataFrame, bool]:
+def read_cells(path: Path) -> tuple[pd.DataFrame, bool]:
     """Every cell as stripped text, indexed by row number in the file; and whether numbers may be written with a comma."""
     raw = path.read_bytes()
     try:

@@ -1,0 +1,239 @@
+"""Scans from elsewhere as a raw data set: DICOM is converted, plain files are named where they are."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lnauto import __version__
+from lnauto.data.checks import case_problems
+from lnauto.data.description import Description, drop_faulty_keys
+from lnauto.data.raw import Case, RawDataset
+from lnauto.errors import CasesFailedError, InputError, Problem
+from lnauto.files import read_json, write_json
+from lnauto.paths import DATASET_NAME
+from lnauto.workflow.convert_case import Wishes, convert_case
+from lnauto.workflow.convert_sources import SourceCase, ending_of, find_cases
+from lnauto.workflow.convert_table import PatientRows, read_table
+
+log = logging.getLogger(__name__)
+
+STATE = "conversion.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for."""
+
+    source: Path | None
+    out: Path
+    images: Path | None = None
+    masks: Path | None = None
+    channels: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    roi: str = ""
+    structures: str = ""
+    labels: tuple[str, ...] = ("node",)
+    instances: bool = False
+    annotation: str | None = None
+    table: Path | None = None
+    patient_column: str = ""
+    id_column: str = ""
+    quiet: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What shapes the cases; a conversion goes on only with the same."""
+        left_out = {"out", "quiet", "table", "patient_column", "id_column"}
+        return {
+            name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if name not in left_out
+        }
+
+
+def convert(request: Request) -> RawDataset:
+    """Convert what is not yet; raise CasesFailedError with a line for each case that could not be."""
+    request = _with_full_paths(request)
+    _check_place(request)
+    sources = find_cases(request.source, request.images, request.masks)
+    _check_channels(request, sources)
+    table = _table(request, sources)
+    conversion = _Conversion(request, sources)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")  # of what others wrote against the standard, and it can read
+        problems = conversion.run()
+    if not conversion.done:
+        raise CasesFailedError(problems)
+    dataset = conversion.finish(table)
+    if problems:
+        raise CasesFailedError(problems)
+    return dataset
+
+
+def _with_full_paths(request: Request) -> Request:
+    paths = {name: getattr(request, name) for name in ("source", "out", "images", "masks", "table")}
+    return replace(request, **{name: path.resolve() for name, path in paths.items() if path is not None})
+
+
+def _check_place(request: Request) -> None:
+    out = request.out
+    if not DATASET_NAME.fullmatch(out.name):
+        raise InputError.of("the folder to write is not called DatasetNNN_Name", out, "call it like Dataset501_Nodes")
+    for given in (request.source, request.images, request.masks):
+        if given is not None and (out == given or out.is_relative_to(given) or given.is_relative_to(out)):
+            raise InputError.of("the data set would lie inside its source, or around it", out, "write it somewhere else")
+    if out.exists() and not out.is_dir():
+        raise InputError.of("there is a file of that name", out, "name another folder")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / STATE).is_file():
+        what = "the folder is not empty, and it was not begun by lnauto_convert"
+        raise InputError.of(what, out, "name another folder")
+    earlier = read_json(out / STATE, "remove the folder to begin anew")["settings"]
+    now = request.settings()
+    different = [name for name in now if now[name] != earlier.get(name)]
+    if different:
+        names = ", ".join(f"{name} was {earlier.get(name)!r} and is {now[name]!r}" for name in different)
+        raise InputError.of(f"it was begun with other settings ({names})", out, "name another folder, or remove this one")
+
+
+def _check_channels(request: Request, sources: Sequence[SourceCase]) -> None:
+    if request.series and request.channels and len(request.series) != len(request.channels):
+        what = f"{len(request.series)} series are chosen, but {len(request.channels)} channels are named"
+        raise InputError.of(what, "--series and --channels", "name one channel for each series")
+    if any(not case.is_dicom for case in sources) and not request.channels:
+        raise InputError.of("it is not said what the images are", "--channels", "name the channels, like --channels CT")
+    if request.annotation == "patient" and request.table is None:
+        raise InputError.of("there are to be patient labels but no masks, and no table", "--annotation", "give a --table")
+
+
+def _table(request: Request, sources: Sequence[SourceCase]) -> PatientRows | None:
+    if request.table is None:
+        return None
+    table = read_table(request.table, request.patient_column, request.id_column)
+    table.check([case.name for case in sources])
+    return table
+
+
+class _Conversion:
+    """Goes through the cases, and remembers in `conversion.json` what is done."""
+
+    def __init__(self, request: Request, sources: Sequence[SourceCase]) -> None:
+        self.request, self.sources, self.out = request, sources, request.out
+        self.ending = ending_of(sources)
+        self.by_reference = any(not case.is_dicom for case in sources)
+        path = self.out / STATE
+        state = read_json(path, "remove the folder to begin anew") if path.is_file() else {}
+        self.done: dict[str, dict[str, Any]] = state.get("cases", {})
+        self.channels: list[str] = list(request.channels) or state.get("channels", [])
+        self._check_description()
+
+    def run(self) -> list[Problem]:
+        """The cases that are not done; what is wrong with those that cannot be."""
+        problems: list[Problem] = []
+        here = {case.name for case in self.sources}
+        self.done = {name: entry for name, entry in self.done.items() if name in here and self._is_there(entry)}
+        self._save()
+        bar = tqdm(self.sources, desc="Converting", unit="case", disable=True if self.request.quiet else None)
+        for case in bar:
+            if case.name in self.done:
+                continue
+            try:
+                entry = self._convert(case)
+            except InputError as error:
+                problems += [replace(one, where=_naming(case.name, one.where)) for one in error.problems]
+                continue
+            except Exception as error:  # files break the standard in ways that nobody can list, and the other cases go on
+                log.debug("Case %s.", case.name, exc_info=True)
+                what = f"the case cannot be converted ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+                problems.append(Problem(what, f"case {case.name}", "look at its files, or leave it out"))
+                continue
+            self.done[case.name] = entry
+            self._save()
+        return problems
+
+    def _convert(self, case: SourceCase) -> dict[str, Any]:
+        request = self.request
+        wishes = Wishes(
+            channels=request.channels,
+            series=request.series,
+            roi=request.roi,
+            structures=request.structures,
+            instances=request.instances,
+            masks=request.annotation != "patient",
+        )
+        made = convert_case(case, wishes, self.out, self.ending)
+        channels = self.channels or made.channels
+        dataset = RawDataset(self.out, self._description(channels), (), (), None)
+        problems = case_problems(dataset, Case(case.name, made.images, made.label))
+        if list(made.channels) != list(channels):
+            what = f"it holds {', '.join(made.channels)}, the cases before it {', '.join(channels)}"
+            problems.append(Problem(what, f"case {case.name}", "choose the series (--series), or leave the case out"))
+        if problems:
+            made.remove_written(self.out)
+            raise InputError(problems)
+        self.channels = list(channels)
+        return {
+            "images": [self._shown(path) for path in made.images],
+            "label": made.label and self._shown(made.label),
+            "series": list(made.series),
+            "objects": list(made.objects),
+        }
+
+    def _shown(self, path: Path) -> str:
+        return path.relative_to(self.out).as_posix() if path.is_relative_to(self.out) else str(path)
+
+    def _is_there(self, entry: dict[str, Any]) -> bool:
+        files = [*entry["images"], *([entry["label"]] if entry["label"] else [])]
+        return all((self.out / file).is_file() for file in files)
+
+    def _save(self) -> None:
+        state = {"made_by": f"lnauto {__version__}", "settings": self.request.settings()}
+        write_json(self.out / STATE, {**state, "channels": self.channels, "cases": self.done})
+
+    def _check_description(self) -> None:
+        """Faults of what was asked for are told before any case is converted."""
+        problems, _ = drop_faulty_keys(self._description(self.channels or ["CT"]), "what was asked for")
+        if problems:
+            raise InputError(problems)
+
+    def _description(self, channels: Sequence[str]) -> Description:
+        description: Description = {
+            "channel_names": {str(number): name for number, name in enumerate(channels)},
+            "labels": {"background": 0, **{name: number for number, name in enumerate(self.request.labels, start=1)}},
+            "file_ending": self.ending,
+        }
+        if self.request.annotation:
+            description["annotation"] = self.request.annotation
+        if self.request.instances:
+            description["instances"] = True
+        return description
+
+    def finish(self, table: PatientRows | None) -> RawDataset:
+        """Write dataset.json and patients.csv, and read the data set as planning will."""
+        description = self._description(self.channels)
+        without = sorted(name for name, entry in self.done.items() if not entry["label"])
+        if self.request.annotation == "patient":
+            del description["labels"]
+        elif without:
+            description["unannotated"] = without
+        description["numTraining"] = len(self.done)
+        if self.by_reference:
+            description["dataset"] = {
+                name: {"images": entry["images"], **({"label": entry["label"]} if entry["label"] else {})}
+                for name, entry in sorted(self.done.items())
+            }
+        if table is not None:
+            table.write(self.out / "patients.csv", list(self.done))
+        write_json(self.out / "dataset.json", description)
+        return RawDataset.read(self.out)
+
+
+def _naming(case: str, where: str) -> str:
+    return where if where == f"case {case}" else f"case {case} ({where})"

@@ -1,0 +1,134 @@
+"""Where cases come from: a folder for each, two folders of files, or a table of paths."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lnauto.errors import InputError, Problem
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr")
+DICOM_ENDING = ".nii.gz"  # what DICOM is converted to
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """Images as files, one for each channel, or as folders of DICOM; the mask a file, or within such a folder."""
+
+    name: str
+    images: tuple[Path, ...]
+    mask: Path | None = None
+
+    @property
+    def is_dicom(self) -> bool:
+        return self.images[0].is_dir()
+
+
+def safe_name(name: str) -> str:
+    """A case's name as a file may be called."""
+    return re.sub(r"[^\w.+-]+", "_", name.strip()).strip("_")
+
+
+def find_cases(source: Path | None, images: Path | None, masks: Path | None) -> tuple[SourceCase, ...]:
+    """Every case, sorted by name."""
+    for path in (source, images, masks):
+        if path is not None and not path.exists():
+            raise InputError.of("there is no such file or folder", path, "check the path")
+    if (source is None) == (images is None) or (masks is not None and images is None):
+        raise InputError.of("it is not clear where the scans are", "the command", "give SOURCE, or --images DIR with --masks DIR")
+    if images is not None:
+        cases = _from_two_folders(images, masks)
+    elif source is not None:
+        cases = _from_table(source) if source.is_file() else _from_folders(source)
+    names = [case.name for case in cases]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError.of(f"several cases are called {', '.join(twice)}", images or source, "give each a name of its own")
+    return tuple(sorted(cases, key=lambda case: case.name))
+
+
+def ending_of(cases: Sequence[SourceCase]) -> str:
+    """The one ending of all files that are named where they are, and of what DICOM is converted to."""
+    found: dict[str, Path] = {}
+    for case in cases:
+        for path in (*case.images, *([case.mask] if case.mask else [])):
+            ending = DICOM_ENDING if path.is_dir() else file_ending(path)
+            if ending or path in case.images:
+                found.setdefault(ending, path)
+    if len(found) > 1:
+        some = "; ".join(f"{path.name} ends in {ending or 'nothing known'}" for ending, path in found.items())
+        raise InputError.of(f"the files end differently ({some})", "the images and masks", "store all of them in one format")
+    return next(iter(found))
+
+
+def file_ending(path: Path) -> str:
+    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
+
+
+def _from_folders(source: Path) -> list[SourceCase]:
+    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    if not folders:
+        raise InputError.of("there is no folder in it", source, "give the folder that holds a folder for each case")
+    return [SourceCase(safe_name(path.name), (path,)) for path in folders]
+
+
+def _from_two_folders(images: Path, masks: Path | None) -> list[SourceCase]:
+    scans, drawn = _files(images), _files(masks) if masks else {}
+    if not scans:
+        raise InputError.of(f"there is no image in it (known endings: {', '.join(ENDINGS)})", images, "check the path")
+    numbered = {stem: re.fullmatch(r"(.+)_(\d{4})", stem) for stem in scans}
+    if all(numbered.values()):  # nnU-Net's way of naming channels
+        by_case: dict[str, list[Path]] = {}
+        for stem in sorted(scans):
+            by_case.setdefault(stem[:-5], []).append(scans[stem])
+    else:
+        by_case = {stem: [path] for stem, path in scans.items()}
+    alone = sorted(set(drawn) - set(by_case))
+    if drawn and len(alone) == len(drawn):
+        what = f"no mask is called like an image (an image is {min(by_case)}, a mask is {alone[0]})"
+        raise InputError.of(what, masks, "give both the same name")
+    if alone:
+        raise InputError(
+            [Problem("this mask has no image", str(drawn[stem]), "add the image, or remove the mask") for stem in alone]
+        )
+    return [SourceCase(safe_name(stem), tuple(paths), drawn.get(stem)) for stem, paths in by_case.items()]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """By name without its ending; of a header and its data (.mhd, .nhdr) only the header has a known one."""
+    paths = [path for path in sorted(folder.iterdir()) if file_ending(path) and not path.name.startswith(".")]
+    return {path.name[: -len(file_ending(path))]: path for path in paths}
+
+
+def _from_table(source: Path) -> list[SourceCase]:
+    """Columns `case`, `image` or `image_0`, `image_1`, ..., and `mask`; paths as seen from the table."""
+    with source.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = [name.strip() for name in reader.fieldnames or []]
+        rows = [{str(name).strip(): (value or "").strip() for name, value in row.items() if name} for row in reader]
+    channels = sorted((name for name in columns if re.fullmatch(r"image(_\d+)?", name)), key=lambda name: (len(name), name))
+    if "case" not in columns or not channels:
+        there = ", ".join(columns) or "none"
+        remedy = "give it the columns case, image (or image_0, image_1, ...), and mask, separated by commas"
+        raise InputError.of(f"the table has no column case, or none of images (there: {there})", source, remedy)
+    if not rows:
+        raise InputError.of("the table has no rows", source, "add a row for each case")
+    cases, problems = [], []
+    for number, row in enumerate(rows, start=2):
+        images = tuple(source.parent / row[name] for name in channels if row.get(name))
+        mask = source.parent / row["mask"] if row.get("mask") else None
+        missing = [path for path in (*images, *([mask] if mask else [])) if not path.exists()]
+        problems += [Problem(f"there is no {path}", f"row {number} of {source}", "correct the path") for path in missing]
+        if not row["case"] or len(images) != len(channels):
+            problems.append(Problem("the row lacks its case or an image", f"row {number} of {source}", "fill it in"))
+        elif not missing and len({path.is_dir() for path in images}) > 1:
+            what = "the images are partly files and partly folders of DICOM"
+            problems.append(Problem(what, f"row {number} of {source}", "give all of a case in one form"))
+        else:
+            cases.append(SourceCase(safe_name(row["case"]), images, mask))
+    if problems:
+        raise InputError(problems)
+    return cases

@@ -107,3 +107,18 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def model(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folds trained on the balls for a few iterations."""
+    from lnauto.trainers import lntrainer
+    from lnauto.workflow.train import Request, train
+
+    results = tmp_path_factory.mktemp("model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lntrainer, "draw_learning_curve", lambda *_: None)
+        for name in ("raw", "preprocessed"):
+            patch.setenv(f"nnUNet_{name}", str(prepared / name))
+        patch.setenv("nnUNet_results", str(results))
+        return train("901", ["0", "1"], Request(iterations=80, device="cpu", workers=0, quiet=True))

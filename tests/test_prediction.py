@@ -24,24 +24,9 @@ from lnauto.inference.size_filter import drop_specks
 from lnauto.inference.sliding_window import mirrorings, predict_logits, tile_slices
 from lnauto.networks.channels_last import ChannelsLastInstanceNorm3d, use_channels_last
 from lnauto.networks.compute import Compute
-from lnauto.trainers import lntrainer
 
 Command = Callable[..., tuple[int, str, str]]
 CPU = Compute(torch.device("cpu"), "fp32")
-
-
-@pytest.fixture(scope="session")
-def model(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folds trained on the balls for a few iterations."""
-    from lnauto.workflow.train import Request, train
-
-    results = tmp_path_factory.mktemp("model")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lntrainer, "draw_learning_curve", lambda *_: None)
-        for name in ("raw", "preprocessed"):
-            patch.setenv(f"nnUNet_{name}", str(prepared / name))
-        patch.setenv("nnUNet_results", str(results))
-        return train("901", ["0", "1"], Request(iterations=80, device="cpu", workers=0, quiet=True))
 
 
 @pytest.fixture
@@ -342,7 +327,7 @@ def test_several_models_are_listed_with_the_flag_to_choose(
         (["-i", "nowhere", "-o", "out"], "lnauto: there is no such file or folder, in nowhere; check the path given with -i\n"),
         (
             ["-i", "empty", "-o", "out"],
-            "lnauto: there is no image (.nii.gz, .nii, .nrrd, .mha, .mhd), in empty; give a folder of scans",
+            "lnauto: there is no image in it, neither DICOM nor one that SimpleITK reads, in empty; check the path",
         ),
         (
             ["-i", "scans", "-o", "scans"],

@@ -12,7 +12,9 @@ from lnauto.errors import InputError
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("Segment lymph nodes in scans with a trained model, or tell how likely metastasis is from a table.")
-    parser.add_argument("-i", "--input", type=Path, help="folder of scans (CASE_0000.nii.gz ...), or one scan")
+    parser.add_argument(
+        "-i", "--input", type=Path, help="folder of scans (CASE_0000.nii.gz ...), one scan, or a folder of DICOM series"
+    )
     parser.add_argument(
         "--patients", type=Path, metavar="FILE", help="clinical rows of the patients; without -i, for a model of a table alone"
     )
@@ -54,6 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
     )
+    parser.add_argument(
+        "--series",
+        nargs="+",
+        default=[],
+        metavar="WHICH",
+        help="of DICOM, for each channel a series: the end of its UID, or a pattern on its description",
+    )
+    parser.add_argument(
+        "--rtstruct", action="store_true", help="write an RTSTRUCT, too, beside the DICOM-SEG of what came as DICOM"
+    )
     parser.add_argument("--overwrite", action="store_true", help="make masks anew that are there already")
     add_device(parser)
     return run(parser, _act, argv)
@@ -70,7 +82,7 @@ def _share(text: str) -> float:
 
 
 def _act(arguments: argparse.Namespace) -> None:
-    from lnauto.workflow.predict import Request, predict
+    from lnauto.workflow.predict import Request, holds_images, predict
 
     if arguments.input is None:
         if arguments.patients is None or arguments.masks is not None:
@@ -97,6 +109,8 @@ def _act(arguments: argparse.Namespace) -> None:
         size_filter=arguments.filter == "auto",
         crop=arguments.region == "auto",
         patients=arguments.patients,
+        series=tuple(arguments.series),
+        rtstruct=arguments.rtstruct,
         overwrite=arguments.overwrite,
         quiet=arguments.quiet,
     )
@@ -104,5 +118,10 @@ def _act(arguments: argparse.Namespace) -> None:
         from lnauto.workflow.predict_given import predict_given
 
         predict_given(arguments.input, arguments.masks, arguments.output, request)
+        return
+    if not holds_images(arguments.input):
+        from lnauto.workflow.predict_dicom import predict_dicom
+
+        predict_dicom(arguments.input, arguments.output, request)
         return
     predict(arguments.input, arguments.output, request)

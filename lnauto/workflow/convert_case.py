@@ -76,7 +76,7 @@ def convert_case(case: SourceCase, wishes: Wishes, out: Path, ending: str) -> Ma
         raise InputError.of(what, f"case {case.name}", "give a folder for each channel, or one that holds them all")
     places = contents if len(contents) > 1 else contents * len(wanted)
     series = [choose(place.series, name, place.folder) for place, name in zip(places, wanted, strict=True)]
-    images = _on_one_grid(series)
+    images = on_one_grid(series)
     label, mask = _label(case, contents, series, wishes) if wishes.masks else (None, None)
     channels = wishes.channels or tuple(CHANNEL_OF.get(one.modality, one.modality) for one in series)
     paths = [out / "imagesTr" / f"{case.name}_{number:04d}{ending}" for number in range(len(images))]
@@ -95,7 +95,7 @@ def _contents(case: SourceCase) -> list[Contents]:
     return [read_folder(folder) for folder in case.images]
 
 
-def _on_one_grid(series: Sequence[Series]) -> list[sitk.Image]:
+def on_one_grid(series: Sequence[Series]) -> list[sitk.Image]:
     """The volumes, all on the first one's grid."""
     first, *others = series
     images = [read_volume(first)]

@@ -55,9 +55,16 @@ class Request:
     overlap: float | None = None
     size_filter: bool = True
     crop: bool = True
+    series: tuple[str, ...] = ()  # of DICOM, one for each channel
+    rtstruct: bool = False  # beside the SEG of what came as DICOM
     patients: Path | None = None  # the table of clinical rows, for a patient head
     overwrite: bool = False
     quiet: bool = False
+
+
+def holds_images(inputs: Path) -> bool:
+    """Whether there is a file that is no DICOM, or nothing at all; else a folder is looked through for DICOM."""
+    return not inputs.is_dir() or any(path.name.endswith(READABLE) for path in inputs.iterdir())
 
 
 def predict(inputs: Path, output: Path, request: Request) -> list[Node]:

@@ -1,0 +1,107 @@
+"""`lnauto.Predictor`: images or arrays in, a mask on the same grid and its nodes out, however the image lies."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+import lnauto
+from lnauto.errors import InputError
+
+QUICK = {"device": "cpu", "precision": "fp32", "tta": "none", "overlap": 0.0, "engine": "torch"}
+ORIENTATIONS = [
+    "".join(letters)
+    for axes in itertools.permutations(("LR", "PA", "SI"))
+    for letters in itertools.product(*axes)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def predictor(model: Path) -> lnauto.Predictor:
+    return lnauto.Predictor.from_folder(model, [0], **QUICK)
+
+
+@pytest.fixture(scope="module")
+def scan(prepared: Path) -> sitk.Image:
+    """A part of a ball's scan that lies obliquely somewhere in the world."""
+    whole = sitk.ReadImage(prepared / "raw/Dataset901_Balls/imagesTs/ball_06_0000.nii.gz")
+    part = whole[:29, :26, :23]
+    part.SetOrigin((12.5, -40.0, 7.25))
+    part.SetDirection((0.98, -0.199, 0.0, 0.199, 0.98, 0.0, 0.0, 0.0, 1.0))
+    return part
+
+
+@pytest.fixture(scope="module")
+def found(predictor: lnauto.Predictor, scan: sitk.Image) -> lnauto.Prediction:
+    return predictor.predict(scan)
+
+
+def test_the_mask_lies_on_the_scan_and_its_nodes_in_the_world(found: lnauto.Prediction, scan: sitk.Image) -> None:
+    assert found.mask.GetSize() == scan.GetSize()
+    assert found.mask.GetOrigin() == scan.GetOrigin()
+    assert found.mask.GetDirection() == scan.GetDirection()
+    assert found.array.any()
+    assert np.array_equal(found.instances > 0, found.array > 0)
+    assert [node.number for node in found.nodes] == list(range(1, found.instances.max() + 1))
+    largest = found.nodes[0]
+    middle = np.argwhere(found.instances == 1).mean(axis=0)[::-1]
+    assert largest.centroid_mm == pytest.approx(scan.TransformContinuousIndexToPhysicalPoint(middle.tolist()), abs=1e-3)
+    assert largest.case == "scan"
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_scan_may_lie_in_any_of_48_ways(
+    predictor: lnauto.Predictor, scan: sitk.Image, found: lnauto.Prediction, orientation: str
+) -> None:
+    turned = sitk.DICOMOrient(scan, orientation)
+    mask = predictor.predict(turned).mask
+    assert mask.GetDirection() == turned.GetDirection()
+    assert mask.GetOrigin() == turned.GetOrigin()
+    back = sitk.GetArrayFromImage(sitk.DICOMOrient(mask, "LPS"))
+    assert np.array_equal(back, found.array)
+
+
+def test_there_are_48_ways() -> None:
+    assert len(set(ORIENTATIONS)) == 48
+
+
+def test_an_array_with_its_place_is_as_good_as_an_image(
+    predictor: lnauto.Predictor, scan: sitk.Image, found: lnauto.Prediction
+) -> None:
+    place = (scan.GetSpacing(), scan.GetOrigin(), scan.GetDirection())
+    array = sitk.GetArrayFromImage(scan)
+    for given in (array, array[None]):
+        again = predictor.predict(given, *place, name="an array")
+        assert np.array_equal(again.array, found.array)
+        assert again.nodes[0].centroid_mm == pytest.approx(found.nodes[0].centroid_mm)
+        assert again.nodes[0].case == "an array"
+    assert np.array_equal(predictor.predict([scan]).array, found.array)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda scan: [scan, scan], "the model takes 1 channels (CT) and was given 2, in scan; give one image for each"),
+        (lambda scan: sitk.GetArrayFromImage(scan), "an array of 3 dimensions without a spacing"),
+        (lambda scan: scan[:, :, 3], "channel 0 is no 3D image of single numbers"),
+        (lambda scan: sitk.Compose(scan, scan), "channel 0 is no 3D image of single numbers"),
+    ],
+    ids=["channels", "spacing", "slice", "colour"],
+)
+def test_what_is_no_scan_is_told(predictor: lnauto.Predictor, scan: sitk.Image, wrong, told: str) -> None:
+    with pytest.raises(InputError) as raised:
+        predictor.predict(wrong(scan))
+    assert told in str(raised.value)
+
+
+def test_importing_lnauto_brings_no_torch() -> None:
+    code = "import lnauto, sys; assert 'torch' not in sys.modules; lnauto.Predictor; assert 'torch' in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="has no attribute 'Predicter'"):
+        lnauto.Predicter  # noqa: B018

@@ -78,6 +78,35 @@ def test_what_is_there_is_kept_until_told_otherwise(scans: Path, command: Comman
     assert Path("out/ball_06.nii.gz").stat().st_mtime_ns != kept
 
 
+def test_a_log_has_what_was_said_and_what_went_wrong(scans: Path, command: Command) -> None:
+    (scans / "ball_07_0000.nii.gz").write_bytes(b"no image")
+    code, said, complaint = command("predict", "-i", "scans", "-o", "out", "--quiet", "--log", "run.log", "-f", 0)
+    assert (code, said) == (3, "")
+    lines = Path("run.log").read_text().splitlines()
+    assert any("INFO Model: LNTrainer__lnautoPlans__3d_fullres, fold 0, on cpu" in line for line in lines)
+    assert complaint.count("\n") == 1
+    assert lines[-1].endswith(f"ERROR {complaint.strip()}")
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "--log", "nowhere/run.log")
+    assert code == 2
+    assert complaint.startswith("lnauto: the log cannot be written (No such file or directory), in nowhere/run.log")
+
+
+def test_a_bar_is_full_when_every_case_is_done(scans: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lnauto.workflow import predict as workflow
+
+    seen = []
+
+    class Bar(workflow.tqdm):  # type: ignore[misc]
+        def update(self, n: float = 1) -> bool | None:
+            seen.append(n)
+            return bool(super().update(n))
+
+    monkeypatch.setattr(workflow, "tqdm", Bar)
+    (scans / "ball_07_0000.nii.gz").write_bytes(b"no image")
+    assert command("predict", "-i", "scans", "-o", "out", "-f", 0, "--overlap", 0.5)[0] == 3
+    assert sum(seen) == pytest.approx(2)
+
+
 def test_one_scan_of_any_name_is_enough(scans: Path, command: Command) -> None:
     (scans / "ball_06_0000.nii.gz").rename("patient_x.nii.gz")
     code, _, complaint = command("predict", "-i", "patient_x.nii.gz", "-o", "out", "--quiet", "-f", 0)
@@ -196,8 +225,9 @@ def test_tiles_cover_the_image_and_their_mean_is_a_mean() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([x, -x], dim=1)
 
-    image = torch.randn(1, 20, 33, 16)
-    logits = predict_logits([Position(), Position()], image, (16, 16, 16), CPU)
+    image, told = torch.randn(1, 20, 33, 16), []
+    logits = predict_logits([Position(), Position()], image, (16, 16, 16), CPU, on_tile=told.append)
+    assert told == [8] * 8  # two along z, four along y
     assert torch.allclose(logits[0], image[0], atol=1e-5)
     assert torch.allclose(logits[1], -image[0], atol=1e-5)
 

@@ -9,17 +9,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from lnauto import __version__
-from lnauto.errors import LnautoError
+from lnauto.errors import InputError, LnautoError
 
 STOPPED_BY_KEYBOARD = 130
+FAULTS = "lnauto-faults"  # a logger apart, because the console has them from stderr
 
 
 def make_parser(description: str, **options: object) -> argparse.ArgumentParser:
     """A parser with the flags that every command has."""
     parser = argparse.ArgumentParser(description=description, **options)  # type: ignore[arg-type]
     parser.add_argument("--quiet", action="store_true", help="say only what went wrong")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write what is said to a file, too, with the time")
     parser.add_argument("--version", action="version", version=f"lnauto {__version__}")
     return parser
 
@@ -72,9 +75,12 @@ def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], 
     share_cores()
     talk_to_console(quiet=arguments.quiet)
     try:
+        if arguments.log is not None:
+            write_log(arguments.log)
         action(arguments)
     except LnautoError as error:
         sys.stderr.write(f"{error}\n")
+        logging.getLogger(FAULTS).error("%s", error)
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write(
@@ -103,3 +109,20 @@ def talk_to_console(quiet: bool = False) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers = [handler]
+    faults = logging.getLogger(FAULTS)
+    faults.propagate, faults.handlers = False, [logging.NullHandler()]
+
+
+def write_log(path: Path) -> None:
+    """Append lnauto's log to a file, with the time, faults and what `--quiet` keeps from the console."""
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError.of(f"the log cannot be written ({error.strerror or error})", path, "give another file") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("lnauto")
+    for console in log.handlers:
+        console.setLevel(log.level)
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    logging.getLogger(FAULTS).addHandler(handler)

@@ -142,18 +142,18 @@ class Predictor:
             raise InputError.of(what, name, "give one image for each")
         return Prediction.of(self.mask_of(channels, name), self.scheme, name)
 
-    def predict_files(self, images: Sequence[Path], on_tile: Callable[[], None] | None = None) -> sitk.Image:
+    def predict_files(self, images: Sequence[Path], on_tile: Callable[[int], None] | None = None) -> sitk.Image:
         """The mask of one case given as a file for each channel."""
         return self.mask_of([sitk.ReadImage(str(path)) for path in images], images[0].name, on_tile)
 
-    def mask_of(self, channels: Sequence[sitk.Image], name: str, on_tile: Callable[[], None] | None = None) -> sitk.Image:
+    def mask_of(self, channels: Sequence[sitk.Image], name: str, on_tile: Callable[[int], None] | None = None) -> sitk.Image:
         """The mask of one case, on its own grid."""
         image, properties = read_channels(channels, self.orientation, name)
         data = prepare(image, properties, self.plans, self.configuration, self.region)
         return mask_on(self.predict_prepared(data, properties, on_tile), properties, channels[0])
 
     def predict_prepared(
-        self, data: np.ndarray, properties: dict[str, Any], on_tile: Callable[[], None] | None = None
+        self, data: np.ndarray, properties: dict[str, Any], on_tile: Callable[[int], None] | None = None
     ) -> np.ndarray:
         """The mask of a preprocessed case, in the geometry of the image it was made from."""
         logits = self.predict_logits(data, on_tile)
@@ -165,7 +165,7 @@ class Predictor:
         mask = np.asarray(self.labels.convert_logits_to_segmentation(self.predict_logits(data).float().cpu()))
         return drop_specks(mask, self.configuration.spacing, self.scheme, self.smallest_node_mm3)
 
-    def predict_logits(self, data: np.ndarray, on_tile: Callable[[], None] | None = None) -> torch.Tensor:
+    def predict_logits(self, data: np.ndarray, on_tile: Callable[[int], None] | None = None) -> torch.Tensor:
         """Logits of a preprocessed case, averaged over networks and mirrorings."""
         mirrored = mirrorings(self.tta, self.mirror_axes, self.plans.transpose_forward.index(2))
         image = torch.from_numpy(np.ascontiguousarray(data))

@@ -31,12 +31,13 @@ def predict_logits(
     compute: Compute,
     overlap: float = 0.5,
     mirrored: Sequence[tuple[int, ...]] = ((),),
-    on_tile: Callable[[], None] | None = None,
+    on_tile: Callable[[int], None] | None = None,
     is_empty: Callable[[Tensor], bool] | None = None,
 ) -> Tensor:
     """Mean logits (classes, z, y, x) of the networks over all tiles and mirrorings; `image` is (channels, z, y, x).
 
-    Tiles that `is_empty` says yes to are not looked at; where no other tile reaches, all logits are 0, which is background.
+    `on_tile` is told after each tile how many there are. Tiles that `is_empty` says yes to are not looked at; where no other tile
+    reaches, all logits are 0, which is background.
     """
     from lnauto.compat.inference import compute_gaussian, pad_nd_image
 
@@ -57,7 +58,7 @@ def predict_logits(
         sums[every_channel + tile] += logits * weights
         total[tile] += weights
         if on_tile is not None:
-            on_tile()
+            on_tile(len(tiles))
     assert sums is not None  # an image has at least one tile
     sums /= total if is_empty is None else total.clamp_min(torch.finfo(kept_as).tiny)
     return sums[every_channel + tuple(inside[1:])]

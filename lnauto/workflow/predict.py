@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 ENDING = ".nii.gz"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 CHANNEL = re.compile(r"_(\d{4})$")
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # tile by tile, so that one scan has a time left, too
 ENGINE_NAMES = {"torch": "PyTorch", "openvino": "OpenVINO"}
 
 
@@ -117,8 +118,9 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     started = time.monotonic()
     seconds: dict[str, float] = {}
     failed: list[str] = []
-    with tqdm(waiting, desc="Predicting", unit="case", disable=request.quiet) as bar:
-        for case in bar:
+    with tqdm(total=len(waiting), desc="Predicting", bar_format=BAR, disable=request.quiet) as bar:
+        for number, case in enumerate(waiting):
+            bar.set_postfix_str(f"{case.name}, {number + 1} of {len(waiting)}")
             begun = time.monotonic()
             problem = _predict_case(predictor, case, output, bar)
             if problem is None:
@@ -126,6 +128,7 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
             else:
                 problems.append(problem)
                 failed.append(case.name)
+            bar.update(number + 1 - bar.n)
     masks = {case.name: path for case in cases if (path := output / f"{case.name}{ENDING}").is_file()}
     nodes = measure_masks(masks, model.dataset_json, cases)
     told = {}
@@ -269,12 +272,8 @@ def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any) -> P
     """One mask; what goes wrong is told, so that one bad scan does not stop the others."""
     import SimpleITK as sitk
 
-    tiles = 0
-
-    def on_tile() -> None:
-        nonlocal tiles
-        tiles += 1
-        bar.set_postfix_str(f"{case.name}, tile {tiles}")
+    def on_tile(tiles: int) -> None:
+        bar.update(1 / tiles)
 
     for path in case.images:
         faults = scan_faults(path)

@@ -14,7 +14,7 @@ from stock_models import stock_plans
 from lnauto.compat.inference import convert_predicted_logits_to_segmentation_with_correct_shape
 from lnauto.compat.plans import PlansManager
 from lnauto.inference import export
-from lnauto.inference.export import above_background, largest_class, mask_of
+from lnauto.inference.export import Exporter, above_background, largest_class
 
 TORCH = {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False}
 SKIMAGE = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
@@ -69,10 +69,17 @@ def test_the_mask_is_stock_s_voxel_by_voxel(
         "shape_after_cropping_and_before_resampling": inside,
         "bbox_used_for_cropping": [[2, 2 + side] for side in inside],
     }
-    expected = convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits.clone(), plans, configuration, labels, copy.deepcopy(properties), num_threads_torch=1
+    expected, each = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits.clone(), plans, configuration, labels, copy.deepcopy(properties), return_probabilities=True, num_threads_torch=1
     )
-    found = mask_of(logits, plans, configuration, labels, properties, threads=1)
+    exported = Exporter(plans, configuration, labels).export(logits, properties, with_probability=True)
+    found = exported.mask
+    box = tuple(
+        slice(2, 2 + inside[transpose.index(axis)]) for axis in range(3)
+    )  # what was cropped away is 0 here, and 1/2 there
+    assert exported.probability is not None
+    assert exported.probability[box] == pytest.approx(1 - each[0][box], abs=1e-5)
+    assert exported.probability.sum() == pytest.approx(exported.probability[box].sum())
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
     assert set(np.unique(expected)) == set(range(classes))
@@ -109,4 +116,7 @@ def test_regions_and_other_ways_to_interpolate_are_left_to_stock() -> None:
     expected = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits.clone(), *cubic, copy.deepcopy(properties), num_threads_torch=1
     )
-    assert np.array_equal(mask_of(logits, *cubic, properties, threads=1), expected)
+    exported = Exporter(*cubic).export(logits.clone(), copy.deepcopy(properties), with_probability=True)
+    assert np.array_equal(exported.mask, expected)
+    assert np.array_equal(exported.probability > 0.5, expected > 0)
+    assert Exporter(*cubic).export(logits, properties).probability is None

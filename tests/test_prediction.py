@@ -91,6 +91,16 @@ def test_a_log_has_what_was_said_and_what_went_wrong(scans: Path, command: Comma
     assert complaint.startswith("lnauto: the log cannot be written (No such file or directory), in nowhere/run.log")
 
 
+def test_probabilities_are_kept_where_they_are_wanted(scans: Path, command: Command) -> None:
+    flags = ("--quiet", "-f", 0, "--filter", "none")
+    assert command("predict", "-i", "scans", "-o", "out", "--save-probabilities", *flags)[0] == 0
+    mask, probability = (sitk.ReadImage(f"out/{folder}ball_06.nii.gz") for folder in ("", "probabilities/"))
+    assert probability.GetOrigin() == mask.GetOrigin()
+    assert np.array_equal(sitk.GetArrayFromImage(probability) > 0.5, sitk.GetArrayFromImage(mask) > 0)
+    assert command("predict", "-i", "scans", "-o", "without", *flags)[0] == 0
+    assert not Path("without/probabilities").exists()
+
+
 def test_a_bar_is_full_when_every_case_is_done(scans: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from lnauto.workflow import predict as workflow
 

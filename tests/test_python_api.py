@@ -67,6 +67,20 @@ def test_a_scan_may_lie_in_any_of_48_ways(
     assert np.array_equal(back, found.array)
 
 
+def test_the_probability_lies_on_the_scan_and_is_that_of_the_mask(
+    predictor: lnauto.Predictor, scan: sitk.Image, found: lnauto.Prediction
+) -> None:
+    turned = sitk.DICOMOrient(scan, "SAR")
+    more = predictor.predict(turned, with_probability=True)
+    assert found.probability is None
+    assert more.probability is not None
+    assert more.probability.GetDirection() == turned.GetDirection()
+    assert more.probability.GetSize() == turned.GetSize()
+    assert np.array_equal(sitk.GetArrayFromImage(more.probability) > 0.5, more.array > 0)
+    inside = sitk.GetArrayFromImage(more.probability)[more.instances == 1]
+    assert more.nodes[0].probability == pytest.approx(inside.mean(), abs=1e-5)
+
+
 def test_there_are_48_ways() -> None:
     assert len(set(ORIENTATIONS)) == 48
 

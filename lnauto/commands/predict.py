@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
     )
+    parser.add_argument("--save-probabilities", action="store_true", help="a map of the probability of node, too, for each scan")
     parser.add_argument(
         "--series",
         nargs="+",
@@ -109,6 +110,7 @@ def _act(arguments: argparse.Namespace) -> None:
         size_filter=arguments.filter == "auto",
         crop=arguments.region == "auto",
         patients=arguments.patients,
+        probabilities=arguments.save_probabilities,
         series=tuple(arguments.series),
         rtstruct=arguments.rtstruct,
         overwrite=arguments.overwrite,

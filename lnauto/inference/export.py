@@ -8,7 +8,7 @@ interpolating everything, but for voxels in which two logits are equal to the la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,22 +25,59 @@ SLAB_VOXELS = 8_000_000  # of the mask that are interpolated at once
 LINEAR = {"resample_torch_fornnunet": "mode", "resample_data_or_seg_to_shape": "order"}  # and where their kwargs say so
 
 
-@torch.inference_mode()
-def mask_of(logits: Tensor, plans: Any, configuration: Any, labels: Any, properties: dict[str, Any], threads: int) -> Array:
-    """The mask that belongs to logits (classes, z, y, x) of a preprocessed case, which are spoiled."""
-    from lnauto.compat.inference import convert_predicted_logits_to_segmentation_with_correct_shape
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """What belongs to a case's logits, on the grid of the image it was made from."""
 
-    if labels.has_regions or not _is_linear(configuration):
-        stock: Array = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits.float().cpu(), plans, configuration, labels, properties, num_threads_torch=threads
+    mask: Array
+    probability: NDArray[np.float32] | None  # of anything but background, if it was asked for
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """nnU-Net's plans, configuration and label manager, which say what the logits are."""
+
+    plans: Any
+    configuration: Any
+    labels: Any
+
+    @torch.inference_mode()
+    def export(self, logits: Tensor, properties: dict[str, Any], with_probability: bool = False) -> Exported:
+        """From logits (classes, z, y, x) of a preprocessed case, which are spoiled."""
+        if self.labels.has_regions or not _is_linear(self.configuration):
+            return self._as_stock(logits, properties, with_probability)
+        spacing = [properties["spacing"][axis] for axis in self.plans.transpose_forward]
+        nearest = _nearest_axis(self.configuration, spacing)
+        shape = properties["shape_after_cropping_and_before_resampling"]
+        above = above_background(logits)
+        kind = np.uint8 if len(self.labels.foreground_labels) < 255 else np.uint16
+        mask = self._placed(largest_class(above, shape, nearest).astype(kind, copy=False), properties)
+        if not with_probability:
+            return Exported(mask, None)
+        return Exported(mask, self._placed(foreground_probability(above, shape, nearest), properties))
+
+    def _as_stock(self, logits: Tensor, properties: dict[str, Any], with_probability: bool) -> Exported:
+        from lnauto.compat.inference import convert_predicted_logits_to_segmentation_with_correct_shape
+
+        found = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits.float().cpu(),
+            self.plans,
+            self.configuration,
+            self.labels,
+            properties,
+            return_probabilities=with_probability,
+            num_threads_torch=torch.get_num_threads(),
         )
-        return stock
-    spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
-    nearest = _nearest_axis(configuration, spacing)
-    inside = largest_class(above_background(logits), properties["shape_after_cropping_and_before_resampling"], nearest)
-    whole = np.zeros(properties["shape_before_cropping"], np.uint8 if len(labels.foreground_labels) < 255 else np.uint16)
-    whole[tuple(slice(start, stop) for start, stop in properties["bbox_used_for_cropping"])] = inside
-    return whole.transpose(plans.transpose_backward)
+        if not with_probability:
+            return Exported(found, None)
+        mask, each = found
+        return Exported(mask, np.asarray(each.max(axis=0) if self.labels.has_regions else 1 - each[0], np.float32))
+
+    def _placed(self, inside: Array, properties: dict[str, Any]) -> Array:
+        """Where it was cropped from, with the image's own axes."""
+        whole = np.zeros(properties["shape_before_cropping"], inside.dtype)
+        whole[tuple(slice(start, stop) for start, stop in properties["bbox_used_for_cropping"])] = inside
+        return whole.transpose(self.plans.transpose_backward)
 
 
 def _is_linear(configuration: Any) -> bool:
@@ -78,7 +115,7 @@ def largest_class(above: Tensor, shape: Sequence[int], nearest: int | None = Non
     """
     found = np.zeros(tuple(int(side) for side in shape), np.uint8)
     positive = (above > 0).any(dim=0).cpu().numpy()
-    axes = [Lines.of(old, new, axis == nearest) for axis, (old, new) in enumerate(zip(positive.shape, found.shape, strict=True))]
+    axes = _axes(positive.shape, found.shape, nearest)
     pieces, _ = label(positive, generate_binary_structure(3, 3))
     for box in find_objects(pieces):
         spans = [lines.touching(part) for lines, part in zip(axes, box, strict=True)]
@@ -125,8 +162,28 @@ class Lines:
         return slice(int(self.first[span.start]), int(self.second[span.stop - 1]) + 1)
 
 
+def foreground_probability(above: Tensor, shape: Sequence[int], nearest: int | None = None) -> NDArray[np.float32]:
+    """The softmax of everything but background, on a grid of `shape`; arguments as above."""
+    found = np.zeros(tuple(int(side) for side in shape), np.float32)
+    axes = _axes(above.shape[1:], found.shape, nearest)
+    for slab, values in _slabs(above, axes, [slice(0, side) for side in found.shape]):
+        found[slab] = torch.sigmoid(torch.logsumexp(values, dim=0)).cpu().numpy()
+    return found
+
+
+def _axes(old: Sequence[int], new: Sequence[int], nearest: int | None) -> list[Lines]:
+    return [Lines.of(before, after, axis == nearest) for axis, (before, after) in enumerate(zip(old, new, strict=True))]
+
+
 def _fill(found: NDArray[np.uint8], above: Tensor, axes: list[Lines], spans: list[slice]) -> None:
-    """One box of the mask, slab by slab."""
+    """One box of the mask."""
+    for slab, values in _slabs(above, axes, spans):
+        height, best = values.max(dim=0)
+        found[slab] = torch.where(height > 0, best + 1, 0).to(torch.uint8).cpu().numpy()
+
+
+def _slabs(above: Tensor, axes: list[Lines], spans: list[slice]) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+    """A box of the new grid in pieces along z, each with the interpolated values there."""
     z, y, x = spans
     deep = max(1, SLAB_VOXELS // ((y.stop - y.start) * (x.stop - x.start) * len(above)))
     for start in range(z.start, z.stop, deep):
@@ -135,5 +192,4 @@ def _fill(found: NDArray[np.uint8], above: Tensor, axes: list[Lines], spans: lis
         values = above[EVERY_CLASS + needed].float()
         for dim, (lines, span) in enumerate(zip(axes, slab, strict=True), start=1):
             values = lines.between(values, dim, span)
-        height, best = values.max(dim=0)
-        found[slab] = torch.where(height > 0, best + 1, 0).to(torch.uint8).cpu().numpy()
+        yield slab, values

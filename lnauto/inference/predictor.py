@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lnauto.data.scans import mask_on, read_channels
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.engine import choose_engine
-from lnauto.inference.export import mask_of
+from lnauto.inference.export import Exported, Exporter
 from lnauto.inference.model import Model, load_model
 from lnauto.inference.prediction import Prediction
 from lnauto.inference.size_filter import drop_specks
@@ -127,6 +127,7 @@ class Predictor:
         origin: Sequence[float] = (0.0, 0.0, 0.0),
         direction: Sequence[float] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
         name: str = "scan",
+        with_probability: bool = False,
     ) -> Prediction:
         """The nodes of one scan.
 
@@ -134,31 +135,48 @@ class Predictor:
             image: an image, one for each channel, or an array (z, y, x; or channels, z, y, x).
             spacing, origin, direction: where an array lies, in mm, x first, as SimpleITK has them.
             name: what nodes and errors call the scan.
+            with_probability: also a map of the probability of anything but background.
         """
         channels = _channels(image, spacing, origin, direction, name)
         expected = list(self.dataset_json["channel_names"].values())
         if len(channels) != len(expected):
             what = f"the model takes {len(expected)} channels ({', '.join(expected)}) and was given {len(channels)}"
             raise InputError.of(what, name, "give one image for each")
-        return Prediction.of(self.mask_of(channels, name), self.scheme, name)
+        mask, probability = self.predict_channels(channels, name, with_probability=with_probability)
+        return Prediction.of(mask, probability, self.scheme, name)
 
-    def predict_files(self, images: Sequence[Path], on_tile: Callable[[int], None] | None = None) -> sitk.Image:
+    def predict_files(self, images: Sequence[Path]) -> sitk.Image:
         """The mask of one case given as a file for each channel."""
-        return self.mask_of([sitk.ReadImage(str(path)) for path in images], images[0].name, on_tile)
+        return self.predict_channels([sitk.ReadImage(str(path)) for path in images], images[0].name)[0]
 
-    def mask_of(self, channels: Sequence[sitk.Image], name: str, on_tile: Callable[[int], None] | None = None) -> sitk.Image:
-        """The mask of one case, on its own grid."""
+    def predict_channels(
+        self,
+        channels: Sequence[sitk.Image],
+        name: str,
+        on_tile: Callable[[int], None] | None = None,
+        with_probability: bool = False,
+    ) -> tuple[sitk.Image, sitk.Image | None]:
+        """The mask of one case on its own grid and, if it is asked for, the probability of anything but background."""
         image, properties = read_channels(channels, self.orientation, name)
         data = prepare(image, properties, self.plans, self.configuration, self.region)
-        return mask_on(self.predict_prepared(data, properties, on_tile), properties, channels[0])
+        found = self._exported(data, properties, on_tile, with_probability)
+        mask = mask_on(found.mask, properties, channels[0])
+        return mask, None if found.probability is None else mask_on(found.probability, properties, channels[0])
 
-    def predict_prepared(
-        self, data: np.ndarray, properties: dict[str, Any], on_tile: Callable[[int], None] | None = None
-    ) -> np.ndarray:
+    def predict_prepared(self, data: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         """The mask of a preprocessed case, in the geometry of the image it was made from."""
-        logits = self.predict_logits(data, on_tile)
-        mask = mask_of(logits, self.plans, self.configuration, self.labels, properties, torch.get_num_threads())
-        return drop_specks(mask, properties["spacing"], self.scheme, self.smallest_node_mm3)
+        return self._exported(data, properties).mask
+
+    def _exported(
+        self,
+        data: np.ndarray,
+        properties: dict[str, Any],
+        on_tile: Callable[[int], None] | None = None,
+        with_probability: bool = False,
+    ) -> Exported:
+        exporter = Exporter(self.plans, self.configuration, self.labels)
+        found = exporter.export(self.predict_logits(data, on_tile), properties, with_probability)
+        return replace(found, mask=drop_specks(found.mask, properties["spacing"], self.scheme, self.smallest_node_mm3))
 
     def predict_grid(self, data: np.ndarray) -> np.ndarray:
         """The mask of a preprocessed case, left in the plan's own spacing."""

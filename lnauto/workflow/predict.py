@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENDING = ".nii.gz"
+ENDING, PROBABILITIES = ".nii.gz", "probabilities"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 CHANNEL = re.compile(r"_(\d{4})$")
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # tile by tile, so that one scan has a time left, too
@@ -56,6 +56,7 @@ class Request:
     overlap: float | None = None
     size_filter: bool = True
     crop: bool = True
+    probabilities: bool = False  # maps of them, beside the masks
     series: tuple[str, ...] = ()  # of DICOM, one for each channel
     rtstruct: bool = False  # beside the SEG of what came as DICOM
     patients: Path | None = None  # the table of clinical rows, for a patient head
@@ -122,7 +123,7 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
         for number, case in enumerate(waiting):
             bar.set_postfix_str(f"{case.name}, {number + 1} of {len(waiting)}")
             begun = time.monotonic()
-            problem = _predict_case(predictor, case, output, bar)
+            problem = _predict_case(predictor, case, output, bar, request.probabilities)
             if problem is None:
                 seconds[case.name] = round(time.monotonic() - begun, 2)
             else:
@@ -268,7 +269,7 @@ def voxels_of(cases: list[Case], spacing: Sequence[float]) -> float:
     return total / math.prod(spacing)
 
 
-def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any) -> Problem | None:
+def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any, with_probability: bool) -> Problem | None:
     """One mask; what goes wrong is told, so that one bad scan does not stop the others."""
     import SimpleITK as sitk
 
@@ -280,7 +281,11 @@ def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any) -> P
         if faults:
             return Problem(faults[0], path.name, "check that it is a whole 3D image")
     try:
-        mask = predictor.predict_files(case.images, on_tile)
+        channels = [sitk.ReadImage(str(path)) for path in case.images]
+        mask, probability = predictor.predict_channels(channels, case.name, on_tile, with_probability)
+        if probability is not None:  # before the mask, which says that a case is done
+            with replacing(output / PROBABILITIES / f"{case.name}{ENDING}") as temporary:
+                sitk.WriteImage(probability, str(temporary), True)
         with replacing(output / f"{case.name}{ENDING}") as temporary:
             sitk.WriteImage(mask, str(temporary), True)
     except InputError as error:

@@ -20,7 +20,18 @@ packages = [
 for wing in WINGS:
     packages += [f"lnauto.{wing}", *(f"lnauto.{wing}.{name}" for name in find_packages(wing))]
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "make_phantom", "demo", "doctor", "import_model", "measure")
+COMMANDS = (
+    "plan_and_preprocess",
+    "train",
+    "predict",
+    "evaluate",
+    "make_phantom",
+    "demo",
+    "doctor",
+    "import_model",
+    "measure",
+    "export",
+)
 
 setup(
     name="lnauto",
@@ -54,7 +65,8 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13"],
+        "onnx": ["onnx>=1.17", "onnxscript>=0.2"],
+        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", "onnx>=1.17", "onnxscript>=0.2", "onnxruntime>=1.20"],
     },
     entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},
 )

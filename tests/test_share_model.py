@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from bags import bright_bags
-from building import write_random_model
+from building import write_image, write_random_model
 
 from lnauto.inference import onnx_export, openvino_engine
 from lnauto.inference.model import FINAL, load_checkpoint, load_model
@@ -41,7 +42,7 @@ def made(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "dataset.json").write_text(json.dumps({**description, "unannotated": ["patient_muster"]}))
     plans = json.loads((folder / "plans.json").read_text())
     plans["lnauto"].update(region="lungs", foundation={"folder": "/home/muster/results/foundations/ln-fm"})
-    plans["lnauto"]["inference"].update(smallest_node_mm3=30.0, tta="none", overlap=0.0)
+    plans["lnauto"]["inference"].update(smallest_node_mm3=30.0, tta="none", overlap=0.5)
     (folder / "plans.json").write_text(json.dumps(plans))
     figures = {
         "cases": 4,
@@ -70,9 +71,9 @@ def exported(command: Command, model: Path, out: str, *flags: Any) -> str:
     return said
 
 
-def predicted(command: Command, model: Path | str, out: str) -> np.ndarray:
+def predicted(command: Command, model: Path | str, out: str, *more: Any) -> np.ndarray:
     flags = ("--device", "cpu", "--precision", "fp32", "--engine", "torch", "--filter", "none", "--region", "none", "--quiet")
-    code, _, complaint = command("predict", "-i", "scans", "-o", out, "-m", model, *flags)
+    code, _, complaint = command("predict", "-i", "scans", "-o", out, "-m", model, *flags, *more)
     assert code == 0, complaint
     return sitk.GetArrayFromImage(sitk.ReadImage(f"{out}/ball_06.nii.gz"))
 
@@ -121,13 +122,28 @@ def test_the_card_says_what_is_known_and_leaves_lines_for_the_rest(model: Path, 
         "| trainer | LNTrainer |",
         "| strategy | full |",
         "| folds | 0, 1 |",
-        "| looks at | region: lungs |",
+        "| region it looks at | lungs |",
         "| cases with masks | 6 |",
         "| fold 0 | 4 | node | 0.812 | 9 of 12 | 1.250 |",
         f"| plans.json | {hashlib.sha256((folder / 'plans.json').read_bytes()).hexdigest()} |",
     ):
         assert row in card
     assert card.count("to be filled in by you") == 7
+
+
+def test_it_can_be_imported_to_be_adapted(model: Path, packed: Path, command: Command) -> None:
+    code, _, complaint = command("import_model", packed, "--name", "balls")
+    assert (code, complaint) == (0, "")
+    stored = load_checkpoint(Path("lnauto_data/results/foundations/balls/weights.pth"))["network_weights"]
+    ours = load_checkpoint(model / "fold_0" / FINAL)["network_weights"]
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in ours.items())
+
+
+def test_what_cannot_be_written_is_told(model: Path, command: Command) -> None:
+    Path("file").write_text("in the way")
+    for form in ([], ["--stock"]):
+        code, _, complaint = command("export", model, "-o", "file/balls", *form)
+        assert (code, complaint.count("\n"), "the export cannot be written (" in complaint) == (2, 1, True)
 
 
 def test_what_is_there_is_kept(model: Path, command: Command) -> None:
@@ -469,7 +485,7 @@ def test_what_stock_nnunet_cannot_build_is_refused(model: Path, command: Command
     assert not [path for path in Path().iterdir() if "stock" in path.name]
 
 
-def check_recipe(folder: str, model: Path, folds: list[str]) -> dict[str, Any]:
+def check_recipe(folder: Path | str, model: Path, folds: list[str]) -> dict[str, Any]:
     recipe: dict[str, Any] = json.loads(Path(folder, "network.json").read_text())
     plans = json.loads((model / "plans.json").read_text())
     chosen, known = plans["configurations"]["3d_fullres"], plans["foreground_intensity_properties_per_channel"]["0"]
@@ -488,17 +504,81 @@ def check_recipe(folder: str, model: Path, folds: list[str]) -> dict[str, Any]:
     return recipe
 
 
-def test_openvino_gives_the_networks_logits(model: Path, command: Command) -> None:
-    exported(command, model, "out", "--openvino")
-    recipe = check_recipe("out", model, ["0", "1"])
+@pytest.fixture(scope="module")
+def converted(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For OpenVINO; read-only."""
+    from lnauto.workflow.export_model import Request, export
+    from lnauto.workflow.predict import Request as Wanted
+
+    return export(Wanted(model=made), tmp_path_factory.mktemp("converted") / "out", Request("openvino"))
+
+
+def test_openvino_gives_the_networks_logits(model: Path, converted: Path) -> None:
+    recipe = check_recipe(converted, model, ["0", "1"])
     tile = torch.randn(1, 1, 32, 16, 16)
     for told, network in zip(recipe["networks"], load_model(model).networks, strict=True):
         assert told["differs_from_pytorch"] < 1e-4
         with torch.inference_mode():
             expected = network(tile)
-        found = openvino_engine.compile_network(Path("out", told["file"]), tile.shape, "fp32")(tile)
+        found = openvino_engine.compile_network(converted / told["file"], tile.shape, "fp32")(tile)
         assert torch.allclose(found, expected, atol=1e-3, rtol=1e-3)
-    assert sorted(path.name for path in Path("out/fold_0").iterdir()) == ["network.bin", "network.xml"]
+    assert sorted(path.name for path in (converted / "fold_0").iterdir()) == ["network.bin", "network.xml"]
+
+
+def test_the_recipe_is_enough(model: Path, converted: Path, command: Command) -> None:
+    """Somebody without lnauto follows network.json, on a scan of another spacing, of several tiles, with an empty border."""
+    recipe = json.loads((converted / "network.json").read_text())
+    scan = np.zeros((44, 40, 38), np.float32)
+    scan[3:, :-2, 1:] = np.random.default_rng(0).normal(0, 80, (41, 38, 37))
+    shutil.rmtree("scans")
+    write_image(Path("scans/ball_06_0000.nii.gz"), scan, (2.0, 1.25, 1.5))
+    mask = followed(recipe, converted / recipe["networks"][0]["file"], scan, np.array([2.0, 1.25, 1.5]))
+    expected = predicted(command, model, "ours", "-f", 0)
+    assert 0.01 < expected.astype(bool).mean() < 0.99
+    assert (mask == expected).mean() > 0.999
+
+
+def followed(recipe: dict[str, Any], network: Path, scan: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    from nnunetv2.preprocessing.resampling import resample_torch
+    from scipy.ndimage import gaussian_filter
+
+    before, after = ({step["step"]: step for step in recipe[key]} for key in ("before", "after"))
+    order, patch = before["transpose"]["axes"], recipe["tiles"]["patch"]
+    image = scan.transpose(order)
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(image))
+    inside = image[box]
+    [how] = before["normalise"]["channels"]
+    inside = (inside.clip(how["low"], how["high"]) - how["mean"]) / how["deviation"]
+    wanted = np.array(before["resample"]["spacing_mm"])
+    shape = [round(side) for side in inside.shape * spacing[order] / wanted]
+    resample = getattr(resample_torch, before["resample"]["resampling_fn_data"])
+    fine = resample(inside[None], shape, spacing[order], wanted, **before["resample"]["resampling_fn_data_kwargs"])[0]
+    room = [max(least - side, 0) for side, least in zip(shape, patch, strict=True)]
+    padding = [(more // 2, more - more // 2) for more in room]
+    padded = np.pad(fine, padding)
+    weight = np.zeros(patch)
+    weight[tuple(side // 2 for side in patch)] = 1
+    weight = gaussian_filter(weight, [side / 8 for side in patch], mode="constant")
+    weight[weight == 0] = weight[weight > 0].min()
+    run = openvino_engine.compile_network(network, (1, 1, *patch), "fp32")
+    sums = np.zeros((2, *padded.shape))
+    total = np.zeros(padded.shape)
+    starts = []
+    for side, least in zip(padded.shape, patch, strict=True):
+        count = int(np.ceil((side - least) / ((1 - recipe["tiles"]["overlap"]) * least))) + 1
+        starts.append([round(at) for at in np.linspace(0, side - least, count)])
+    for corner in itertools.product(*starts):
+        tile = tuple(slice(start, start + side) for start, side in zip(corner, patch, strict=True))
+        logits = run(torch.from_numpy(padded[tile][None, None].astype(np.float32))).numpy()[0]
+        sums[(slice(None), *tile)] += logits * weight
+        total[tile] += weight
+    unpadded = tuple(slice(first, first + side) for (first, _), side in zip(padding, shape, strict=True))
+    logits = (sums / total)[(slice(None), *unpadded)]
+    back = getattr(resample_torch, after["resample"]["resampling_fn_probabilities"])
+    logits = back(logits, inside.shape, wanted, spacing[order], **after["resample"]["resampling_fn_probabilities_kwargs"])
+    mask = np.zeros(image.shape, int)
+    mask[box] = logits.argmax(0)
+    return mask.transpose(after["transpose"]["axes"])
 
 
 def test_onnx_gives_the_networks_logits(model: Path, command: Command) -> None:

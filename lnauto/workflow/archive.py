@@ -40,6 +40,7 @@ PART = re.compile(
 OF_NETWORK = re.compile(rf"\.\./{INNER}")  # how a head names a network whose features it reads
 WORD = r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*"
 MODEL_NAME = re.compile(rf"{WORD}(?:__{WORD}){{2}}")  # TRAINER__PLANS__CONFIGURATION
+ANY_MODEL = "*__*__*"
 LONGEST_NAME = 200
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -84,15 +85,15 @@ def _unpacked(path: Path) -> Path:
     from lnauto.networks import machine_cache
 
     try:
-        known = machine_cache.FOLDER / MODELS / sha256_of(path)[:DIGITS]
-        if not known.is_dir():
-            known.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=known.parent, prefix=".") as temporary:
-                _unpack(path, Path(temporary) / known.name)
-                if not known.is_dir():  # or another process was as fast
-                    (Path(temporary) / known.name).rename(known)
-            log.info("Unpacked %s to %s.", path.name, known)
-        return next(known.glob("*__*__*"))
+        home = machine_cache.FOLDER / MODELS / sha256_of(path)[:DIGITS]
+        if not any(home.glob(ANY_MODEL)):
+            home.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=home.parent, prefix=".") as temporary:
+                _unpack(path, Path(temporary) / home.name)
+                if not any(home.glob(ANY_MODEL)):  # else another process was as fast
+                    (Path(temporary) / home.name).rename(home)
+            log.info("Unpacked %s to %s.", path.name, home)
+        return next(home.glob(ANY_MODEL))
     except OSError as error:
         what = f"the model file cannot be unpacked into {machine_cache.FOLDER / MODELS} ({error.strerror or error})"
         raise InputError.of(what, path, "make room there, and check that both can be read and written") from error

@@ -44,6 +44,14 @@ class Request:
 def export(wanted: Wanted, output: Path, request: Request) -> Path:
     """Write the model to `output`, whole or not at all; returns where it is."""
     trained = Trained.find(wanted, request.with_heads)
+    try:
+        return _export(trained, output, request)
+    except OSError as error:
+        what = f"the export cannot be written ({error.strerror or error})"
+        raise InputError.of(what, output, "make room there, and check that it can be written to") from error
+
+
+def _export(trained: Trained, output: Path, request: Request) -> Path:
     if request.form == "file":
         return _export_file(trained, output, request.overwrite)
     if not trained.has_network:

@@ -67,7 +67,7 @@ def _facts(trained: Trained) -> Iterator[tuple[str, str]]:
     yield "strategy", block["strategy"]
     yield "folds", ", ".join(trained.folds)
     yield "patient heads", ", ".join(sorted({_head_name(trained, folder) for folder in trained.head_folders})) or "none"
-    yield "looks at", f"region: {block.get('region', 'none')}"
+    yield "region it looks at", block.get("region", "none").replace("none", "the whole scan")
     yield "planned with", f"lnauto {block['version']}"
     yield "exported with", ", ".join([f"lnauto {__version__}", *(f"{package} {version(package)}" for package in PACKAGES)])
 

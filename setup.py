@@ -33,6 +33,8 @@ COMMANDS = (
     "export",
 )
 
+ONNX = ["onnx>=1.17", "onnxscript>=0.2"]
+
 setup(
     name="lnauto",
     version=version,
@@ -65,8 +67,8 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "onnx": ["onnx>=1.17", "onnxscript>=0.2"],
-        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", "onnx>=1.17", "onnxscript>=0.2", "onnxruntime>=1.20"],
+        "onnx": ONNX,
+        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, "onnxruntime>=1.20"],
     },
     entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},
 )

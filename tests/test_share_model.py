@@ -266,6 +266,14 @@ def read_elsewhere(parts: Parts, manifest: dict[str, Any]) -> None:
     list_too(parts, manifest, "fold_0/LNMTrainerMaskGate/head.json", json.dumps(content).encode())
 
 
+def have_no_plan(parts: Parts, manifest: dict[str, Any]) -> None:
+    list_too(parts, manifest, "plans.json", b"[]")
+
+
+def break_the_plan(parts: Parts, manifest: dict[str, Any]) -> None:
+    list_too(parts, manifest, "plans.json", b"{")
+
+
 def hold_no_weights(parts: Parts, manifest: dict[str, Any]) -> None:
     list_too(parts, manifest, "fold_0/checkpoint_final.pth", b"\x80\x02cposix\nsystem\n.")
 
@@ -281,6 +289,8 @@ def hold_no_weights(parts: Parts, manifest: dict[str, Any]) -> None:
         (leave_the_folder, "the manifest does not say what is in the model"),
         (be_something_else, "this is no model file of lnauto, or it is cut off"),
         (read_elsewhere, "fold_0/LNMTrainerMaskGate/head.json names files outside the model"),
+        (have_no_plan, "it holds no plan of lnauto's, in evil.lnauto"),
+        (break_the_plan, "this is no model file of lnauto, or it is cut off, in evil.lnauto"),
         (hold_no_weights, "checkpoint_final.pth of fold_0 holds no weights"),
     ],
 )
@@ -297,13 +307,13 @@ def test_links_bombs_and_doubles_are_refused(
         pass
 
     assert "plans.json is a link" in refused(command, rewritten(packed, same, link="plans.json"))
-    assert "its weights are compressed" in refused(command, rewritten(packed, same, compress=True))
+    assert "larger than a model of its size" in refused(command, rewritten(packed, same, compress=True))
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(rewritten(packed, same), "a") as doubled:
         doubled.writestr("plans.json", b"{}")
     assert "it holds other files than its manifest lists" in refused(command, "evil.lnauto")
     monkeypatch.setattr(archive, "MOST_TEXT", 1000)
     evil = rewritten(packed, lambda parts, manifest: list_too(parts, manifest, "MODEL_CARD.md", bytes(1001)))
-    assert "far larger than a model of its size" in refused(command, evil)
+    assert "larger than a model of its size" in refused(command, evil)
     monkeypatch.setattr(archive, "MOST_FILES", 2)
     assert "a model is of 2 at most" in refused(command, rewritten(packed, same))
 

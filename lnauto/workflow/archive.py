@@ -20,12 +20,12 @@ from typing import Any
 
 from lnauto import __version__
 from lnauto.errors import InputError
-from lnauto.files import read_json, replacing, sha256_of, write_json
+from lnauto.files import replacing, sha256_of, write_json
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".lnauto"
-MANIFEST, CARD = "manifest.json", "MODEL_CARD.md"
+MANIFEST, CARD, PLAN = "manifest.json", "MODEL_CARD.md", "plans.json"
 FORMAT, VERSION = "lnauto model", 1
 MODELS = "models"  # their folder in the cache
 DIGITS = 16  # of the file's SHA-256, by which the cache knows it
@@ -109,13 +109,17 @@ def _unpack(path: Path, home: Path) -> None:
             for name, said in content["files"].items():
                 _extract(archive, name, said["sha256"], folder / name, path)
             archive.extract(MANIFEST, folder)
+        plan = json.loads((folder / PLAN).read_bytes()) if (folder / PLAN).is_file() else None
+        heads = {part: json.loads(part.read_bytes()) for part in folder.rglob("head.json")}
     except BROKEN as error:
         log.debug("Not a model: %s", path, exc_info=True)
         raise InputError.of(NO_MODEL, path, COPY) from error
+    if not isinstance(plan, dict) or not isinstance(plan.get("lnauto"), dict):
+        raise InputError.of("it holds no plan of lnauto's", path, REFUSE)
     for part in folder.rglob(f"*{WEIGHTS}"):
         _check_weights(part, path)
-    for part in folder.rglob("head.json"):
-        if outside(read_json(part, REFUSE)):
+    for part, head in heads.items():
+        if outside(head):
             raise InputError.of(f"{part.relative_to(folder)} names files outside the model", path, REFUSE)
 
 
@@ -152,11 +156,9 @@ def _check_names(archive: zipfile.ZipFile, listed: Mapping[str, Any], path: Path
     if len(set(names)) < len(names) or {*listed, MANIFEST} != set(names):
         raise InputError.of("it holds other files than its manifest lists", path, REFUSE)
     weights = [entry for entry in entries if entry.filename.endswith(WEIGHTS)]
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in weights):
-        raise InputError.of("its weights are compressed, which lnauto does not do", path, REFUSE)
     text = sum(entry.file_size for entry in entries if entry not in weights)
     if text > MOST_TEXT or sum(entry.file_size for entry in weights) > path.stat().st_size:
-        raise InputError.of("what it unpacks to is far larger than a model of its size", path, REFUSE)
+        raise InputError.of("what it unpacks to is larger than a model of its size", path, REFUSE)
 
 
 def _extract(archive: zipfile.ZipFile, name: str, sha256: str, target: Path, path: Path) -> None:
@@ -172,14 +174,13 @@ def _extract(archive: zipfile.ZipFile, name: str, sha256: str, target: Path, pat
 
 
 def _check_weights(part: Path, path: Path) -> None:
-    """Whether weights are in PyTorch's own zip, stored there, too, so that loading takes no more memory than they have bytes."""
+    """Whether weights are in PyTorch's own zip, and not compressed there, so that loading takes no more memory than that."""
     try:
         with zipfile.ZipFile(part) as archive:
             entries = archive.infolist()
     except BROKEN as error:
         raise InputError.of(f"{part.name} of {part.parent.name} holds no weights", path, REFUSE) from error
-    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    if not stored or sum(entry.file_size for entry in entries) > part.stat().st_size:
+    if sum(entry.file_size for entry in entries) > part.stat().st_size:
         raise InputError.of(f"the weights of {part.parent.name} unpack to more than they are", path, REFUSE)
 
 

@@ -44,7 +44,7 @@ class Trained:
         networks = {path.parent.name for path in folder.glob(f"fold_*/{FINAL}")}
         heads = {path.relative_to(folder).parts[0] for path in folder.glob(f"fold_*/**/{DESCRIPTION}")}
         there = sorted(name.removeprefix("fold_") for name in networks or heads)
-        folds = tuple(wanted.folds or [fold for fold in there if fold != "all"] or there)
+        folds = tuple(dict.fromkeys(wanted.folds or [fold for fold in there if fold != "all"] or there))
         if missing := [fold for fold in folds if fold not in there]:
             what = f"fold {', '.join(missing)} is not trained (there: {', '.join(there)})"
             raise InputError.of(what, folder, "train it with lnauto_train, or give -f")

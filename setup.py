@@ -28,10 +28,13 @@ COMMANDS = (
     "convert",
     "measure",
     "import_model",
+    "export",
     "make_phantom",
     "demo",
     "doctor",
 )
+
+ONNX = ["onnx>=1.17", "onnxscript>=0.2"]
 
 setup(
     name="lnauto",
@@ -69,7 +72,8 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13"],
+        "onnx": ONNX,
+        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, "onnxruntime>=1.20"],
     },
     entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},
 )

@@ -117,3 +117,24 @@ def copied(planned: Path, to: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(variable, str(to / name))
     monkeypatch.chdir(to)
     return to
+
+
+def write_random_model(planned: Path, folder: Path, folds: tuple[str, ...] = ("0", "1")) -> Path:
+    """A model folder of a planned data set with random weights, and with what a training leaves besides them."""
+    import torch
+
+    from lnauto.compat.plans import PlansManager
+    from lnauto.inference.model import FINAL, build_network
+
+    plans, description = (json.loads((planned / name).read_text()) for name in ("lnautoPlans.json", "dataset.json"))
+    for fold in folds:
+        torch.manual_seed(int(fold))
+        network = build_network(PlansManager(plans), "3d_fullres", description, deep_supervision=False)
+        made = {"configuration": "3d_fullres", "plans": plans, "dataset_json": description, "fold": int(fold)}
+        content = {"network_weights": network.state_dict(), "init_args": made, "trainer_name": "LNTrainer"}
+        left = {"optimizer_state": {"momentum": torch.ones(1000)}, "lnauto": {"history": ["ball_00"]}}
+        (folder / f"fold_{fold}").mkdir(parents=True)
+        torch.save({**content, **left, "inference_allowed_mirroring_axes": [2]}, folder / f"fold_{fold}" / FINAL)
+    for name, content in (("plans.json", plans), ("dataset.json", description)):
+        (folder / name).write_text(json.dumps(content))
+    return folder

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from building import write_balls
+from building import write_balls, write_random_model
 
 from lnauto.commands.common import share_cores
 from lnauto.paths import VARIABLES
@@ -122,3 +124,47 @@ def model(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.setenv(f"nnUNet_{name}", str(prepared / name))
         patch.setenv("nnUNet_results", str(results))
         return train("901", ["0", "1"], Request(iterations=80, device="cpu", workers=0, quiet=True))
+
+
+@pytest.fixture(scope="session")
+def random_model(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two folds, and what a name or a folder may hide in; read-only."""
+    folder = tmp_path_factory.mktemp("made") / "Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres"
+    write_random_model(prepared / "preprocessed/Dataset901_Balls", folder)
+    description = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**description, "unannotated": ["patient_muster"]}))
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["lnauto"].update(region="lungs", foundation={"folder": "/home/muster/results/foundations/ln-fm"})
+    plans["lnauto"]["inference"].update(smallest_node_mm3=30.0, tta="none", overlap=0.5)
+    (folder / "plans.json").write_text(json.dumps(plans))
+    figures = {
+        "cases": 4,
+        "labels": {"node": {"dice": {"mean": 0.8125}}},
+        "nodes": {"all nodes": {"pooled": {"true": 12, "found": 9}, "false_per_case": 1.25}},
+    }
+    (folder / "fold_0/validation").mkdir()
+    (folder / "fold_0/validation/evaluation.json").write_text(json.dumps(figures))
+    return folder
+
+
+@pytest.fixture
+def beside_scan(random_model: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same; the test runs beside a folder of one scan, with a cache of its own."""
+    from lnauto.networks import machine_cache
+    from lnauto.workflow.node_table import NodeTable
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine_cache, "FOLDER", tmp_path / "cache")
+    monkeypatch.setattr("lnauto.workflow.predict.measure_masks", lambda *_: NodeTable())  # of thousands of specks
+    (tmp_path / "scans").mkdir()
+    shutil.copy(prepared / "raw/Dataset901_Balls/imagesTs/ball_06_0000.nii.gz", tmp_path / "scans")
+    return random_model
+
+
+@pytest.fixture(scope="session")
+def packed_model(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One fold; read-only."""
+    from lnauto.workflow.export_model import Request, export
+    from lnauto.workflow.predict import Request as Wanted
+
+    return export(Wanted(model=random_model, folds=["0"]), tmp_path_factory.mktemp("packed") / "balls", Request())

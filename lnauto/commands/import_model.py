@@ -9,8 +9,9 @@ from pathlib import Path
 from lnauto.commands.common import make_parser, run
 
 EXPLANATION = """\
-SOURCE is a result folder of nnU-Net v2 or lnauto (TRAINER__PLANS__CONFIGURATION), a folder that holds one, or a checkpoint
-(.pth), whose plans and labels are taken from --plans and --dataset-json, else from beside it, else from within it.
+SOURCE is a result folder of nnU-Net v2 or lnauto (TRAINER__PLANS__CONFIGURATION), a folder that holds one, a file made by
+lnauto_export (.lnauto), or a checkpoint (.pth), whose plans and labels are taken from --plans and --dataset-json, else from
+beside it, else from within it.
 
 A checkpoint can run any code when it is unpickled. It is read as plain numbers; what would have to be unpickled is refused."""
 
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("source", type=Path, metavar="SOURCE", help="result folder, or checkpoint")
+    add("source", type=Path, metavar="SOURCE", help="result folder, .lnauto file, or checkpoint")
     add("--name", required=True, help="what it is to be called: letters, digits, - and single underscores")
     add("-c", "--configuration", help="configuration of the model, where it cannot be told (default: 3d_fullres)")
     add("-f", "--fold", metavar="FOLD", help="fold to take (default: all, else the lowest)")

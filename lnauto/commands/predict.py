@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-d", "--dataset", help="number or name of the data set whose model to use (default: the only model there is)"
     )
-    parser.add_argument("-m", "--model", type=Path, help="model folder, such as .../LNTrainer__lnautoPlans__3d_fullres")
+    parser.add_argument("-m", "--model", type=Path, help="model folder, .../LNTrainer__lnautoPlans__3d_fullres, or .lnauto file")
     parser.add_argument("-c", "--configuration", help="configuration of the model, where there are several")
     parser.add_argument("-tr", "--trainer", help="trainer of the model, where there are several")
     parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all that are trained)")

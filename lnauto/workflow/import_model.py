@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lnauto import __version__
 from lnauto.errors import InputError
 from lnauto.paths import activate
+from lnauto.workflow.archive import SUFFIX, opened
 from lnauto.workflow.import_source import LABELS_REMEDY, PLANS_REMEDY, USUAL, Source, find_source
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def import_model(path: Path, request: Request) -> Foundation:
     from lnauto.inference.foundation import store_foundation
 
     folder = _place(request)
+    path = opened(path) if path.suffix == SUFFIX else path
     source = find_source(path, request.configuration, request.fold, request.plans, request.dataset_json)
     log.info("Reading %s (%.0f MB).", source.checkpoint, source.checkpoint.stat().st_size / 1e6)
     content, unpickled = read_foreign(source.checkpoint, request.trust)

@@ -22,6 +22,7 @@ from lnauto.files import read_json, write_json, write_text
 from lnauto.paths import activate, find_dataset
 from lnauto.trainers.patient.clinical import ClinicalHead
 from lnauto.trainers.patient.decision import sigmoid
+from lnauto.workflow.archive import opened
 from lnauto.workflow.patient_train import HEAD
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def _load(path: Path) -> ClinicalHead:
 def _model_folder(request: Request) -> Path:
     """The model named, or the only one there is."""
     if request.model is not None:
-        return request.model
+        return opened(request.model)
     results = activate().results
     models = sorted({path.parent.parent for path in results.glob(f"Dataset*/*__*__*/fold_*/{HEAD}")})
     if request.dataset is not None:

@@ -23,6 +23,7 @@ from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import Plan
+from lnauto.workflow.archive import opened
 from lnauto.workflow.head_files import DESCRIPTION
 from lnauto.workflow.head_predict import Heads, find_heads, predict_heads, read_patients
 from lnauto.workflow.node_table import measure_masks, write_nodes
@@ -181,11 +182,12 @@ def model_folder(request: Request) -> Path:
     from lnauto.inference.model import find_models, trained_folds
 
     if request.model is not None:
-        if not trained_folds(request.model) and not any(request.model.glob(f"fold_*/*/{DESCRIPTION}")):
+        folder = opened(request.model)
+        if not trained_folds(folder) and not any(folder.glob(f"fold_*/*/{DESCRIPTION}")):
             raise InputError.of(
                 "there is no finished training in this folder", request.model, "give -m the folder that holds fold_0 and its like"
             )
-        return request.model
+        return folder
     paths: Paths = activate()
     models = find_models(paths.results)
     if request.dataset is not None:

@@ -140,6 +140,17 @@ def test_a_network_that_cannot_be_kept_is_run_by_pytorch(model: Path, command: C
     assert "the network could not be converted ([Errno 28] No space left on device)" in complaint
 
 
+@pytest.mark.parametrize("lost", ["network_weights", "init_args", "configuration"])
+def test_a_checkpoint_of_no_model_is_told(model: Path, command: Command, lost: str) -> None:
+    checkpoint = model / "fold_0" / FINAL
+    content = load_checkpoint(checkpoint)
+    del (content["init_args"] if lost == "configuration" else content)[lost]
+    torch.save(content, checkpoint)
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "-m", model, "-f", 0)
+    assert (code, complaint.count("\n")) == (2, 1)
+    assert "this checkpoint is of no model: it lacks " in complaint
+
+
 def test_folds_are_averaged_under_both(model: Path) -> None:
     loaded = load_model(model)
     both = engine.choose_engine(loaded, [16, 16, 16], torch.device("cpu"), "openvino", "fp32", None)

@@ -59,7 +59,7 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
     remedy = "train again, or give the whole result folder with -m"
     plans = read_json(folder / "plans.json", remedy)
     dataset_json = read_json(folder / "dataset.json", remedy)
-    checkpoints = [load_checkpoint(folder / f"fold_{fold}" / FINAL) for fold in folds]
+    checkpoints = [_load_model_checkpoint(folder / f"fold_{fold}" / FINAL) for fold in folds]
     configuration = checkpoints[0]["init_args"]["configuration"]
     manager = PlansManager(plans)
     networks = [
@@ -82,7 +82,7 @@ def load_alone(path: Path) -> Model:
     """The model of one checkpoint, under the plan and labels it was trained with, wherever it lies."""
     from lnauto.compat.plans import PlansManager
 
-    checkpoint = load_checkpoint(path)
+    checkpoint = _load_model_checkpoint(path)
     made = checkpoint["init_args"]
     network = _load_network(checkpoint, PlansManager(made["plans"]), made["configuration"], made["dataset_json"], path)
     return Model(
@@ -108,6 +108,16 @@ def _load_network(
             "the weights do not fit the network of plans.json", path, "restore the plans.json it was trained with"
         ) from error
     return network.eval()
+
+
+def _load_model_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint that says what it is the weights of."""
+    checkpoint = load_checkpoint(path)
+    missing = [key for key in ("network_weights", "init_args", "trainer_name") if key not in checkpoint]
+    if missing or "configuration" not in checkpoint["init_args"]:
+        what = f"this checkpoint is of no model: it lacks {', '.join(missing) or 'its configuration'}"
+        raise InputError.of(what, path, "give the folder that nnU-Net or lnauto trained it in")
+    return checkpoint
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import shutil
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ class TestVolumes:
     def test_compressed(self, tmp_path: Path, name: str) -> None:
         """The same slice, four times, stored in several ways."""
         plain = pydicom.dcmread(str(get_testdata_file("MR_small.dcm"))).pixel_array
+        before = locale.setlocale(locale.LC_ALL)
         for number in range(4):
             path = tmp_path / f"{number}.dcm"
             if name == "lossless":
@@ -112,10 +114,12 @@ class TestVolumes:
             dataset.ImagePositionPatient = [0, 0, 2.0 * number]
             dataset.SeriesInstanceUID = "1.2.3"
             dataset.save_as(path)
+        locale.setlocale(locale.LC_ALL, before)  # which SimpleITK has changed above
         if name == "lossless":
             assert dataset.file_meta.TransferSyntaxUID.name.startswith("JPEG Lossless")
         for plane in sitk.GetArrayFromImage(read_volume(only(tmp_path))):
             assert np.array_equal(plane, plain)
+        assert locale.setlocale(locale.LC_ALL) == before
 
     def test_many_frames_in_one_file(self, tmp_path: Path) -> None:
         values = stored()

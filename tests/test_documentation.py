@@ -113,7 +113,7 @@ def run_page_in(page: Path, place: Path, seconds: int = SECONDS, cores: int | No
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         timeout=seconds,
         check=False,
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import locale
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,20 +56,9 @@ def _by_pydicom(_: Path, dataset: Dataset) -> Array:
     return dataset.pixel_array
 
 
-@contextmanager
-def _locale_kept() -> Iterator[None]:
-    """SimpleITK leaves the locale "C" behind, in which Python reads no text beyond ASCII any more."""
-    before = locale.setlocale(locale.LC_ALL)
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_ALL, before)
-
-
 def _by_simpleitk(path: Path, dataset: Dataset) -> Array:
     """SimpleITK decodes what pydicom's free decoders do not; it has scaled the numbers, which is undone."""
-    with _locale_kept():
-        scaled = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.float64)
+    scaled = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.float64)
     slope, intercept = _scale(dataset, 0)
     stored: Array = np.round((scaled - intercept) / slope)
     return stored

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,26 @@ KNOWN = {"percentile_00_5": -900.0, "percentile_99_5": 300.0, "mean": 50.0, "std
 
 def normalised(hu: float, known: dict[str, float]) -> float:
     return (max(hu, known["percentile_00_5"]) - known["mean"]) / known["std"]
+
+
+SIGNAL_AFTER_TWO = """
+import signal, sys
+from pathlib import Path
+from lnauto.inference.openvino_engine import compile_network
+
+networks = [compile_network(Path(sys.argv[1]), (1, 1, 16, 16, 16), "fp32") for _ in range(2)]
+while networks:
+    networks.pop(0)
+signal.signal(signal.SIGUSR1, lambda *_: print("caught"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+def test_networks_may_go_in_the_order_they_came_and_signals_are_still_caught(tmp_path: Path) -> None:
+    path = tmp_path / "network" / "small.xml"
+    openvino_engine.convert(torch.nn.Conv3d(1, 2, 3, padding=1), 1, path)
+    run = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_TWO, str(path)], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout.strip()) == (0, "caught"), run.stderr
 
 
 @pytest.mark.parametrize("lowest", [-900.0, -100.0])

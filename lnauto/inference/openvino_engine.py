@@ -10,6 +10,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def compile_network(path: Path, shape: Sequence[int], precision: str) -> OpenVin
     """A converted network for tiles of one shape (batch, channels, z, y, x), on as many threads as PyTorch has."""
     import openvino as ov
 
-    core = ov.Core()
+    core = _core()
     model = core.read_model(path)
     model.reshape({model.inputs[0]: ov.PartialShape([int(side) for side in shape])})
     settings = {
@@ -141,11 +142,21 @@ def _timed(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
     return best, output
 
 
-def _precisions() -> list[str]:
-    """fp32, and bf16 where this processor has it."""
+@cache
+def _core() -> Any:
+    """OpenVINO, once for the whole process and to its end.
+
+    Each of its CPU plugins gives the thread another stack for signals, and puts the former one back when it goes. Of two that
+    go in the order in which they came, the second puts back what the first has freed, and the next signal ends the process.
+    """
     import openvino as ov
 
-    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ov.Core()
+
+
+def _precisions() -> list[str]:
+    """fp32, and bf16 where this processor has it."""
+    able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ["fp32", "bf16"] if "BF16" in able else ["fp32"]
 
 

@@ -56,8 +56,9 @@ def managers(function: str, kwargs: dict[str, Any], classes: int, transpose: tup
 )
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_mask_is_stock_s_voxel_by_voxel(
-    function: str, kwargs: dict[str, Any], spacing: tuple[float, ...], classes: int
+    function: str, kwargs: dict[str, Any], spacing: tuple[float, ...], classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(export, "BLOCK", 3)  # the logits are small: eight would be half of them
     transpose = (1, 0, 2)
     logits = drawn_logits((14, 20, 18), classes)
     plans, configuration, labels = managers(function, kwargs, classes, transpose)
@@ -72,7 +73,8 @@ def test_the_mask_is_stock_s_voxel_by_voxel(
     expected, each = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits.clone(), plans, configuration, labels, copy.deepcopy(properties), return_probabilities=True, num_threads_torch=1
     )
-    exported = Exporter(plans, configuration, labels).export(logits, properties, with_probability=True)
+    exporter = Exporter(plans, configuration, labels)
+    exported = exporter.export(exporter.kept(logits), properties, with_probability=True)
     found = exported.mask
     box = tuple(
         slice(2, 2 + inside[transpose.index(axis)]) for axis in range(3)
@@ -91,6 +93,21 @@ def test_slabs_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = largest_class(above, (40, 30, 34))
     monkeypatch.setattr(export, "SLAB_VOXELS", 2000)
     assert np.array_equal(largest_class(above, (40, 30, 34)), whole)
+
+
+@pytest.mark.parametrize("block", [1, 3, 8, 100])
+def test_boxes_hold_all_that_is_above_background(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "BLOCK", block)
+    above = torch.full((2, 20, 17, 9), -1.0)
+    for number, (z, y, x) in enumerate([(0, 0, 0), (19, 16, 8), (10, 3, 4)]):
+        above[number % 2, z, y, x] = 1
+    boxes = export.positive_boxes(above)
+    held = torch.zeros(20, 17, 9, dtype=torch.bool)
+    for box in boxes:
+        assert all(0 <= part.start < part.stop <= side for part, side in zip(box, held.shape, strict=True))
+        held[box] = True
+    assert held[(above > 0).any(dim=0)].all()
+    assert block == 100 or not held.all()
 
 
 def test_of_background_alone_nothing_is_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +133,9 @@ def test_regions_and_other_ways_to_interpolate_are_left_to_stock() -> None:
     expected = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits.clone(), *cubic, copy.deepcopy(properties), num_threads_torch=1
     )
-    exported = Exporter(*cubic).export(logits.clone(), copy.deepcopy(properties), with_probability=True)
+    exporter = Exporter(*cubic)
+    assert exporter.kept(logits) is logits
+    exported = exporter.export(logits.clone(), copy.deepcopy(properties), with_probability=True)
     assert np.array_equal(exported.mask, expected)
     assert np.array_equal(exported.probability > 0.5, expected > 0)
-    assert Exporter(*cubic).export(logits, properties).probability is None
+    assert exporter.export(logits, properties).probability is None

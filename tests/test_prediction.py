@@ -18,6 +18,7 @@ import SimpleITK as sitk
 import torch
 
 import lnauto
+from lnauto.compat.inference import compute_gaussian
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.model import load_checkpoint
 from lnauto.inference.size_filter import drop_specks
@@ -240,6 +241,29 @@ def test_tiles_cover_the_image_and_their_mean_is_a_mean() -> None:
     assert told == [8] * 8  # two along z, four along y
     assert torch.allclose(logits[0], image[0], atol=1e-5)
     assert torch.allclose(logits[1], -image[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("gap", [False, True], ids=["whole", "with a gap"])
+def test_slices_that_are_finished_on_the_way_are_those_of_whole_sums(gap: bool) -> None:
+    def network(tile: torch.Tensor) -> torch.Tensor:  # what it says depends on where in the tile a voxel lies
+        ramp = torch.linspace(1, 2, tile.shape[2])[:, None, None]
+        return torch.cat([tile * ramp, 1 - tile * ramp.flip(0)], dim=1)
+
+    image, patch = torch.rand(1, 70, 17, 16) + 0.1, (16, 16, 16)
+    if gap:
+        image[:, 20:60] = 0
+    weights = compute_gaussian(patch, sigma_scale=1.0 / 8, value_scaling_factor=10, dtype=torch.float32, device=CPU.device)
+    sums, total = torch.zeros(2, 70, 17, 16), torch.zeros(70, 17, 16)
+    for tile in tile_slices(image.shape[1:], patch, 0.5):
+        if image[(slice(None), *tile)].any():
+            sums[(slice(None), *tile)] += network(image[(slice(None), *tile)][None])[0] * weights
+            total[tile] += weights
+    expected = sums / total.clamp_min(1e-30)
+    found = predict_logits([network], image, patch, CPU, is_empty=lambda tile: not tile.any())
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert bool((total == 0).any()) == gap
+    kept = predict_logits([network], image, patch, CPU, is_empty=lambda tile: not tile.any(), kept=lambda logits: logits[1:] * 2)
+    assert torch.equal(kept, found[1:] * 2)
 
 
 def test_mirrored_copies_are_mirrored_back() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from lnauto.nodes import Array
 
 EVERY_CLASS = (slice(None),)
+BLOCK = 8  # voxels a side of what boxes are made of
 SLAB_VOXELS = 8_000_000  # of the mask that are interpolated at once
 LINEAR = {"resample_torch_fornnunet": "mode", "resample_data_or_seg_to_shape": "order"}  # and where their kwargs say so
 
@@ -41,20 +42,28 @@ class Exporter:
     configuration: Any
     labels: Any
 
+    @property
+    def by_differences(self) -> bool:
+        """Whether the export needs no more of the logits than how far each class is above background."""
+        return not self.labels.has_regions and _is_linear(self.configuration)
+
+    def kept(self, logits: Tensor) -> Tensor:
+        """What the export needs of logits (classes, z, y, x), which are spoiled."""
+        return above_background(logits) if self.by_differences else logits
+
     @torch.inference_mode()
-    def export(self, logits: Tensor, properties: dict[str, Any], with_probability: bool = False) -> Exported:
-        """From logits (classes, z, y, x) of a preprocessed case, which are spoiled."""
-        if self.labels.has_regions or not _is_linear(self.configuration):
-            return self._as_stock(logits, properties, with_probability)
+    def export(self, kept: Tensor, properties: dict[str, Any], with_probability: bool = False) -> Exported:
+        """From what was kept of the logits of a preprocessed case."""
+        if not self.by_differences:
+            return self._as_stock(kept, properties, with_probability)
         spacing = [properties["spacing"][axis] for axis in self.plans.transpose_forward]
         nearest = _nearest_axis(self.configuration, spacing)
         shape = properties["shape_after_cropping_and_before_resampling"]
-        above = above_background(logits)
         kind = np.uint8 if len(self.labels.foreground_labels) < 255 else np.uint16
-        mask = self._placed(largest_class(above, shape, nearest).astype(kind, copy=False), properties)
+        mask = self._placed(largest_class(kept, shape, nearest).astype(kind, copy=False), properties)
         if not with_probability:
             return Exported(mask, None)
-        return Exported(mask, self._placed(foreground_probability(above, shape, nearest), properties))
+        return Exported(mask, self._placed(foreground_probability(kept, shape, nearest), properties))
 
     def _as_stock(self, logits: Tensor, properties: dict[str, Any], with_probability: bool) -> Exported:
         from lnauto.compat.inference import convert_predicted_logits_to_segmentation_with_correct_shape
@@ -114,14 +123,28 @@ def largest_class(above: Tensor, shape: Sequence[int], nearest: int | None = Non
         nearest: the axis along which the nearest value is taken instead of a linear one.
     """
     found = np.zeros(tuple(int(side) for side in shape), np.uint8)
-    positive = (above > 0).any(dim=0).cpu().numpy()
-    axes = _axes(positive.shape, found.shape, nearest)
-    pieces, _ = label(positive, generate_binary_structure(3, 3))
-    for box in find_objects(pieces):
+    axes = _axes(above.shape[1:], found.shape, nearest)
+    for box in positive_boxes(above):
         spans = [lines.touching(part) for lines, part in zip(axes, box, strict=True)]
         if all(span.stop > span.start for span in spans):
             _fill(found, above, axes, spans)
     return found
+
+
+def positive_boxes(above: Tensor) -> list[tuple[slice, ...]]:
+    """Boxes, in whole blocks of voxels, outside which nothing is above background; neighbouring blocks share one."""
+    blocks = torch.stack([_block_maxima(each) for each in above]).amax(dim=0)
+    pieces, _ = label((blocks > 0).cpu().numpy(), generate_binary_structure(3, 3))
+    return [
+        tuple(slice(part.start * BLOCK, min(part.stop * BLOCK, side)) for part, side in zip(box, above.shape[1:], strict=True))
+        for box in find_objects(pieces)
+    ]
+
+
+def _block_maxima(values: Tensor) -> Tensor:
+    for axis in range(3):
+        values = torch.stack([part.amax(dim=axis) for part in values.split(BLOCK, dim=axis)], dim=axis)
+    return values
 
 
 @dataclass(frozen=True, eq=False)

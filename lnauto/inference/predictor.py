@@ -175,7 +175,7 @@ class Predictor:
         with_probability: bool = False,
     ) -> Exported:
         exporter = Exporter(self.plans, self.configuration, self.labels)
-        found = exporter.export(self.predict_logits(data, on_tile), properties, with_probability)
+        found = exporter.export(self.predict_logits(data, on_tile, exporter.kept), properties, with_probability)
         return replace(found, mask=drop_specks(found.mask, properties["spacing"], self.scheme, self.smallest_node_mm3))
 
     def predict_grid(self, data: np.ndarray) -> np.ndarray:
@@ -183,13 +183,18 @@ class Predictor:
         mask = np.asarray(self.labels.convert_logits_to_segmentation(self.predict_logits(data).float().cpu()))
         return drop_specks(mask, self.configuration.spacing, self.scheme, self.smallest_node_mm3)
 
-    def predict_logits(self, data: np.ndarray, on_tile: Callable[[int], None] | None = None) -> torch.Tensor:
-        """Logits of a preprocessed case, averaged over networks and mirrorings."""
+    def predict_logits(
+        self,
+        data: np.ndarray,
+        on_tile: Callable[[int], None] | None = None,
+        kept: Callable[[Tensor], Tensor] = lambda logits: logits,
+    ) -> Tensor:
+        """Logits of a preprocessed case, averaged over networks and mirrorings, or what is `kept` of them."""
         mirrored = mirrorings(self.tta, self.mirror_axes, self.plans.transpose_forward.index(2))
         image = torch.from_numpy(np.ascontiguousarray(data))
         is_empty = emptiness(self.plans.plans, self.configuration.configuration, self.dataset_json) if self.skips_air else None
         patch = self.configuration.patch_size
-        return predict_logits(self.networks, image, patch, self.compute, self.overlap, mirrored, on_tile, is_empty)
+        return predict_logits(self.networks, image, patch, self.compute, self.overlap, mirrored, on_tile, is_empty, kept)
 
     def count_tiles(self, shape: Sequence[int]) -> int:
         """Tiles of an image of `shape` in the plan's spacing, for a progress bar."""

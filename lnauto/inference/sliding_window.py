@@ -11,6 +11,7 @@ from torch import Tensor
 from lnauto.networks.compute import Compute
 
 Network = Callable[[Tensor], Tensor]
+EVERY_CHANNEL = (slice(None),)
 
 
 def mirrorings(tta: str, axes: Sequence[int] | None, left_right: int) -> list[tuple[int, ...]]:
@@ -33,11 +34,14 @@ def predict_logits(
     mirrored: Sequence[tuple[int, ...]] = ((),),
     on_tile: Callable[[int], None] | None = None,
     is_empty: Callable[[Tensor], bool] | None = None,
+    kept: Callable[[Tensor], Tensor] = lambda logits: logits,
 ) -> Tensor:
     """Mean logits (classes, z, y, x) of the networks over all tiles and mirrorings; `image` is (channels, z, y, x).
 
-    `on_tile` is told after each tile how many there are. Tiles that `is_empty` says yes to are not looked at; where no other tile
-    reaches, all logits are 0, which is background.
+    Args:
+        on_tile: is told after each tile how many there are.
+        is_empty: tiles that it says yes to are not looked at; where no other tile reaches, all logits are 0, which is background.
+        kept: what of the logits is kept for the whole image; all of them are only for as many slices as a tile is deep.
     """
     from lnauto.compat.inference import compute_gaussian, pad_nd_image
 
@@ -46,22 +50,53 @@ def predict_logits(
     # A card keeps the sums in nnU-Net's half precision, for memory; a processor has no fast half, and twice the memory.
     kept_as = torch.float16 if compute.device.type == "cuda" else torch.float32
     weights = compute_gaussian(tuple(patch), sigma_scale=1.0 / 8, value_scaling_factor=10, dtype=kept_as, device=compute.device)
-    sums: Tensor | None = None
-    every_channel = (slice(None),)
-    total = torch.zeros(padded.shape[1:], dtype=kept_as, device=compute.device)
     if is_empty is not None:
-        tiles = [tile for tile in tiles if not is_empty(padded[every_channel + tile])] or tiles[:1]
+        tiles = [tile for tile in tiles if not is_empty(padded[EVERY_CHANNEL + tile])] or tiles[:1]
+    window: _Window | None = None
     for tile in tiles:
-        logits = _predict_tile(networks, compute.place(padded[every_channel + tile][None]), compute, mirrored).to(kept_as)
-        if sums is None:
-            sums = torch.zeros((len(logits), *padded.shape[1:]), dtype=kept_as, device=compute.device)
-        sums[every_channel + tile] += logits * weights
-        total[tile] += weights
+        image_tile = compute.place(padded[EVERY_CHANNEL + tile][None])
+        logits = _predict_tile(networks, image_tile, compute, mirrored).to(kept_as)
+        if window is None:
+            window = _Window(logits, padded.shape[1:], kept)
+        window.add(logits, weights, tile)
         if on_tile is not None:
             on_tile(len(tiles))
-    assert sums is not None  # an image has at least one tile
-    sums /= total if is_empty is None else total.clamp_min(torch.finfo(kept_as).tiny)
-    return sums[every_channel + tuple(inside[1:])]
+    assert window is not None  # an image has at least one tile
+    return window.finished()[EVERY_CHANNEL + tuple(inside[1:])]
+
+
+class _Window:
+    """Sums of as many slices as a tile is deep, which moves on with the tiles; what it has passed is finished and kept."""
+
+    def __init__(self, logits: Tensor, shape: Sequence[int], kept: Callable[[Tensor], Tensor]) -> None:
+        self.sums = logits.new_zeros(logits.shape[:2] + tuple(shape[1:]))
+        self.total = self.sums.new_zeros(self.sums.shape[1:])
+        self.start, self.kept = 0, kept
+        self.found = self.sums.new_zeros(kept(self.sums[:, :1].clone()).shape[:1] + tuple(shape))
+
+    def add(self, logits: Tensor, weights: Tensor, tile: tuple[slice, ...]) -> None:
+        if tile[0].start > self.start:
+            self._move_to(tile[0].start)
+        across = (slice(None), *tile[1:])
+        self.sums[EVERY_CHANNEL + across] += logits * weights
+        self.total[across] += weights
+
+    def finished(self) -> Tensor:
+        self._finish(self.sums.shape[1])
+        return self.found
+
+    def _move_to(self, start: int) -> None:
+        passed = min(start - self.start, self.sums.shape[1])
+        self._finish(passed)
+        for held, axis in ((self.sums, 1), (self.total, 0)):
+            staying = held.narrow(axis, passed, held.shape[axis] - passed).clone()
+            held.zero_()
+            held.narrow(axis, 0, staying.shape[axis]).copy_(staying)
+        self.start = start
+
+    def _finish(self, slices: int) -> None:
+        total = self.total[:slices].clamp_min(torch.finfo(self.total.dtype).tiny)  # 0 where no tile was looked at
+        self.found[:, self.start : self.start + slices] = self.kept(self.sums[:, :slices] / total)
 
 
 def tile_slices(shape: Sequence[int], patch: Sequence[int], step: float) -> list[tuple[slice, ...]]:

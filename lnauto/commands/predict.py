@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
     )
+    parser.add_argument(
+        "--max-memory",
+        type=_gigabytes,
+        metavar="SIZE",
+        help="refuse, before any work, a scan that may take more, such as 6GB (default: what the machine has left)",
+    )
     parser.add_argument("--save-probabilities", action="store_true", help="a map of the probability of node, too, for each scan")
     parser.add_argument(
         "--series",
@@ -80,6 +87,13 @@ def _share(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to below 1")
     return value
+
+
+def _gigabytes(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(GB|MB|G|M)?", text.strip(), re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 6GB or 800MB")
+    return float(found[1]) / (1000 if (found[2] or "G")[0].upper() == "M" else 1)
 
 
 def _act(arguments: argparse.Namespace) -> None:
@@ -113,6 +127,7 @@ def _act(arguments: argparse.Namespace) -> None:
         probabilities=arguments.save_probabilities,
         series=tuple(arguments.series),
         rtstruct=arguments.rtstruct,
+        max_memory_gb=arguments.max_memory,
         overwrite=arguments.overwrite,
         quiet=arguments.quiet,
     )

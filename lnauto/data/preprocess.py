@@ -324,24 +324,50 @@ def prepare_image(images: list[Path], plans: Any, configuration: Any, region: st
     return prepare(image, properties, plans, configuration, region), properties
 
 
-def prepare(image: np.ndarray, properties: dict[str, Any], plans: Any, configuration: Any, region: str) -> np.ndarray:
+def prepare(
+    image: np.ndarray,
+    properties: dict[str, Any],
+    plans: Any,
+    configuration: Any,
+    region: str,
+    check: Callable[[Sequence[int], Sequence[int]], None] = lambda *_: None,
+) -> np.ndarray:
     """The same of an image that was read; what is needed to find back is put into `properties`.
 
     The steps are those of nnU-Net's preprocessor; only the label it makes up and resamples for an image without one is left out.
+
+    Args:
+        check: is told the size of the region and its size in the plan's spacing, before memory is taken for either.
     """
     from lnauto.compat.planning import compute_new_shape
     from lnauto.compat.preprocessing import DefaultPreprocessor, crop_to_nonzero
 
     shape, box = image.shape[1:], _find_region(image, properties, region)
     within = (slice(None), *box)
-    image = image[within]
-    image = image.astype(np.float32, copy=False).transpose([0, *(axis + 1 for axis in plans.transpose_forward)])
+    image = image[within].transpose([0, *(axis + 1 for axis in plans.transpose_forward)])
     spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
-    image, inside, properties["bbox_used_for_cropping"] = crop_to_nonzero(image, None)
+    check(image.shape[1:], compute_new_shape(image.shape[1:], spacing, configuration.spacing))
+    inside: Any = [None]  # where an image is not 0, which only some normalisations ask for
+    if any(configuration.use_mask_for_norm):
+        image, inside, properties["bbox_used_for_cropping"] = crop_to_nonzero(image, None)
+    else:
+        properties["bbox_used_for_cropping"] = _box_of_nonzero(image)
+        filled = (slice(None), *(slice(*sides) for sides in properties["bbox_used_for_cropping"]))
+        image = image[filled]
     _put_into_whole(properties, shape, box, plans.transpose_forward)
     properties["shape_after_cropping_and_before_resampling"] = image.shape[1:]
     intensities = plans.foreground_intensity_properties_per_channel
+    image = image.astype(np.float32, copy=False)
     image = DefaultPreprocessor(verbose=False)._normalize(image, inside, configuration, intensities)
     resampled = compute_new_shape(image.shape[1:], spacing, configuration.spacing)
     prepared: np.ndarray = configuration.resampling_fn_data(image, resampled, spacing, configuration.spacing)
     return prepared
+
+
+def _box_of_nonzero(image: np.ndarray) -> list[list[int]]:
+    """First and last plus one along each axis, as nnU-Net crops; an image of nothing but 0 stays as it is."""
+    taken = (image != 0).any(axis=0)
+    along = [np.flatnonzero(taken.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    if not len(along[0]):
+        return [[0, side] for side in taken.shape]
+    return [[int(places[0]), int(places[-1]) + 1] for places in along]

@@ -19,6 +19,7 @@ from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.engine import choose_engine
 from lnauto.inference.export import Exported, Exporter
+from lnauto.inference.memory import MemoryLimit, Need
 from lnauto.inference.model import Model, load_model
 from lnauto.inference.prediction import Prediction
 from lnauto.inference.size_filter import drop_specks
@@ -44,6 +45,7 @@ class Predictor:
     region: str = "none"  # what images are cropped to before they are looked at
     orientation: str | None = None  # that images are turned to before they are looked at; None: they are not
     skips_air: bool = False  # tiles without anything a node could be
+    memory: MemoryLimit = field(default_factory=MemoryLimit)
     engine: str = "torch"
     precision: str = ""  # of the engine
     labels: Any = field(init=False)  # nnU-Net's LabelManager
@@ -157,11 +159,24 @@ class Predictor:
         with_probability: bool = False,
     ) -> tuple[sitk.Image, sitk.Image | None]:
         """The mask of one case on its own grid and, if it is asked for, the probability of anything but background."""
-        image, properties = read_channels(channels, self.orientation, name)
-        data = prepare(image, properties, self.plans, self.configuration, self.region)
+        data, properties = self._prepared(channels, name, with_probability)
         found = self._exported(data, properties, on_tile, with_probability)
         mask = mask_on(found.mask, properties, channels[0])
         return mask, None if found.probability is None else mask_on(found.probability, properties, channels[0])
+
+    def _prepared(self, channels: Sequence[sitk.Image], name: str, with_probability: bool) -> tuple[np.ndarray, dict[str, Any]]:
+        """A scan as the networks take it, if memory holds all that is to come, too."""
+        image, properties = read_channels(channels, self.orientation, name)
+        classes = self.labels.num_segmentation_heads
+        kept = classes - 1 if Exporter(self.plans, self.configuration, self.labels).by_differences else classes
+
+        def check(inside: Sequence[int], resampled: Sequence[int]) -> None:
+            sizes = (image.shape[1:], inside, resampled)
+            spacing = [properties["spacing"][axis] for axis in self.plans.transpose_forward]
+            need = Need.of(*sizes, spacing, self.configuration, len(image), classes, kept, with_probability)
+            self.memory.check(need.most, name)
+
+        return prepare(image, properties, self.plans, self.configuration, self.region, check), properties
 
     def predict_prepared(self, data: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         """The mask of a preprocessed case, in the geometry of the image it was made from."""

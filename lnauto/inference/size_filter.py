@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.nodes import Array, label_components
+from lnauto.nodes import Array, component_pieces
 
 
 def drop_specks(mask: Array, spacing: Sequence[float], scheme: LabelScheme, least_mm3: float) -> Array:
@@ -15,7 +15,8 @@ def drop_specks(mask: Array, spacing: Sequence[float], scheme: LabelScheme, leas
     if least_mm3 <= 0:
         return mask
     nodes = np.isin(mask, [value for label in scheme.nodes for value in label.values])
-    components, _ = label_components(nodes)
-    small = np.bincount(components.ravel()) * float(np.prod(spacing)) < least_mm3
-    small[0] = False
-    return np.where(small[components], 0, mask).astype(mask.dtype)
+    kept = mask.copy()
+    for piece in component_pieces(nodes):
+        if piece.mask.sum() * float(np.prod(spacing)) < least_mm3:
+            kept[piece.box][piece.mask] = 0
+    return kept

@@ -38,6 +38,7 @@ ENDING, PROBABILITIES = ".nii.gz", "probabilities"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 CHANNEL = re.compile(r"_(\d{4})$")
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # tile by tile, so that one scan has a time left, too
+COPIES_READ = 3  # of a scan's voxels: as SimpleITK reads them, as it turns them, and as an array
 ENGINE_NAMES = {"torch": "PyTorch", "openvino": "OpenVINO"}
 
 
@@ -59,6 +60,7 @@ class Request:
     crop: bool = True
     probabilities: bool = False  # maps of them, beside the masks
     series: tuple[str, ...] = ()  # of DICOM, one for each channel
+    max_memory_gb: float | None = None  # None: what the machine has left
     rtstruct: bool = False  # beside the SEG of what came as DICOM
     patients: Path | None = None  # the table of clinical rows, for a patient head
     overwrite: bool = False
@@ -72,6 +74,7 @@ def holds_images(inputs: Path) -> bool:
 
 def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     """Masks of all scans in `inputs` (or of one file), in their own geometry; returns the nodes found."""
+    from lnauto.inference.memory import MemoryLimit
     from lnauto.inference.model import load_model, trained_folds
     from lnauto.inference.predictor import Predictor
     from lnauto.networks.compute import find_device
@@ -105,6 +108,7 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
         request.engine,
         voxels_of(waiting, model.plans["configurations"][model.configuration]["spacing"]),
     )
+    predictor.memory = MemoryLimit(request.max_memory_gb)
     log.info(
         "Model: %s, fold %s, on %s (%s, %s).",
         model.folder.name,
@@ -275,14 +279,17 @@ def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any, with
     """One mask; what goes wrong is told, so that one bad scan does not stop the others."""
     import SimpleITK as sitk
 
+    from lnauto.inference.memory import bytes_of
+
     def on_tile(tiles: int) -> None:
         bar.update(1 / tiles)
 
-    for path in case.images:
-        faults = scan_faults(path)
-        if faults:
-            return Problem(faults[0], path.name, "check that it is a whole 3D image")
     try:
+        predictor.memory.check(COPIES_READ * sum(bytes_of(path) for path in case.images), case.name)
+        for path in case.images:
+            faults = scan_faults(path)
+            if faults:
+                return Problem(faults[0], path.name, "check that it is a whole 3D image")
         channels = [sitk.ReadImage(str(path)) for path in case.images]
         mask, probability = predictor.predict_channels(channels, case.name, on_tile, with_probability)
         if probability is not None:  # before the mask, which says that a case is done

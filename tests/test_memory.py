@@ -1,0 +1,167 @@
+"""How much memory a prediction takes, told before it is taken."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import SimpleITK as sitk
+import torch
+from stock_models import stock_plans
+
+from lnauto.commands.predict import _gigabytes
+from lnauto.compat.plans import PlansManager
+from lnauto.data.preprocess import prepare
+from lnauto.errors import InputError
+from lnauto.inference import memory
+from lnauto.inference import predictor as predictor_module
+from lnauto.inference.memory import MemoryLimit, Need, bytes_of
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("text", "gigabytes"), [("6GB", 6.0), ("6", 6.0), ("0.5 gb", 0.5), ("800MB", 0.8), ("800m", 0.8), ("2.5G", 2.5)]
+)
+def test_sizes_are_read(text: str, gigabytes: float) -> None:
+    assert _gigabytes(text) == pytest.approx(gigabytes)
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "0GB", "6TB", "GB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no size such as 6GB"):
+        _gigabytes(text)
+
+
+@pytest.mark.parametrize("kind", [sitk.sitkInt16, sitk.sitkFloat64, sitk.sitkUInt8])
+def test_the_bytes_of_a_scan_are_told_from_its_header(kind: int, tmp_path: Path) -> None:
+    image = sitk.Image(7, 8, 9, kind)
+    sitk.WriteImage(image, str(tmp_path / "scan.nii.gz"))
+    assert bytes_of(tmp_path / "scan.nii.gz") == sitk.GetArrayFromImage(image).nbytes
+    (tmp_path / "none.nii.gz").write_bytes(b"no image")
+    assert bytes_of(tmp_path / "none.nii.gz") == 0
+
+
+def configured(order: int, function: str = "resample_data_or_seg_to_shape") -> tuple[Any, Any]:
+    content = stock_plans(residual=False)
+    chosen = content["configurations"]["3d_fullres"]
+    kwargs = {"is_seg": False, "order": order, "order_z": 0, "force_separate_z": None}
+    if function == "resample_torch_fornnunet":
+        kwargs = {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False}
+    chosen |= {"resampling_fn_data": function, "resampling_fn_data_kwargs": kwargs, "spacing": [1.0, 1.0, 1.0]}
+    plans = PlansManager(content)
+    return plans, plans.get_configuration("3d_fullres")
+
+
+@pytest.mark.parametrize(
+    "spacing", [(1.2, 0.8, 0.8), (5.0, 0.8, 0.8), (1.0, 1.0, 1.0)], ids=["coarser", "thick slices", "as it is"]
+)
+@pytest.mark.parametrize("order", [1, 3])
+def test_preparing_takes_what_was_told_or_a_little_less(order: int, spacing: tuple[float, ...]) -> None:
+    plans, configuration = configured(order)
+    image = np.random.default_rng(0).integers(-1000, 1000, (1, 60, 96, 96)).astype(np.int16)
+    direction = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    properties = {"spacing": list(spacing), "sitk_stuff": {"direction": direction}}
+    told: list[float] = []
+
+    def check(inside: Any, resampled: Any) -> None:
+        told.append(Need.of(image.shape[1:], inside, resampled, spacing, configuration, 1, 2, 1, False).preparing)
+
+    prepare(image, dict(properties), plans, configuration, "none")  # what is made once, and stays
+    tracemalloc.start()
+    prepare(image, properties, plans, configuration, "none", check)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.4 * told[0] < taken < told[0]
+
+
+def test_each_step_grows_with_what_it_holds() -> None:
+    skimage = "resample_data_or_seg_to_shape"
+
+    def need(
+        scan: int = 100,
+        resampled: int = 80,
+        kept: int = 1,
+        with_probability: bool = False,
+        name: str = "resample_torch_fornnunet",
+    ) -> Need:
+        sizes = ((scan,) * 3, (scan,) * 3, (resampled,) * 3)
+        return Need.of(*sizes, (1.0, 1.0, 1.0), configured(1, name)[1], 1, 3, kept, with_probability)
+
+    plain = need()
+    assert plain.most == max(plain.preparing, plain.predicting, plain.exporting)
+    assert need(name=skimage).preparing - plain.preparing > 4 * 100**3
+    assert need(kept=2).predicting - plain.predicting == 4 * 80**3
+    assert need(resampled=160).predicting - plain.predicting > 12 * (160**3 - 80**3)
+    assert need(with_probability=True).exporting - plain.exporting == 4 * 4 * 100**3
+    assert need(scan=200).exporting > plain.exporting
+
+
+def test_a_limit_counts_what_is_taken_already() -> None:
+    taken = psutil.Process().memory_info().rss
+    limit = MemoryLimit((taken + 1e9) / 1e9)
+    limit.check(0.8e9, "one")
+    with pytest.raises(InputError, match=r"the case takes up to .* GB and --max-memory allows .* GB, in one; give --max-memory"):
+        limit.check(1.2e9, "one")
+
+
+def test_without_a_limit_the_machine_s_memory_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    MemoryLimit().check(1e6, "one")
+    with pytest.raises(InputError, match=r"this machine has .* GB left, in one; close other programs"):
+        MemoryLimit().check(1e15, "one")
+
+
+def test_what_does_not_fit_is_refused_before_the_network_runs_and_the_others_go_on(
+    random_model: Path, prepared: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = prepared / "raw/Dataset901_Balls/imagesTs/ball_06_0000.nii.gz"
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    shutil.copy(scan, scans / "small_0000.nii.gz")
+    image = sitk.ReadImage(str(scan))
+    large = sitk.GetImageFromArray(np.tile(sitk.GetArrayFromImage(image), (2, 2, 2)))
+    large.SetSpacing(image.GetSpacing())
+    sitk.WriteImage(large, str(scans / "large_0000.nii.gz"))
+    needs: list[float] = []
+    ran: list[int] = []
+    of, predict_logits = Need.of, predictor_module.predict_logits
+
+    def recorded(*arguments: Any) -> Need:
+        need = of(*arguments)
+        needs.append(need.most)
+        return need
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        ran.append(1)
+        return predict_logits(*arguments)
+
+    monkeypatch.setattr(Need, "of", recorded)
+    monkeypatch.setattr(predictor_module, "predict_logits", counted)
+    taken = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=1e9))
+    monkeypatch.setattr(memory.psutil, "Process", lambda: taken)
+    flags = ("-m", random_model, "--device", "cpu", "--quiet", "--engine", "torch", "--region", "none", "--tta", "none")
+    assert command("predict", "-i", scans, "-o", tmp_path / "all", *flags)[0] == 0
+    assert len(ran) == len(needs) == 2
+    smaller, larger = sorted(needs)
+    allowed = f"{(1e9 + (smaller + larger) / 2) / 1e9:.6f}GB"
+    code, _, complaint = command("predict", "-i", scans, "-o", tmp_path / "out", *flags, "--max-memory", allowed)
+    assert code == 3
+    assert "--max-memory allows" in complaint
+    assert "in large; give --max-memory" in complaint
+    assert (tmp_path / "out/small.nii.gz").is_file()
+    assert not (tmp_path / "out/large.nii.gz").exists()
+    assert len(ran) == 3
+    assert len(json.loads((tmp_path / "out/run.json").read_text())["failed"]) == 1
+    smaller_still = f"{(1e9 + 1e4) / 1e9:.6f}GB"
+    code, _, complaint = command("predict", "-i", scans, "-o", tmp_path / "none", *flags, "--max-memory", smaller_still)
+    assert code == 3
+    assert len(ran) == 3

@@ -6,7 +6,8 @@
 The network of stock's size has random weights, of which the last layer is shifted so that one voxel in a thousand is foreground.
 Stock runs with one process for reading and one for writing. Where a run of stock would take longer than --longest minutes, it
 runs on a part of the scan along z, and its seconds are scaled by the number of tiles; the table says so. What a processor can do
-is measured by a product of two large matrices and by a copy.
+is measured by a product of two large matrices and by a copy; what the convolutions of all tiles compute, and what their layers
+read and write once each, over the seconds of the whole run, is the share of it that the run reaches.
 """
 
 from __future__ import annotations
@@ -167,6 +168,7 @@ def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
                 run_of([*commands[name], "-o", out], root, options.threads)  # what is done once: conversion and check
             rows[name] = run_of([*commands[name], "-o", out], root, options.threads)
             rows[name]["made"] = {key: read_json(out / "run.json", "")[key] for key in ("engine", "precision", "tta", "overlap")}
+    reach(rows, model, scans, options)
     agree(root / "masks" / scans.name, rows, truth=scans.with_name("labelsTs"))
     return rows
 
@@ -265,6 +267,39 @@ def agree(folder: Path, rows: dict[str, Any], truth: Path) -> None:
             row["node_f1"] = float(summary.nodes[ALL_NODES].counts.f1)
 
 
+def reach(rows: dict[str, Any], model: Path, scans: Path, options: argparse.Namespace) -> None:
+    """The share of the processor's products and of its copies that a run with the same tiles reaches."""
+    files = sorted(scans.iterdir())
+    if len(files) > 1:
+        return
+    flops, moved = work_of(model)
+    tiles, copies, can = tiles_of(sitk.ReadImage(str(files[0]))), 8 if options.tta == "full" else 1, peak()
+    for name in {"stock", "torch", "openvino"} & set(rows):
+        precision = rows[name].get("made", {}).get("precision", "fp32")
+        each_second = tiles * copies / rows[name]["seconds"] / 1e9
+        rows[name]["of_products"] = flops * each_second / can[f"gflop_{precision}"]
+        rows[name]["of_copies"] = moved * each_second / can["gb_copied"] * (0.5 if precision == "bf16" else 1)
+
+
+def work_of(model: Path) -> tuple[float, float]:
+    """Of one tile: multiplications and additions, and bytes in fp32 that layers read and write."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from lnauto.inference.model import load_model
+
+    network, moved = load_model(model).networks[0].to("meta"), [0]
+
+    def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        moved[0] += 4 * (sum(each.numel() for each in inputs) + output.numel())
+
+    for layer in network.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(count)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 1, *PATCH, device="meta"))
+    return float(counter.get_total_flops()), float(moved[0])
+
+
 def peak() -> dict[str, float]:
     """Products a second in fp32 and bf16 (1e9 multiplications and additions), and bytes copied a second (1e9)."""
     found = {}
@@ -293,7 +328,7 @@ def show(figures: dict[str, Any]) -> None:
             told = f"{name:10} {row['seconds']:8.1f} s {row['gb']:6.2f} GB"
             if "stock" in rows:
                 told += f"  {rows['stock']['seconds'] / row['seconds']:6.2f} times stock's speed"
-            for key in ("dice_with_stock", "node_f1", "scaled_by"):
+            for key in ("of_products", "of_copies", "dice_with_stock", "node_f1", "scaled_by"):
                 told += f"  {key} {row[key]:.4f}" if key in row else ""
             print(told + f"  {row.get('made', '')}")
 

@@ -7,6 +7,7 @@ three letters, as SimpleITK has them: LPS is an image whose x, y and z count tow
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,13 +43,28 @@ def read_channels(channels: Sequence[sitk.Image], orientation: str | None, name:
     return image, {"sitk_stuff": geometry, "spacing": [abs(side) for side in geometry["spacing"][::-1]]}
 
 
-def mask_on(mask: Array, properties: dict[str, Any], like: sitk.Image) -> sitk.Image:
+@dataclass(frozen=True)
+class Grid:
+    """Where an image lies, without its voxels."""
+
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> Grid:
+        return cls(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def mask_on(mask: Array, properties: dict[str, Any], grid: Grid) -> sitk.Image:
     """The mask of a turned image, on the grid of the image as it was."""
     import SimpleITK as sitk
 
     found = sitk.GetImageFromArray(mask)
     for key, value in properties["sitk_stuff"].items():
         getattr(found, f"Set{key.title()}")(value)
-    found = sitk.DICOMOrient(found, orientation_of(like.GetDirection()))
-    found.CopyInformation(like)  # turning back leaves rounding in the origin
+    found = sitk.DICOMOrient(found, orientation_of(grid.direction))
+    found.SetSpacing(grid.spacing)  # turning back leaves rounding behind
+    found.SetOrigin(grid.origin)
+    found.SetDirection(grid.direction)
     return found

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lnauto.data.preprocess import prepare
 from lnauto.data.region import region_of
-from lnauto.data.scans import mask_on, read_channels
+from lnauto.data.scans import Grid, mask_on, read_channels
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.engine import choose_engine
@@ -27,6 +27,15 @@ from lnauto.inference.sliding_window import Network, mirrorings, predict_logits,
 from lnauto.networks.compute import Compute, find_device
 
 AIR_BELOW_HU = -500.0  # a tile with nothing denser holds no soft tissue, and so no node
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan as the networks take it, and how to find back to its own grid."""
+
+    data: np.ndarray
+    properties: dict[str, Any]
+    grid: Grid
 
 
 @dataclass
@@ -53,6 +62,7 @@ class Predictor:
     def __post_init__(self) -> None:
         self.labels = self.plans.get_label_manager(self.dataset_json)
         self.scheme = LabelScheme.of_description(self.dataset_json)
+        self.exporter = Exporter(self.plans, self.configuration, self.labels)
 
     @classmethod
     def of_model(
@@ -159,38 +169,45 @@ class Predictor:
         with_probability: bool = False,
     ) -> tuple[sitk.Image, sitk.Image | None]:
         """The mask of one case on its own grid and, if it is asked for, the probability of anything but background."""
-        data, properties = self._prepared(channels, name, with_probability)
-        found = self._exported(data, properties, on_tile, with_probability)
-        mask = mask_on(found.mask, properties, channels[0])
-        return mask, None if found.probability is None else mask_on(found.probability, properties, channels[0])
+        prepared = self.prepare(channels, name, with_probability)
+        kept = self.infer(prepared, on_tile)
+        return self.finish(kept, prepared, with_probability)
 
-    def _prepared(self, channels: Sequence[sitk.Image], name: str, with_probability: bool) -> tuple[np.ndarray, dict[str, Any]]:
+    def prepare(self, channels: Sequence[sitk.Image], name: str, with_probability: bool = False) -> Prepared:
         """A scan as the networks take it, if memory holds all that is to come, too."""
         image, properties = read_channels(channels, self.orientation, name)
         classes = self.labels.num_segmentation_heads
-        kept = classes - 1 if Exporter(self.plans, self.configuration, self.labels).by_differences else classes
+        kept = classes - 1 if self.exporter.by_differences else classes
+        spacing = [properties["spacing"][axis] for axis in self.plans.transpose_forward]
 
         def check(inside: Sequence[int], resampled: Sequence[int]) -> None:
             sizes = (image.shape[1:], inside, resampled)
-            spacing = [properties["spacing"][axis] for axis in self.plans.transpose_forward]
             need = Need.of(*sizes, spacing, self.configuration, len(image), classes, kept, with_probability)
             self.memory.check(need.most, name)
 
-        return prepare(image, properties, self.plans, self.configuration, self.region, check), properties
+        data = prepare(image, properties, self.plans, self.configuration, self.region, check)
+        return Prepared(data, properties, Grid.of(channels[0]))
+
+    def infer(self, prepared: Prepared, on_tile: Callable[[int], None] | None = None) -> Tensor:
+        """What the mask needs of the logits."""
+        return self.predict_logits(prepared.data, on_tile, self.exporter.kept)
+
+    def finish(self, kept: Tensor, prepared: Prepared, with_probability: bool = False) -> tuple[sitk.Image, sitk.Image | None]:
+        """The mask on the scan's grid and, if it is asked for, the probability of anything but background."""
+        found = self._exported(kept, prepared.properties, with_probability)
+        mask, probability = (
+            None if array is None else mask_on(array, prepared.properties, prepared.grid)
+            for array in (found.mask, found.probability)
+        )
+        assert mask is not None
+        return mask, probability
 
     def predict_prepared(self, data: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         """The mask of a preprocessed case, in the geometry of the image it was made from."""
-        return self._exported(data, properties).mask
+        return self._exported(self.predict_logits(data, kept=self.exporter.kept), properties).mask
 
-    def _exported(
-        self,
-        data: np.ndarray,
-        properties: dict[str, Any],
-        on_tile: Callable[[int], None] | None = None,
-        with_probability: bool = False,
-    ) -> Exported:
-        exporter = Exporter(self.plans, self.configuration, self.labels)
-        found = exporter.export(self.predict_logits(data, on_tile, exporter.kept), properties, with_probability)
+    def _exported(self, kept: Tensor, properties: dict[str, Any], with_probability: bool = False) -> Exported:
+        found = self.exporter.export(kept, properties, with_probability)
         return replace(found, mask=drop_specks(found.mask, properties["spacing"], self.scheme, self.smallest_node_mm3))
 
     def predict_grid(self, data: np.ndarray) -> np.ndarray:

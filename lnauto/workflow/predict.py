@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from lnauto import __version__
-from lnauto.data.checks import scan_faults
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.files import read_json, replacing, write_json
+from lnauto.files import read_json, write_json
 from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.patient_level import is_head
@@ -34,11 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENDING, PROBABILITIES = ".nii.gz", "probabilities"
+ENDING = ".nii.gz"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 CHANNEL = re.compile(r"_(\d{4})$")
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # tile by tile, so that one scan has a time left, too
-COPIES_READ = 3  # of a scan's voxels: as SimpleITK reads them, as it turns them, and as an array
 ENGINE_NAMES = {"torch": "PyTorch", "openvino": "OpenVINO"}
 
 
@@ -78,6 +76,7 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     from lnauto.inference.model import load_model, trained_folds
     from lnauto.inference.predictor import Predictor
     from lnauto.networks.compute import find_device
+    from lnauto.workflow.predict_cases import predict_cases
 
     if output.resolve() == inputs.resolve():
         raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
@@ -125,16 +124,12 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     seconds: dict[str, float] = {}
     failed: list[str] = []
     with tqdm(total=len(waiting), desc="Predicting", bar_format=BAR, disable=request.quiet) as bar:
-        for number, case in enumerate(waiting):
-            bar.set_postfix_str(f"{case.name}, {number + 1} of {len(waiting)}")
-            begun = time.monotonic()
-            problem = _predict_case(predictor, case, output, bar, request.probabilities)
-            if problem is None:
-                seconds[case.name] = round(time.monotonic() - begun, 2)
+        for job in predict_cases(predictor, waiting, output, bar, request.probabilities):
+            if job.problem is None:
+                seconds[job.case.name] = round(job.seconds, 2)
             else:
-                problems.append(problem)
-                failed.append(case.name)
-            bar.update(number + 1 - bar.n)
+                problems.append(job.problem)
+                failed.append(job.case.name)
     masks = {case.name: path for case in cases if (path := output / f"{case.name}{ENDING}").is_file()}
     nodes = measure_masks(masks, model.dataset_json, cases)
     told = {}
@@ -273,47 +268,6 @@ def voxels_of(cases: list[Case], spacing: Sequence[float]) -> float:
             continue
         total += math.prod(size * side for size, side in zip(reader.GetSize(), reader.GetSpacing(), strict=True))
     return total / math.prod(spacing)
-
-
-def _predict_case(predictor: Predictor, case: Case, output: Path, bar: Any, with_probability: bool) -> Problem | None:
-    """One mask; what goes wrong is told, so that one bad scan does not stop the others."""
-    import SimpleITK as sitk
-
-    from lnauto.inference.memory import bytes_of
-
-    def on_tile(tiles: int) -> None:
-        bar.update(1 / tiles)
-
-    try:
-        predictor.memory.check(COPIES_READ * sum(bytes_of(path) for path in case.images), case.name)
-        for path in case.images:
-            faults = scan_faults(path)
-            if faults:
-                return Problem(faults[0], path.name, "check that it is a whole 3D image")
-        channels = [sitk.ReadImage(str(path)) for path in case.images]
-        mask, probability = predictor.predict_channels(channels, case.name, on_tile, with_probability)
-        if probability is not None:  # before the mask, which says that a case is done
-            with replacing(output / PROBABILITIES / f"{case.name}{ENDING}") as temporary:
-                sitk.WriteImage(probability, str(temporary), True)
-        with replacing(output / f"{case.name}{ENDING}") as temporary:
-            sitk.WriteImage(mask, str(temporary), True)
-    except InputError as error:
-        return error.problems[0]
-    except MemoryError:
-        return Problem(
-            "the memory of this machine does not hold the case", case.name, "close other programs, or predict it elsewhere"
-        )
-    except OSError as error:
-        return Problem(f"the mask could not be written ({error.strerror or error})", case.name, "check the disk, then run again")
-    except RuntimeError as error:  # SimpleITK's and torch's own
-        log.debug("Predicting %s failed", case.name, exc_info=True)
-        return Problem(f"the scan cannot be predicted ({_first_line(error)})", case.name, "check that it opens as a 3D image")
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _made_by(

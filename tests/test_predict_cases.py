@@ -1,0 +1,133 @@
+"""Cases in turn or overlapping: the same masks, each failure its own, and never many cases in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from lnauto.data.raw import Case
+from lnauto.inference.memory import MemoryLimit
+from lnauto.workflow import predict_cases as module
+from lnauto.workflow.predict_cases import Job, overlapping_pays, predict_cases
+
+
+class Bar:
+    """tqdm's, without a picture."""
+
+    n = 0.0
+
+    def update(self, more: float) -> None:
+        self.n += more
+
+    def set_postfix_str(self, _: str) -> None:
+        pass
+
+
+class Doubling:
+    """A predictor whose masks are the scans, doubled; it remembers what happened when."""
+
+    memory = MemoryLimit()
+
+    def __init__(self, waits: bool = False) -> None:
+        self.told: list[str] = []
+        self.read_ahead = {name: threading.Event() for name in "abcd"}
+        self.waits = waits
+
+    def prepare(self, channels: Sequence[sitk.Image], name: str, with_probability: bool) -> Any:
+        self.told.append(f"read {name}")
+        self.read_ahead[name].set()
+        return SimpleNamespace(name=name, data=torch.from_numpy(sitk.GetArrayFromImage(channels[0])))
+
+    def infer(self, prepared: Any, on_tile: Any) -> torch.Tensor:
+        following = chr(ord(prepared.name) + 1)
+        if self.waits and following in "bcd":  # which can only come if it is read meanwhile
+            assert self.read_ahead[following].wait(20), "the next case was not read meanwhile"
+        self.told.append(f"infer {prepared.name}")
+        if prepared.name == "c":
+            raise RuntimeError("what it cannot take")
+        on_tile(1)
+        return prepared.data * 2
+
+    def finish(self, kept: torch.Tensor, prepared: Any, with_probability: bool) -> tuple[sitk.Image, None]:
+        self.told.append(f"write {prepared.name}")
+        return sitk.GetImageFromArray(kept.numpy()), None
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> list[Case]:
+    found = []
+    for number, name in enumerate("abcd"):
+        array = np.arange(60, dtype=np.int16).reshape(3, 4, 5) + number
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}_0000.nii.gz"))
+        found.append(Case(name, (tmp_path / f"{name}_0000.nii.gz",)))
+    (tmp_path / "b_0000.nii.gz").write_bytes(b"")
+    return found
+
+
+def run(
+    predictor: Any, cases: list[Case], out: Path, overlapping: bool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Job], Bar]:
+    monkeypatch.setattr(module, "overlapping_pays", lambda _: overlapping)
+    out.mkdir()
+    bar = Bar()
+    return list(predict_cases(predictor, cases, out, bar)), bar
+
+
+@pytest.mark.parametrize("overlapping", [False, True], ids=["in turn", "overlapping"])
+def test_every_case_gets_its_mask_or_its_problem(
+    overlapping: bool, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, bar = run(Doubling(), cases, tmp_path / "out", overlapping, monkeypatch)
+    assert [job.case.name for job in jobs] == list("abcd")
+    assert {job.case.name: str(job.problem) for job in jobs if job.problem} == {
+        "b": "lnauto: the scan cannot be read: it is empty, in b_0000.nii.gz; check that it is a whole 3D image",
+        "c": "lnauto: the scan cannot be predicted (what it cannot take), in c; check that it opens as a 3D image",
+    }
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "d.nii.gz"]
+    for number, name in ((0, "a"), (3, "d")):
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"out/{name}.nii.gz")))
+        assert (mask == 2 * (np.arange(60).reshape(3, 4, 5) + number)).all()
+    assert bar.n == 4
+    assert all(job.prepared is job.kept is None for job in jobs)
+
+
+def test_in_turn_a_case_is_written_before_the_next_is_read(
+    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Doubling()
+    run(predictor, cases, tmp_path / "out", False, monkeypatch)
+    assert predictor.told == ["read a", "infer a", "write a", "read c", "infer c", "read d", "infer d", "write d"]
+
+
+def test_overlapping_reads_the_next_while_the_network_runs_and_no_further(
+    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Doubling(waits=True)
+    whole = [cases[0], cases[2], cases[3]]
+    predictor.read_ahead["b"].set()
+    jobs, _ = run(predictor, whole, tmp_path / "out", True, monkeypatch)
+    assert [job.problem is None for job in jobs] == [True, False, True]
+    assert predictor.told.index("read d") > predictor.told.index("infer a")  # which is two cases ahead
+    assert predictor.told.index("read d") < predictor.told.index("infer c")
+
+
+def test_nothing_overlaps_where_all_cores_compute_or_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(device: str, cores: int, allowed: float | None = None) -> bool:
+        monkeypatch.setattr(module, "usable_cores", lambda: cores)
+        compute = SimpleNamespace(device=torch.device(device))
+        predictor: Any = SimpleNamespace(compute=compute, memory=MemoryLimit(allowed))
+        return overlapping_pays(predictor)
+
+    threads = torch.get_num_threads()
+    assert not on("cpu", threads)
+    assert on("cpu", threads + 1)
+    assert on("cuda", threads)
+    assert not on("cuda", threads, 6.0)  # one case alone is what was counted

@@ -27,6 +27,7 @@ COMMANDS = (
     "evaluate",
     "convert",
     "measure",
+    "report",
     "import_model",
     "export",
     "make_phantom",
@@ -46,7 +47,7 @@ setup(
     python_requires=">=3.10",
     packages=packages,
     package_dir={"lnauto": "lnauto", **{f"lnauto.{wing}": wing for wing in WINGS}},
-    package_data={"lnauto": ["py.typed", "ext_trainer/*.py"]},  # ext_trainer is a folder for nnU-Net to search, no package
+    package_data={"lnauto": ["py.typed", "ext_trainer/*.py", "report/assets/*"]},  # ext_trainer: a folder for nnU-Net to search
     install_requires=[
         "torch>=2.6,!=2.9.*",  # before 2.6 even a checkpoint read as data could run code; nnU-Net excludes 2.9, which is slow
         "nnunetv2>=2.8.1,<2.9",  # what lnauto relies on inside it is checked by tests/test_compat.py
@@ -67,6 +68,7 @@ setup(
         "openvino>=2024.4; platform_machine in 'x86_64 AMD64 arm64 aarch64'",  # elsewhere PyTorch does its work
         "matplotlib>=3.8",
         "packaging>=23",
+        "pillow>=10",
         "psutil>=5.9",
         "threadpoolctl>=3.1",
         "tqdm>=4.66",

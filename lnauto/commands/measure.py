@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--stations", type=Path, metavar="MAPS", help="label maps of lymph-node stations on the masks' grids: folder, or one file"
     )
+    add("--no-report", action="store_true", help="write no page to look at (report.html)")
     add("--overwrite", action="store_true", help="replace tables and pictures that are there")
     return run(parser, _act, argv)
 
@@ -63,6 +64,7 @@ def _act(arguments: argparse.Namespace) -> None:
         channels=arguments.channels,
         stations=arguments.stations,
         overwrite=arguments.overwrite,
+        report=not arguments.no_report,
         quiet=arguments.quiet,
     )
     table, problems = measure(arguments.input, arguments.images, arguments.output, request)

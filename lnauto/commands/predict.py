@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rtstruct", action="store_true", help="write an RTSTRUCT, too, beside the DICOM-SEG of what came as DICOM"
     )
+    parser.add_argument("--no-report", action="store_true", help="write no page to look at (report.html)")
     parser.add_argument("--overwrite", action="store_true", help="make masks anew that are there already")
     add_device(parser)
     return run(parser, _act, argv)
@@ -129,6 +130,7 @@ def _act(arguments: argparse.Namespace) -> None:
         rtstruct=arguments.rtstruct,
         max_memory_gb=arguments.max_memory,
         overwrite=arguments.overwrite,
+        report=not arguments.no_report,
         quiet=arguments.quiet,
     )
     if arguments.masks is not None:

@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +19,9 @@ from lnauto.files import read_json
 from lnauto.nodes import Array, Piece
 from lnauto.workflow.mask_values import REMEDY, Meaning, find_description, meaning_of
 from lnauto.workflow.node_table import MeasuredCase, NodeTable, column_channels, measure_pieces, write_nodes
+from lnauto.workflow.report import report, write_sources
 from lnauto.workflow.station_map import StationMaps
+from lnauto.workflow.upright import upright
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Request:
     channels: Sequence[str] | None = None
     stations: Path | None = None  # maps of lymph-node stations
     overwrite: bool = False
+    report: bool = True
     quiet: bool = False
 
 
@@ -76,8 +78,12 @@ def measure(masks: Path, images: Path | None, output: Path, request: Request) ->
     table = NodeTable(measured, channels)
     try:
         write_nodes(table, {}, output / TABLE)
+        shown = {case: list(files.values()) for case, files in scans.items()}
+        write_sources(output, {case.case: waiting[case.case] for case in measured}, shown, channels, meaning)
     except OSError as error:
         raise _unwritten(error, output) from error
+    if request.report:
+        report(output, quiet=request.quiet)
     log.info("Tables and pictures of %d of %d cases are in %s.", len(measured), len(found), output)
     return table, problems
 
@@ -239,13 +245,6 @@ def _draw(image: Array, mask: Mask, pieces: Sequence[Piece], path: Path, title: 
         draw_overlay(shown, drawn, spacing, path, title.replace("$", r"\$"), is_ct=is_ct, predicted_is="node")
     except OSError as error:
         raise _unwritten(error, path) from error
-
-
-def upright(direction: Sequence[float]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The array's axes in the order of the patient's z, y and x (LPS), and which of these then run the other way."""
-    cosines = np.asarray(direction).reshape(3, 3)[::-1, ::-1]  # patient's axes z, y, x by the array's
-    order = max(permutations(range(3)), key=lambda axes: sum(abs(cosines[at, axis]) for at, axis in enumerate(axes)))
-    return order, tuple(at for at, axis in enumerate(order) if cosines[at, axis] < 0)
 
 
 def _unwritten(error: OSError, place: Path) -> InputError:

@@ -1,0 +1,198 @@
+"""A case as pictures for the page's viewer: slices along three axes, what was marked on them, and where each node is best seen.
+
+Arrays are (z, y, x) and lie as LPS: x grows to the patient's left, y to the back, z to the head. A picture has the patient's
+right or front on its left, and the front or the head at its top, as radiologists have it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy.ndimage import find_objects
+from skimage.measure import approximate_polygon, find_contours
+
+from lnauto.nodes import Array
+
+LONGEST = 320  # pixels of a picture's longer side
+QUALITY = 70  # of WebP: about 9 kB for a chest slice in the soft-tissue window
+MOST_SLICES, FEW_SLICES = 400, 10  # of all cases together, and of one case at least, along each axis
+AXES = (("axial", 0, "RLAP"), ("coronal", 1, "RLHF"), ("sagittal", 2, "APHF"))  # letters: left, right, top, bottom
+NODE_COLOUR = (6, 214, 224)
+TOLERANCE = 0.3  # voxels by which an outline may differ from the mask's edge
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which intensities are black and which are white."""
+
+    name: str
+    black: float
+    white: float
+
+    def applied(self, plane: Array) -> NDArray[np.uint8]:
+        scaled = (plane.astype(np.float32) - self.black) * (255 / max(self.white - self.black, 1e-6))
+        return scaled.clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """An image seen through a window."""
+
+    image: Array
+    window: Window
+
+
+SOFT_TISSUE, LUNG, BONE = Window("soft tissue", -160, 240), Window("lung", -1350, 150), Window("bone", -100, 900)
+
+
+def windows_for(channel: str, image: Array) -> list[Window]:
+    """Those a reader of such an image would use."""
+    if channel.upper() == "CT":
+        return [SOFT_TISSUE, LUNG]
+    if channel.upper() in ("PET", "PT", "SUV"):
+        return [Window("PET, SUV 0 to 10", 0, 10), Window("PET, SUV 0 to 5", 0, 5)]
+    black, white = np.percentile(image[:: max(len(image) // 32, 1)], [1, 99.5])
+    return [Window("whole range", float(black), float(white))]
+
+
+def slices_allowed(cases: int) -> int:
+    """How many slices of a case are shown along its axis: all that matter in one case, a few each in a hundred."""
+    return max(FEW_SLICES, MOST_SLICES // max(cases, 1))
+
+
+def draw_case(
+    layers: Sequence[Layer], instances: Array, spacing: Sequence[float], most: int, probability: Array | None = None
+) -> dict[str, Any]:
+    """What the viewer needs of a case.
+
+    Args:
+        layers: what a reader may look at, on one grid.
+        instances: 0, or the number of a node, which the viewer tells apart.
+        most: slices along the axis; half as many along each of the others.
+        probability: of node, from 0 to 1, to be laid over the slices.
+    """
+    boxes = {number: box for number, box in enumerate(find_objects(instances), start=1) if box is not None}
+    planes: list[dict[str, Any]] = []
+    at: dict[int, list[int]] = {number: [] for number in boxes}
+    for name, axis, letters in AXES:
+        middles = {number: _middle(instances, box, number, axis) for number, box in boxes.items()}
+        shown = _shown(instances.shape[axis], boxes, middles, axis, most if axis == 0 else max(most // 2, 1))
+        height, width = (side for other, side in enumerate(instances.shape) if other != axis)
+        tall, wide = (side * spacing[other] for other, side in enumerate(instances.shape) if other != axis)
+        slices = [_slice(layers, instances, number, axis, (wide, tall), probability) for number in shown]
+        planes.append(
+            {
+                "name": name,
+                "width": width,
+                "height": height,
+                "aspect": round(wide / tall, 4),
+                "letters": letters,
+                "count": instances.shape[axis],
+                "slices": slices,
+            }
+        )
+        for number, middle in middles.items():
+            at[number].append(int(np.argmin([abs(middle - other) for other in shown])))
+    nodes = [{"number": number, "slices": places} for number, places in at.items()]
+    return {"windows": [layer.window.name for layer in layers], "planes": planes, "nodes": nodes}
+
+
+def thumbnail(layer: Layer, instances: Array, spacing: Sequence[float]) -> bytes:
+    """The brightest voxel along every line from front to back, as WebP, with the nodes' outlines."""
+    window = BONE if layer.window == SOFT_TISSUE else layer.window
+    plane = window.applied(layer.image.max(axis=1)[::-1])
+    size = _size(plane.shape[1] * spacing[2], plane.shape[0] * spacing[0], plane.shape)
+    found = Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR).convert("RGB")
+    draw = ImageDraw.Draw(found)
+    factors = size[0] / plane.shape[1], size[1] / plane.shape[0]
+    for line in _contours(np.any(instances > 0, axis=1)[::-1]):
+        draw.line([(x * factors[0], y * factors[1]) for x, y in line], fill=NODE_COLOUR, width=2)
+    return _webp(found)
+
+
+def _middle(instances: Array, box: tuple[slice, ...], number: int, axis: int) -> int:
+    """The slice in which a node is largest."""
+    across = tuple(other for other in range(3) if other != axis)
+    area = np.sum(instances[box] == number, axis=across)
+    return int(box[axis].start + np.argmax(area))
+
+
+def _shown(count: int, boxes: dict[int, tuple[slice, ...]], middles: dict[int, int], axis: int, most: int) -> list[int]:
+    """Every node's own slice, then others that nodes lie in, then others, evenly."""
+    chosen = set(middles.values())
+    through = {number for box in boxes.values() for number in range(box[axis].start, box[axis].stop)}
+    for others in (through, set(range(count))):
+        left = sorted(others - chosen)
+        wanted = most - len(chosen)
+        if wanted > 0 and left:
+            chosen |= {left[place] for place in np.linspace(0, len(left) - 1, min(wanted, len(left))).round().astype(int)}
+    return sorted(chosen)
+
+
+def _slice(
+    layers: Sequence[Layer],
+    instances: Array,
+    number: int,
+    axis: int,
+    extent: tuple[float, float],
+    probability: Array | None,
+) -> dict[str, Any]:
+    marked = _plane(instances, number, axis)
+    size = _size(*extent, marked.shape)
+    shown = (layer.window.applied(_plane(layer.image, number, axis)) for layer in layers)
+    found: dict[str, Any] = {
+        "at": number + 1,
+        "pictures": [_coded(_webp(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR))) for plane in shown],
+        "outlines": [[int(node), _path(marked == node)] for node in np.unique(marked) if node],
+    }
+    if probability is not None:
+        likely = _plane(probability, number, axis)
+        if likely.max() > 0.05:
+            found["shade"] = _coded(_webp(_heat(likely).resize(size, Image.Resampling.BILINEAR)))
+    return found
+
+
+def _plane(volume: Array, number: int, axis: int) -> Array:
+    plane = np.take(volume, number, axis=axis)
+    return plane if axis == 0 else plane[::-1]
+
+
+def _size(wide: float, tall: float, shape: Sequence[int]) -> tuple[int, int]:
+    """Pixels of a picture of so many millimetres: no more than the image has to show."""
+    finest = max(shape[1] / wide, shape[0] / tall)
+    scale = min(LONGEST / max(wide, tall), finest)
+    return max(round(wide * scale), 1), max(round(tall * scale), 1)
+
+
+def _contours(mask: Array) -> list[list[tuple[float, float]]]:
+    """Closed lines round what is marked, as (x, y) in voxels from the picture's corner."""
+    lines = find_contours(np.pad(mask.astype(np.float32), 1), 0.5)
+    return [[(x - 0.5, y - 0.5) for y, x in approximate_polygon(line, TOLERANCE)] for line in lines]
+
+
+def _path(mask: Array) -> str:
+    return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line) + "Z" for line in _contours(mask))
+
+
+def _heat(likely: Array) -> Image.Image:
+    """From black over red to yellow, to be added to a slice."""
+    level = likely.clip(0, 1).astype(np.float32)
+    red, green = (255 * level).astype(np.uint8), (255 * (2 * level - 1).clip(0)).astype(np.uint8)
+    return Image.fromarray(np.stack([red, green, np.zeros_like(red)], axis=-1))
+
+
+def _webp(found: Image.Image) -> bytes:
+    file = io.BytesIO()
+    found.save(file, "WEBP", quality=QUALITY, method=3)
+    return file.getvalue()
+
+
+def _coded(content: bytes) -> str:
+    return base64.b64encode(content).decode()

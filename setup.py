@@ -75,7 +75,7 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
-        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, "onnxruntime>=1.20"],
+        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, "onnxruntime>=1.20", "selenium>=4.20"],
     },
     entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},
 )

@@ -113,7 +113,7 @@
       this.chosen = number;
       const node = this.nodes.find((each) => each.number === number);
       this.planes.forEach((plane, k) => plane.go(node.slices[k]));
-      for (const row of this.place.closest("details").querySelectorAll("table.nodes tbody tr, table tbody tr[data-node]"))
+      for (const row of this.place.closest("details").querySelectorAll("tbody tr"))
         row.classList.toggle("chosen", row.querySelector(`button[data-node="${number}"]`) !== null);
     }
   }

@@ -19,12 +19,13 @@ from PIL import Image
 from lnauto.report import slices
 from lnauto.report.page import Column, Html, Section, embedded, page, table
 from lnauto.report.prediction_page import CasePart, Story, prediction_page
-from lnauto.report.slices import Layer, Window, draw_case, slices_allowed, thumbnail, windows_for
+from lnauto.report.slices import Detail, Layer, Window, draw_case, thumbnail, windows_for
 
 Command = Callable[..., tuple[int, str, str]]
 
 NASTY = "<img src=x onerror=alert(1)>"
 GREY = Window("whole range", 0, 100)
+ALL = Detail(40, 40, 320, "webp")
 
 
 class Reader(HTMLParser):
@@ -110,7 +111,7 @@ def test_cells_hold_numbers_as_they_are_to_be_read_and_as_they_sort() -> None:
 
 def test_every_node_has_its_own_slice_along_each_axis() -> None:
     image, instances = scan()
-    drawn = draw_case([Layer(image, GREY)], instances, (2.0, 1.0, 1.0), most=3)
+    drawn = draw_case([Layer(image, GREY)], instances, (2.0, 1.0, 1.0), Detail(3, 2, 320, "jpeg"))
     assert [node["number"] for node in drawn["nodes"]] == [1, 2]
     assert [plane["name"] for plane in drawn["planes"]] == ["axial", "coronal", "sagittal"]
     for node in drawn["nodes"]:
@@ -124,7 +125,7 @@ def test_every_node_has_its_own_slice_along_each_axis() -> None:
 
 def test_a_slice_shows_its_voxels_in_the_window_with_the_head_on_top() -> None:
     image, instances = scan()
-    drawn = draw_case([Layer(image, GREY), Layer(image, Window("half", 0, 50))], instances, (1.0, 1.0, 1.0), most=20)
+    drawn = draw_case([Layer(image, GREY), Layer(image, Window("half", 0, 50))], instances, (1.0, 1.0, 1.0), ALL)
     axial, coronal, _ = drawn["planes"]
     assert drawn["windows"] == ["whole range", "half"]
     assert [one["at"] for one in axial["slices"]] == list(range(1, 21))
@@ -138,7 +139,7 @@ def test_a_slice_shows_its_voxels_in_the_window_with_the_head_on_top() -> None:
 
 def test_an_outline_goes_round_its_node() -> None:
     image, instances = scan()
-    drawn = draw_case([Layer(image, GREY)], instances, (1.0, 1.0, 1.0), most=20)
+    drawn = draw_case([Layer(image, GREY)], instances, (1.0, 1.0, 1.0), ALL)
     axial, coronal, _ = drawn["planes"]
 
     def extent(plane: dict[str, Any], node: int) -> list[float]:
@@ -156,7 +157,7 @@ def test_probabilities_are_laid_over_the_slices_where_there_are_any() -> None:
     likely = np.zeros(instances.shape, np.float32)
     likely[5] = 0.5
     likely[10] = 1
-    slices_ = draw_case([Layer(image, GREY)], instances, (1.0, 1.0, 1.0), 20, likely)["planes"][0]["slices"]
+    slices_ = draw_case([Layer(image, GREY)], instances, (1.0, 1.0, 1.0), ALL, likely)["planes"][0]["slices"]
     assert [one["at"] for one in slices_ if "shade" in one] == [6, 11]
     half, whole = (pictured(slices_[at]["shade"]).mean(axis=(0, 1)) for at in (5, 10))
     assert half == pytest.approx([127, 0, 0], abs=4)
@@ -165,23 +166,33 @@ def test_probabilities_are_laid_over_the_slices_where_there_are_any() -> None:
 
 def test_a_large_image_is_shown_smaller_and_a_small_one_as_it_is() -> None:
     image, instances = scan()
-    small = pictured(draw_case([Layer(image, GREY)], instances, (1, 1, 1), 2)["planes"][0]["slices"][0]["pictures"][0])
+    small = pictured(
+        draw_case([Layer(image, GREY)], instances, (1, 1, 1), Detail(2, 2, 320, "webp"))["planes"][0]["slices"][0]["pictures"][0]
+    )
     assert small.shape[:2] == (30, 40)
     wide = np.repeat(np.repeat(image, 20, axis=1), 20, axis=2)
-    large = draw_case([Layer(wide, GREY)], np.zeros(wide.shape, np.int32), (1, 0.05, 0.05), 1)["planes"][0]
-    assert pictured(large["slices"][0]["pictures"][0]).shape[:2] == (slices.LONGEST * 3 // 4, slices.LONGEST)
+    large = draw_case([Layer(wide, GREY)], np.zeros(wide.shape, np.int32), (1, 0.05, 0.05), Detail(1, 1, 256, "webp"))["planes"][
+        0
+    ]
+    assert pictured(large["slices"][0]["pictures"][0]).shape[:2] == (192, 256)
 
 
-def test_fewer_slices_of_each_where_there_are_many_cases() -> None:
-    assert slices_allowed(1) == slices.MOST_SLICES
-    assert slices_allowed(100) == slices.FEW_SLICES
-    assert slices_allowed(10) == 40
+def test_fewer_and_smaller_slices_of_each_where_there_are_many_cases() -> None:
+    one, ten, many = (Detail.for_cases(cases) for cases in (1, 10, 100))
+    assert one.axial == slices.SLICES == 10 * ten.axial
+    assert (many.axial, many.kind) == (10, "webp")
+    assert one.longest > many.longest
+    image, instances = scan()
+    drawn = draw_case([Layer(image, GREY)], instances, (1.0, 1.0, 1.0), Detail(1, 1, 320, "jpeg"))
+    assert drawn["kind"] == "jpeg"
+    assert Image.open(io.BytesIO(base64.b64decode(drawn["planes"][0]["slices"][0]["pictures"][0]))).format == "JPEG"
+    assert [len(plane["slices"]) for plane in drawn["planes"]] == [2, 2, 2]  # each node's own
 
 
 def test_windows_are_those_of_the_modality() -> None:
     image, _ = scan()
     assert [window.name for window in windows_for("CT", image)] == ["soft tissue", "lung"]
-    assert windows_for("PET", image)[0].white == 10
+    assert (windows_for("PET", image)[0].black, windows_for("PET", image)[0].white) == (10, 0)
     (window,) = windows_for("T2", image)
     assert 0 <= window.black < window.white <= 95
 

@@ -20,9 +20,9 @@ from skimage.measure import approximate_polygon, find_contours
 
 from lnauto.nodes import Array
 
-LONGEST = 320  # pixels of a picture's longer side
-QUALITY = 70  # of WebP: about 9 kB for a chest slice in the soft-tissue window
-MOST_SLICES, FEW_SLICES = 400, 10  # of all cases together, and of one case at least, along each axis
+FEW_CASES = 10  # up to so many the page is generous
+SLICES = 200  # of few cases together, along the axis
+QUALITY = 70
 AXES = (("axial", 0, "RLAP"), ("coronal", 1, "RLHF"), ("sagittal", 2, "APHF"))  # letters: left, right, top, bottom
 NODE_COLOUR = (6, 214, 224)
 TOLERANCE = 0.3  # voxels by which an outline may differ from the mask's edge
@@ -30,14 +30,14 @@ TOLERANCE = 0.3  # voxels by which an outline may differ from the mask's edge
 
 @dataclass(frozen=True)
 class Window:
-    """Which intensities are black and which are white."""
+    """Which intensities are black and which are white; in PET what is hot is black."""
 
     name: str
     black: float
     white: float
 
     def applied(self, plane: Array) -> NDArray[np.uint8]:
-        scaled = (plane.astype(np.float32) - self.black) * (255 / max(self.white - self.black, 1e-6))
+        scaled = (plane.astype(np.float32) - self.black) * (255 / (self.white - self.black or 1.0))
         return scaled.clip(0, 255).astype(np.uint8)
 
 
@@ -57,25 +57,37 @@ def windows_for(channel: str, image: Array) -> list[Window]:
     if channel.upper() == "CT":
         return [SOFT_TISSUE, LUNG]
     if channel.upper() in ("PET", "PT", "SUV"):
-        return [Window("PET, SUV 0 to 10", 0, 10), Window("PET, SUV 0 to 5", 0, 5)]
+        return [Window("PET, SUV 0 to 10", 10, 0), Window("PET, SUV 0 to 5", 5, 0)]
     black, white = np.percentile(image[:: max(len(image) // 32, 1)], [1, 99.5])
     return [Window("whole range", float(black), float(white))]
 
 
-def slices_allowed(cases: int) -> int:
-    """How many slices of a case are shown along its axis: all that matter in one case, a few each in a hundred."""
-    return max(FEW_SLICES, MOST_SLICES // max(cases, 1))
+@dataclass(frozen=True)
+class Detail:
+    """How much of a case is shown."""
+
+    axial: int  # slices; every node's own is there in any case
+    across: int  # coronal ones, and sagittal ones
+    longest: int  # pixels of a picture's longer side
+    kind: str  # of picture: JPEG is written ten times as fast, WebP is a third smaller
+
+    @classmethod
+    def for_cases(cls, cases: int) -> Detail:
+        """All slices that matter of one case, a few of each of a hundred, so that the page stays under 30 MB."""
+        if cases > FEW_CASES:
+            return cls(10, 3, 256, "webp")
+        axial = SLICES // max(cases, 1)
+        return cls(axial, axial // 3, 320, "jpeg")
 
 
 def draw_case(
-    layers: Sequence[Layer], instances: Array, spacing: Sequence[float], most: int, probability: Array | None = None
+    layers: Sequence[Layer], instances: Array, spacing: Sequence[float], detail: Detail, probability: Array | None = None
 ) -> dict[str, Any]:
     """What the viewer needs of a case.
 
     Args:
         layers: what a reader may look at, on one grid.
         instances: 0, or the number of a node, which the viewer tells apart.
-        most: slices along the axis; half as many along each of the others.
         probability: of node, from 0 to 1, to be laid over the slices.
     """
     boxes = {number: box for number, box in enumerate(find_objects(instances), start=1) if box is not None}
@@ -83,10 +95,10 @@ def draw_case(
     at: dict[int, list[int]] = {number: [] for number in boxes}
     for name, axis, letters in AXES:
         middles = {number: _middle(instances, box, number, axis) for number, box in boxes.items()}
-        shown = _shown(instances.shape[axis], boxes, middles, axis, most if axis == 0 else max(most // 2, 1))
+        shown = _shown(instances.shape[axis], boxes, middles, axis, detail.axial if axis == 0 else detail.across)
         height, width = (side for other, side in enumerate(instances.shape) if other != axis)
         tall, wide = (side * spacing[other] for other, side in enumerate(instances.shape) if other != axis)
-        slices = [_slice(layers, instances, number, axis, (wide, tall), probability) for number in shown]
+        slices = [_slice(layers, instances, number, axis, (wide, tall), detail, probability) for number in shown]
         planes.append(
             {
                 "name": name,
@@ -101,20 +113,20 @@ def draw_case(
         for number, middle in middles.items():
             at[number].append(int(np.argmin([abs(middle - other) for other in shown])))
     nodes = [{"number": number, "slices": places} for number, places in at.items()]
-    return {"windows": [layer.window.name for layer in layers], "planes": planes, "nodes": nodes}
+    return {"kind": detail.kind, "windows": [layer.window.name for layer in layers], "planes": planes, "nodes": nodes}
 
 
 def thumbnail(layer: Layer, instances: Array, spacing: Sequence[float]) -> bytes:
     """The brightest voxel along every line from front to back, as WebP, with the nodes' outlines."""
     window = BONE if layer.window == SOFT_TISSUE else layer.window
     plane = window.applied(layer.image.max(axis=1)[::-1])
-    size = _size(plane.shape[1] * spacing[2], plane.shape[0] * spacing[0], plane.shape)
-    found = Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR).convert("RGB")
+    size = _size(plane.shape[1] * spacing[2], plane.shape[0] * spacing[0], plane.shape, 320)
+    found = _fitted(Image.fromarray(plane), size).convert("RGB")
     draw = ImageDraw.Draw(found)
     factors = size[0] / plane.shape[1], size[1] / plane.shape[0]
     for line in _contours(np.any(instances > 0, axis=1)[::-1]):
         draw.line([(x * factors[0], y * factors[1]) for x, y in line], fill=NODE_COLOUR, width=2)
-    return _webp(found)
+    return _written(found, "webp")
 
 
 def _middle(instances: Array, box: tuple[slice, ...], number: int, axis: int) -> int:
@@ -142,20 +154,21 @@ def _slice(
     number: int,
     axis: int,
     extent: tuple[float, float],
+    detail: Detail,
     probability: Array | None,
 ) -> dict[str, Any]:
     marked = _plane(instances, number, axis)
-    size = _size(*extent, marked.shape)
+    size = _size(*extent, marked.shape, detail.longest)
     shown = (layer.window.applied(_plane(layer.image, number, axis)) for layer in layers)
     found: dict[str, Any] = {
         "at": number + 1,
-        "pictures": [_coded(_webp(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR))) for plane in shown],
+        "pictures": [_coded(_fitted(Image.fromarray(plane), size), detail.kind) for plane in shown],
         "outlines": [[int(node), _path(marked == node)] for node in np.unique(marked) if node],
     }
     if probability is not None:
         likely = _plane(probability, number, axis)
         if likely.max() > 0.05:
-            found["shade"] = _coded(_webp(_heat(likely).resize(size, Image.Resampling.BILINEAR)))
+            found["shade"] = _coded(_fitted(_heat(likely), size), detail.kind)
     return found
 
 
@@ -164,10 +177,10 @@ def _plane(volume: Array, number: int, axis: int) -> Array:
     return plane if axis == 0 else plane[::-1]
 
 
-def _size(wide: float, tall: float, shape: Sequence[int]) -> tuple[int, int]:
+def _size(wide: float, tall: float, shape: Sequence[int], longest: int) -> tuple[int, int]:
     """Pixels of a picture of so many millimetres: no more than the image has to show."""
     finest = max(shape[1] / wide, shape[0] / tall)
-    scale = min(LONGEST / max(wide, tall), finest)
+    scale = min(longest / max(wide, tall), finest)
     return max(round(wide * scale), 1), max(round(tall * scale), 1)
 
 
@@ -188,11 +201,15 @@ def _heat(likely: Array) -> Image.Image:
     return Image.fromarray(np.stack([red, green, np.zeros_like(red)], axis=-1))
 
 
-def _webp(found: Image.Image) -> bytes:
+def _fitted(found: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return found if found.size == size else found.resize(size, Image.Resampling.BILINEAR)
+
+
+def _written(found: Image.Image, kind: str) -> bytes:
     file = io.BytesIO()
-    found.save(file, "WEBP", quality=QUALITY, method=3)
+    found.save(file, kind.upper(), quality=QUALITY, **({"method": 3} if kind == "webp" else {}))
     return file.getvalue()
 
 
-def _coded(content: bytes) -> str:
-    return base64.b64encode(content).decode()
+def _coded(found: Image.Image, kind: str) -> str:
+    return base64.b64encode(_written(found, kind)).decode()

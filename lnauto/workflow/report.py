@@ -6,7 +6,7 @@ import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -17,6 +17,9 @@ from lnauto.files import read_json, write_json, write_text
 from lnauto.nodes import Array
 from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.upright import upright
+
+if TYPE_CHECKING:
+    from lnauto.report.slices import Detail
 
 log = logging.getLogger(__name__)
 
@@ -94,16 +97,16 @@ def _made_by(run: Mapping[str, Any], table: Mapping[str, Any], anonymous: bool) 
 
 def _parts(folder: Path, cases: Sequence[Mapping[str, Any]], sources: Mapping[str, Any], anonymous: bool) -> Iterator[Any]:
     from lnauto.report.prediction_page import CasePart
-    from lnauto.report.slices import slices_allowed
+    from lnauto.report.slices import Detail
 
     patients = _patients(folder / PATIENTS)
-    most = slices_allowed(len(cases))
+    detail = Detail.for_cases(len(cases))
     for number, case in enumerate(cases, start=1):
         name = case["case"]
         shown = f"case {number}" if anonymous else name
         part = {"name": shown, "nodes": case["each_node"], "patient": patients.get(name, {})}
         try:
-            yield CasePart(**part, **_pictures(folder, name, sources, most))
+            yield CasePart(**part, **_pictures(folder, name, sources, detail))
         except InputError as error:
             missing = "Its scan or mask is no longer where it was." if anonymous else f"No pictures: {error.problems[0].what}."
             yield CasePart(**part, missing=missing)
@@ -118,7 +121,7 @@ def _patients(path: Path) -> dict[str, dict[str, str]]:
     return {row.get("case") or row.get("patient") or "": row for row in rows}
 
 
-def _pictures(folder: Path, name: str, sources: Mapping[str, Any], most: int) -> dict[str, Any]:
+def _pictures(folder: Path, name: str, sources: Mapping[str, Any], detail: Detail) -> dict[str, Any]:
     from lnauto.report.slices import Layer, draw_case, thumbnail, windows_for
 
     known = sources["cases"].get(name)
@@ -149,7 +152,7 @@ def _pictures(folder: Path, name: str, sources: Mapping[str, Any], most: int) ->
     probability = turned(_read(likely, mask.array.shape)) if likely.is_file() else None
     instances = turned(instances)
     return {
-        "viewer": draw_case(layers, instances, spacing, most, probability),
+        "viewer": draw_case(layers, instances, spacing, detail, probability),
         "thumbnail": thumbnail(layers[0], instances, spacing),
     }
 

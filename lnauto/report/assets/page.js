@@ -68,10 +68,10 @@
     move(by) { this.go(Number(this.slider.value) + by); }
     show() {
       const slice = this.plane.slices[Number(this.slider.value)];
-      this.image.src = `data:image/webp;base64,${slice.pictures[this.viewer.window]}`;
+      this.image.src = `data:image/${this.viewer.kind};base64,${slice.pictures[this.viewer.window]}`;
       this.image.alt = `${this.plane.name} slice ${slice.at} of ${this.plane.count}`;
       this.shade.hidden = !(this.viewer.shaded && slice.shade);
-      if (!this.shade.hidden) this.shade.src = `data:image/webp;base64,${slice.shade}`;
+      if (!this.shade.hidden) this.shade.src = `data:image/${this.viewer.kind};base64,${slice.shade}`;
       this.over.replaceChildren(...(this.viewer.outlined ? slice.outlines : []).map(([number, path]) => {
         const line = document.createElementNS(SVG, "path");
         line.setAttribute("d", path);
@@ -90,6 +90,7 @@
     constructor(place, data) {
       this.window = 0; this.outlined = true; this.shaded = false; this.chosen = null;
       this.place = place;
+      this.kind = data.kind;
       this.planes = data.planes.map((plane) => new Plane(plane, this));
       const tools = make("div", { class: "tools" });
       if (data.windows.length > 1)

@@ -110,6 +110,8 @@ class TestPlainInstall:
             "lnauto/planners/__init__.py",
             "lnauto/trainers/__init__.py",
             "lnauto/py.typed",
+            "lnauto/report/assets/page.css",
+            "lnauto/report/assets/page.js",
             "lnauto/ext_trainer/lnauto_trainers.py",
             f"lnauto-{lnauto.__version__}.dist-info/licenses/LICENSE",
         ],

@@ -236,9 +236,16 @@ def test_a_row_for_each_case_and_one_for_each_of_its_nodes() -> None:
 
 
 def test_patients_have_their_probabilities() -> None:
-    patient = {"probability": "0.731", "low": "0.6", "high": "0.8", "class": "metastasis", "flags": "age missing"}
+    patient = {
+        "probability": "0.9",
+        "probability_calibrated": "0.731",
+        "low": "0.6",
+        "high": "0.8",
+        "class": "1",
+        "flags": "age missing",
+    }
     reader = Reader(prediction_page(Story("out", {}), [CasePart("one", [], patient), CasePart("two", [])]))
-    assert reader.rows["patients"][1][-5:] == ["0.73", "0.60", "0.80", "metastasis", "age missing"]
+    assert reader.rows["patients"][1][-5:] == ["0.73", "0.60", "0.80", "positive", "age missing"]
     assert reader.rows["patients"][2][-5:] == ["\u2013"] * 5
 
 
@@ -288,6 +295,17 @@ def test_the_numbers_in_the_viewer_are_those_of_the_table(measured: Path) -> Non
         path = next(path for number, path in axial["outlines"] if number == told["node"])
         x, y = np.array(re.findall(r"(-?[\d.]+) (-?[\d.]+)", path), float).mean(axis=0)
         assert (x, y) == pytest.approx((told["centroid_x_voxel"] + 0.5, told["centroid_y_voxel"] + 0.5), abs=1)
+
+
+def test_a_case_has_the_row_of_its_patient(measured: Path, command: Command) -> None:
+    sources = json.loads((measured / "sources.json").read_text())
+    sources["cases"]["plain"]["patient"] = "p7"
+    (measured / "sources.json").write_text(json.dumps(sources))
+    (measured / "patients.csv").write_text("patient,probability_calibrated,low,high,class,flags\np7,0.25,0.2,0.3,0,\n")
+    assert command("report", measured, "--quiet")[0] == 0
+    reader = Reader((measured / "report.html").read_text(encoding="utf-8"))
+    assert reader.rows["patients"][1][-5:] == ["\u2013"] * 5
+    assert reader.rows["patients"][2][-5:] == ["0.25", "0.20", "0.30", "negative", "\u2013"]
 
 
 def test_names_and_paths_may_be_hidden(measured: Path, command: Command) -> None:

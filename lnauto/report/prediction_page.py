@@ -21,7 +21,7 @@ OF_HEAD = [
     Column("probability", ".2f", "of metastasis, calibrated"),
     Column("from", ".2f", "the lowest of the folds"),
     Column("to", ".2f", "the highest of the folds"),
-    Column("class"),
+    Column("class", "", "positive: at the head's stored threshold or above"),
     Column("flags"),
 ]
 NODES = {
@@ -100,8 +100,8 @@ def _case_row(part: CasePart, number: int) -> list[Value | Html]:
 
 def _head_row(part: CasePart) -> list[Value | Html]:
     told = part.patient
-    numbers = [_number(told.get(key)) for key in ("probability", "low", "high")]
-    return [*numbers, told.get("class") or None, told.get("flags") or None]
+    numbers = [_number(told.get(key)) for key in ("probability_calibrated", "low", "high")]
+    return [*numbers, {"1": "positive", "0": "negative"}.get(told.get("class", "")), told.get("flags") or None]
 
 
 def _number(text: str | None) -> float | None:

@@ -90,6 +90,7 @@ def run_demo(output: Path, settings: Settings) -> str:
     peak = psutil.Process().memory_info()
     log.info("\n%s\n", table)
     log.info("Pictures of the test cases: %s", output / "overlays")
+    log.info("A page to look at:          %s", predictions / "report.html")
     log.info("Masks and node table:       %s", predictions)
     log.info("Model and learning curve:   %s", output / "results" / NAME)
     log.info("Done in %.1f minutes, with at most %.1f GB of memory.", (time.monotonic() - started) / 60, _peak_gb(peak.rss))

@@ -144,7 +144,8 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     labels = LabelScheme.of_description(model.dataset_json)
     meaning = Meaning(frozenset(value for label in labels.nodes for value in label.values), instances=False)
     channels = list(model.dataset_json["channel_names"].values())
-    write_sources(output, masks, {case.name: case.images for case in cases}, channels, meaning)
+    owner = None if table is None else table.patient_of
+    write_sources(output, masks, {case.name: case.images for case in cases}, channels, meaning, owner)
     write_json(output / "run.json", _made_by(model, predictor, seconds, time.monotonic() - started, problems))
     if request.report and masks:
         report(output, quiet=request.quiet)

@@ -29,11 +29,22 @@ AGAIN = "make it again with lnauto_predict or lnauto_measure"
 
 
 def write_sources(
-    folder: Path, masks: Mapping[str, Path], images: Mapping[str, Sequence[Path]], channels: Sequence[str], meaning: Meaning
+    folder: Path,
+    masks: Mapping[str, Path],
+    images: Mapping[str, Sequence[Path]],
+    channels: Sequence[str],
+    meaning: Meaning,
+    patient_of: Mapping[str, str] | None = None,
 ) -> None:
-    """What the page is made from, beside the tables: where each case's mask and scan lie, and which values are nodes."""
+    """What the page is made from, beside the tables: where each case's mask and scan lie, whose they are, and which values are
+    nodes."""
+    owner = patient_of or {}
     cases = {
-        name: {"mask": _told(mask, folder), "images": [str(path.resolve()) for path in images.get(name, ())]}
+        name: {
+            "patient": owner.get(name, name),
+            "mask": _told(mask, folder),
+            "images": [str(path.resolve()) for path in images.get(name, ())],
+        }
         for name, mask in masks.items()
     }
     values = None if meaning.values is None else sorted(meaning.values)
@@ -104,7 +115,7 @@ def _parts(folder: Path, cases: Sequence[Mapping[str, Any]], sources: Mapping[st
     for number, case in enumerate(cases, start=1):
         name = case["case"]
         shown = f"case {number}" if anonymous else name
-        part = {"name": shown, "nodes": case["each_node"], "patient": patients.get(name, {})}
+        part = {"name": shown, "nodes": case["each_node"], "patient": patients.get(_patient(name, sources), {})}
         try:
             yield CasePart(**part, **_pictures(folder, name, sources, detail))
         except InputError as error:
@@ -113,12 +124,16 @@ def _parts(folder: Path, cases: Sequence[Mapping[str, Any]], sources: Mapping[st
 
 
 def _patients(path: Path) -> dict[str, dict[str, str]]:
-    """The rows of `patients.csv` by case, where there are any."""
+    """The rows of `patients.csv` by patient, where there are any."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {row.get("case") or row.get("patient") or "": row for row in rows}
+    return {row.get("patient", ""): row for row in rows}
+
+
+def _patient(case: str, sources: Mapping[str, Any]) -> str:
+    return str(sources["cases"].get(case, {}).get("patient", case))
 
 
 def _pictures(folder: Path, name: str, sources: Mapping[str, Any], detail: Detail) -> dict[str, Any]:

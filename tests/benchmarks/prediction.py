@@ -34,6 +34,7 @@ BIN = Path(sys.executable).parent
 NAME, TRAINER = "Dataset801_Scan", "nnUNetTrainer__nnUNetPlans__3d_fullres"
 FEATURES, PATCH, SPACING = [32, 64, 128, 256, 320, 320], [64, 128, 128], [2.0, 1.25, 1.25]
 FOREGROUND = 1e-3
+PLANNED = {"region": "lungs", "inference": {"tta": "none", "overlap": 0.5, "smallest_node_mm3": 30.0}}  # for a CPU and chests
 SAME = ["--overlap", "0.5", "--region", "none", "--filter", "none", "--device", "cpu", "--quiet"]
 
 
@@ -58,6 +59,7 @@ def main() -> int:
         for slices in options.slices:
             scan = write_scan(root, options.scan, slices)
             figures["scans"][scan.name] = compare(root, model, scan, options)
+            write_json(options.json or root / "figures.json", figures)
     if options.phantoms:
         model, scans = trained_on_phantoms(root)
         figures["scans"][scans.name] = compare(root, model, scans, options)
@@ -102,7 +104,7 @@ def stock_sized(root: Path, scan: Path) -> Path:
     made = {"configuration": "3d_fullres", "plans": plans, "dataset_json": labels, "fold": 0}
     content = {"network_weights": network.state_dict(), "init_args": made, "trainer_name": "nnUNetTrainer"}
     torch.save({**content, "inference_allowed_mirroring_axes": [0, 1, 2]}, model / "fold_0/checkpoint_final.pth")
-    write_json(model / "plans.json", plans)
+    write_json(model / "plans.json", {**plans, "lnauto": PLANNED})
     write_json(model / "dataset.json", labels)
     return model
 
@@ -161,12 +163,16 @@ def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
     rows: dict[str, Any] = {}
     if "stock" in options.rows:
         rows["stock"] = stock_run(root, model, fold, scans, options)
+        print(f"{scans.name}, stock: {rows['stock']['seconds']:.1f} s, {rows['stock']['gb']:.2f} GB", flush=True)
     for name in options.rows:
         if name in commands:
             out = root / "masks" / scans.name / name
             if name != "torch":
-                run_of([*commands[name], "-o", out], root, options.threads)  # what is done once: conversion and check
-            rows[name] = run_of([*commands[name], "-o", out], root, options.threads)
+                run_of(
+                    [*commands[name], "--no-report", "-o", out], root, options.threads
+                )  # what is done once: conversion and check
+            rows[name] = run_of([*commands[name], "--no-report", "-o", out], root, options.threads)
+            print(f"{scans.name}, {name}: {rows[name]['seconds']:.1f} s, {rows[name]['gb']:.2f} GB", flush=True)
             rows[name]["made"] = {key: read_json(out / "run.json", "")[key] for key in ("engine", "precision", "tta", "overlap")}
     reach(rows, model, scans, options)
     agree(root / "masks" / scans.name, rows, truth=scans.with_name("labelsTs"))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lnauto.inference.prediction import Prediction
     from lnauto.inference.predictor import Predictor
+    from lnauto.report.notebook import show
 
-__all__ = ["EXT_TRAINER_DIR", "Prediction", "Predictor", "__version__"]
+__all__ = ["EXT_TRAINER_DIR", "Prediction", "Predictor", "__version__", "show"]
 
 __version__ = "0.1.0"
 
@@ -25,4 +26,8 @@ def __getattr__(name: str) -> Any:
         from lnauto.inference.prediction import Prediction
 
         return Prediction
+    if name == "show":
+        from lnauto.report.notebook import show
+
+        return show
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,8 +13,8 @@ import pytest
 import SimpleITK as sitk
 from building import write_image
 
+from lnauto.data.scans import upright
 from lnauto.workflow.node_table import measure_masks, write_nodes
-from lnauto.workflow.upright import upright
 
 Command = Callable[..., tuple[int, str, str]]
 BOXES = ((4, 4, 4), (12, 6, 20), (20, 20, 8))  # first corners of three nodes

@@ -16,6 +16,10 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+import lnauto
+from lnauto.errors import InputError
+from lnauto.evaluation.labels import LabelScheme
+from lnauto.inference.prediction import Prediction
 from lnauto.report import slices
 from lnauto.report.page import Column, Html, Section, embedded, page, table
 from lnauto.report.prediction_page import CasePart, Story, prediction_page
@@ -356,3 +360,37 @@ def test_a_prediction_ends_with_a_page(
     assert any("shade" in one for one in reader.data["data-1"]["planes"][0]["slices"])
     assert command("predict", *flags, "-o", tmp_path / "none", "--no-report")[0] == 0
     assert not (tmp_path / "none/report.html").exists()
+
+
+# ---- from Python
+
+
+@pytest.fixture
+def predicted() -> Prediction:
+    _, instances = scan()
+    mask = sitk.GetImageFromArray((instances > 0).astype(np.uint8)[::-1].copy())
+    mask.SetDirection((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0))  # feet first
+    return Prediction.of(mask, None, LabelScheme.of({"background": 0, "node": 1}, [1]), NASTY)
+
+
+def test_a_prediction_is_shown_upright_in_a_frame_of_its_own(predicted: Prediction, tmp_path: Path) -> None:
+    image, _ = scan()
+    shown = lnauto.show(predicted, image[::-1], channels=["T2"])
+    reader = Reader(shown.html)
+    assert reader.rows["patients"][1][:2] == [NASTY, "2"]
+    coronal = reader.data["data-1"]["planes"][1]["slices"][0]
+    upper, lower = (pictured(coronal["pictures"][0])[at].astype(float).mean() for at in (0, -1))
+    assert upper > lower + 50  # the image counts towards the head
+    frame = Reader(shown._repr_html_()).tags
+    assert [tag for tag, _ in frame] == ["iframe"]
+    assert frame[0][1]["sandbox"] == "allow-scripts"
+    assert frame[0][1]["srcdoc"] == shown.html
+    assert shown.save(tmp_path / "look.html").read_text(encoding="utf-8") == shown.html
+
+
+def test_what_does_not_belong_to_the_prediction_is_not_shown(predicted: Prediction) -> None:
+    image, _ = scan()
+    with pytest.raises(InputError, match="give the scan that was predicted"):
+        lnauto.show(predicted, image[1:])
+    with pytest.raises(InputError, match="there are 2 images and 1 channels"):
+        lnauto.show(predicted, [image, image])

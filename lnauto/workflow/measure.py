@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lnauto.data.checks import mask_faults, scan_faults
+from lnauto.data.scans import upright
 from lnauto.errors import InputError, Problem
 from lnauto.evaluation.masks import Mask, read_mask
 from lnauto.files import read_json
@@ -21,7 +22,6 @@ from lnauto.workflow.mask_values import REMEDY, Meaning, find_description, meani
 from lnauto.workflow.node_table import MeasuredCase, NodeTable, column_channels, measure_pieces, write_nodes
 from lnauto.workflow.report import report, write_sources
 from lnauto.workflow.station_map import StationMaps
-from lnauto.workflow.upright import upright
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from lnauto.data.scans import upright
 from lnauto.errors import InputError
 from lnauto.evaluation.masks import read_mask
 from lnauto.files import read_json, write_json, write_text
 from lnauto.nodes import Array
 from lnauto.workflow.mask_values import Meaning
-from lnauto.workflow.upright import upright
 
 if TYPE_CHECKING:
     from lnauto.report.slices import Detail

@@ -26,6 +26,7 @@ LEAST_MEMORY_GB = 8.0
 LEAST_DISK_GB = 10.0
 MODULES = {
     "scikit-image": "skimage",
+    "pillow": "PIL",
     "scikit-learn": "sklearn",
     "connected-components-3d": "cc3d",
 }  # those whose module is named otherwise

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 from building import copied, write_balls
+from pages import Reader
 
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
@@ -108,6 +109,11 @@ def test_given_masks_train_and_predict_without_a_network(own: Path, command: Com
     values = np.unique(sitk.GetArrayFromImage(painted))
     assert values[values > 0] == pytest.approx(sorted(nodes.loc[nodes["case"] == "ball_24", "attention"]), abs=1e-3)
     assert not list((own / "out").glob("*.nii.gz"))
+    shown = Reader((own / "out/report.html").read_text(encoding="utf-8")).rows["patients"][1:]
+    assert [(row[0], row[5]) for row in shown] == [
+        (patient, f"{probability:.2f}")
+        for patient, probability in zip(table["patient"], table["probability_calibrated"], strict=True)
+    ]
     empty = sitk.Image(24, 24, 24, sitk.sitkUInt8)
     empty.CopyInformation(scan)
     (own / "masks").mkdir()

@@ -20,6 +20,7 @@ from stock_models import stock_plans
 
 from lnauto.commands.predict import _gigabytes
 from lnauto.compat.plans import PlansManager
+from lnauto.compat.preprocessing import crop_to_nonzero
 from lnauto.data.preprocess import prepare
 from lnauto.errors import InputError
 from lnauto.inference import memory
@@ -104,6 +105,31 @@ def test_each_step_grows_with_what_it_holds() -> None:
     assert need(resampled=160).predicting - plain.predicting > 12 * (160**3 - 80**3)
     assert need(with_probability=True).exporting - plain.exporting == 4 * 4 * 100**3
     assert need(scan=200).exporting > plain.exporting
+
+
+def test_a_network_that_does_not_say_how_wide_it_is_is_taken_for_a_usual_one() -> None:
+    def need(arguments: dict[str, Any]) -> float:
+        _, configuration = configured(1)
+        configuration.configuration["architecture"]["arch_kwargs"] = arguments
+        sizes = ((10,) * 3, (10,) * 3, (10,) * 3)
+        return Need.of(*sizes, (1.0, 1.0, 1.0), configuration, 1, 2, 1, False).predicting
+
+    assert need({}) == need({"features_per_stage": [32, 64]}) == need({"features_per_stage": 32})
+    assert need({"features_per_stage": [64, 64]}) > need({})
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["a border of 0", "nothing but 0"])
+def test_an_image_is_cropped_to_what_is_not_0_as_nnu_net_does(empty: bool) -> None:
+    plans, configuration = configured(1)
+    image = np.zeros((1, 20, 24, 28), np.int16)
+    if not empty:
+        image[0, 3:17, 5:6, 2:20] = 7
+        image[0, 4, 5:20, 6] = -3
+    properties = {"spacing": [1.0, 1.0, 1.0], "sitk_stuff": {"direction": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)}}
+    prepared = prepare(image.copy(), properties, plans, configuration, "none")
+    expected = [[0, 20], [0, 24], [0, 28]] if empty else [list(sides) for sides in crop_to_nonzero(image, None)[2]]
+    assert [list(sides) for sides in properties["bbox_used_for_cropping"]] == expected
+    assert prepared.shape[1:] == tuple(stop - start for start, stop in expected)
 
 
 def test_a_limit_counts_what_is_taken_already() -> None:

@@ -2,85 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from PIL import Image
+from pages import NASTY, Reader, pictured, scan
 
 import lnauto
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.prediction import Prediction
-from lnauto.report import slices
 from lnauto.report.page import Column, Html, Section, embedded, page, table
 from lnauto.report.prediction_page import CasePart, Story, prediction_page
-from lnauto.report.slices import Detail, Layer, Window, draw_case, thumbnail, windows_for
 
 Command = Callable[..., tuple[int, str, str]]
-
-NASTY = "<img src=x onerror=alert(1)>"
-GREY = Window("whole range", 0, 100)
-ALL = Detail(40, 40, 320, "webp")
-
-
-class Reader(HTMLParser):
-    """Tags with their attributes, the cells of tables, and what is written in scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: dict[str, list[list[str]]] = {}
-        self.data: dict[str, Any] = {}
-        self._table, self._script, self._cell = "", "", False
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = dict(attrs)
-        self.tags.append((tag, attributes))
-        if tag == "table":
-            self._table = attributes.get("id") or ""
-            self.rows[self._table] = []
-        elif tag == "tr" and self._table:
-            self.rows[self._table].append([])
-        elif tag in ("td", "th"):
-            self._cell = True
-            self.rows[self._table][-1].append("")
-        elif tag == "script" and attributes.get("type") == "application/json":
-            self._script = attributes["id"] or ""
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._cell = False
-        elif tag == "script":
-            self._script = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._cell:
-            self.rows[self._table][-1][-1] += data
-        elif self._script:
-            self.data[self._script] = json.loads(data)
-
-
-def scan() -> tuple[np.ndarray, np.ndarray]:
-    """Two nodes, one of three slices and one of seven, in an image that counts its voxels' z."""
-    instances = np.zeros((20, 30, 40), np.int32)
-    instances[4:7, 5:9, 6:10] = 1
-    instances[10:17, 20:26, 30:37] = 2
-    image = np.broadcast_to(np.arange(20.0)[:, None, None] * 5, instances.shape).copy()
-    return image, instances
-
-
-def pictured(coded: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(coded))))
 
 
 # ---- pieces of a page
@@ -108,109 +48,6 @@ def test_cells_hold_numbers_as_they_are_to_be_read_and_as_they_sort() -> None:
     text = table([Column("name"), Column("size", ".1f")], [["a", 12.345], ["b", None], ["c", float("nan")]], "t")
     assert Reader(text).rows["t"] == [["name", "size"], ["a", "12.3"], ["b", "\u2013"], ["c", "\u2013"]]
     assert 'data-key="12.345"' in text
-
-
-# ---- slices
-
-
-def test_every_node_has_its_own_slice_along_each_axis() -> None:
-    image, instances = scan()
-    drawn = draw_case([Layer(image, GREY)], instances, (2.0, 1.0, 1.0), Detail(3, 2, 320, "jpeg"))
-    assert [node["number"] for node in drawn["nodes"]] == [1, 2]
-    assert [plane["name"] for plane in drawn["planes"]] == ["axial", "coronal", "sagittal"]
-    for node in drawn["nodes"]:
-        for plane, place in zip(drawn["planes"], node["slices"], strict=True):
-            assert node["number"] in [number for number, _ in plane["slices"][place]["outlines"]]
-    axial = drawn["planes"][0]
-    assert len(axial["slices"]) == 3
-    assert [axial["slices"][node["slices"][0]]["at"] for node in drawn["nodes"]] == [5, 11]  # counted from 1
-    assert [plane["aspect"] for plane in drawn["planes"]] == pytest.approx([40 / 30, 40 / 40, 30 / 40], abs=1e-3)
-
-
-def test_a_slice_shows_its_voxels_in_the_window_with_the_head_on_top() -> None:
-    image, instances = scan()
-    drawn = draw_case([Layer(image, GREY), Layer(image, Window("half", 0, 50))], instances, (1.0, 1.0, 1.0), ALL)
-    axial, coronal, _ = drawn["planes"]
-    assert drawn["windows"] == ["whole range", "half"]
-    assert [one["at"] for one in axial["slices"]] == list(range(1, 21))
-    for at in (3, 9):
-        grey, half = (pictured(coded).mean() for coded in axial["slices"][at]["pictures"])
-        assert grey == pytest.approx(at * 5 * 2.55, abs=3)
-        assert half == pytest.approx(at * 5 * 5.1, abs=3)
-    shown = pictured(coronal["slices"][0]["pictures"][0])[..., 0].astype(float)
-    assert shown[0].mean() > shown[-1].mean() + 100  # z counts towards the head
-
-
-def test_an_outline_goes_round_its_node() -> None:
-    image, instances = scan()
-    drawn = draw_case([Layer(image, GREY)], instances, (1.0, 1.0, 1.0), ALL)
-    axial, coronal, _ = drawn["planes"]
-
-    def extent(plane: dict[str, Any], node: int) -> list[float]:
-        slice_ = plane["slices"][drawn["nodes"][node]["slices"][drawn["planes"].index(plane)]]
-        path = next(path for number, path in slice_["outlines"] if number == node + 1)
-        points = np.array(re.findall(r"(-?[\d.]+) (-?[\d.]+)", path), float)
-        return [*points.min(axis=0), *points.max(axis=0)]
-
-    assert extent(axial, 0) == pytest.approx([6, 5, 10, 9], abs=0.3)  # x and y, voxel edges
-    assert extent(coronal, 0) == pytest.approx([6, 20 - 7, 10, 20 - 4], abs=0.3)
-
-
-def test_probabilities_are_laid_over_the_slices_where_there_are_any() -> None:
-    image, instances = scan()
-    likely = np.zeros(instances.shape, np.float32)
-    likely[5] = 0.5
-    likely[10] = 1
-    slices_ = draw_case([Layer(image, GREY)], instances, (1.0, 1.0, 1.0), ALL, likely)["planes"][0]["slices"]
-    assert [one["at"] for one in slices_ if "shade" in one] == [6, 11]
-    half, whole = (pictured(slices_[at]["shade"]).mean(axis=(0, 1)) for at in (5, 10))
-    assert half == pytest.approx([127, 0, 0], abs=4)
-    assert whole == pytest.approx([255, 255, 0], abs=4)
-
-
-def test_a_large_image_is_shown_smaller_and_a_small_one_as_it_is() -> None:
-    image, instances = scan()
-    small = pictured(
-        draw_case([Layer(image, GREY)], instances, (1, 1, 1), Detail(2, 2, 320, "webp"))["planes"][0]["slices"][0]["pictures"][0]
-    )
-    assert small.shape[:2] == (30, 40)
-    wide = np.repeat(np.repeat(image, 20, axis=1), 20, axis=2)
-    large = draw_case([Layer(wide, GREY)], np.zeros(wide.shape, np.int32), (1, 0.05, 0.05), Detail(1, 1, 256, "webp"))["planes"][
-        0
-    ]
-    assert pictured(large["slices"][0]["pictures"][0]).shape[:2] == (192, 256)
-
-
-def test_fewer_and_smaller_slices_of_each_where_there_are_many_cases() -> None:
-    one, ten, many = (Detail.for_cases(cases) for cases in (1, 10, 100))
-    assert one.axial == slices.SLICES == 10 * ten.axial
-    assert (many.axial, many.kind) == (10, "webp")
-    assert one.longest > many.longest
-    image, instances = scan()
-    drawn = draw_case([Layer(image, GREY)], instances, (1.0, 1.0, 1.0), Detail(1, 1, 320, "jpeg"))
-    assert drawn["kind"] == "jpeg"
-    assert Image.open(io.BytesIO(base64.b64decode(drawn["planes"][0]["slices"][0]["pictures"][0]))).format == "JPEG"
-    assert [len(plane["slices"]) for plane in drawn["planes"]] == [2, 2, 2]  # each node's own
-
-
-def test_windows_are_those_of_the_modality() -> None:
-    image, _ = scan()
-    assert [window.name for window in windows_for("CT", image)] == ["soft tissue", "lung"]
-    assert (windows_for("PET", image)[0].black, windows_for("PET", image)[0].white) == (10, 0)
-    (window,) = windows_for("T2", image)
-    assert 0 <= window.black < window.white <= 95
-
-
-def test_the_thumbnail_shows_the_brightest_voxels_and_the_nodes() -> None:
-    image, instances = scan()
-    image[2, 3, 5] = 100
-    shown = np.asarray(Image.open(io.BytesIO(thumbnail(Layer(image, GREY), instances, (1.0, 1.0, 1.0)))), float)
-    assert shown.shape == (20, 40, 3)
-    assert shown[17, 5].mean() > 150
-    assert shown[17, 20].mean() < 60
-    cyan = (shown[..., 1] - shown[..., 0]) > 100
-    assert cyan[20 - 7 : 20 - 3, 6:11].any()
-    assert not cyan[:, 18:26].any()
 
 
 # ---- the page of a prediction
@@ -331,6 +168,29 @@ def test_a_scan_that_has_gone_leaves_a_sentence(measured: Path, command: Command
     assert len(reader.rows["nodes-2"]) == 3
 
 
+def test_a_page_that_cannot_be_written_is_told_beside_what_else_went_wrong(
+    measured: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    sitk.WriteImage(sitk.Image(5, 5, 5, sitk.sitkUInt8), str(measured.parent / "masks/alone.nii.gz"))  # without a scan
+    monkeypatch.setattr("lnauto.workflow.report.write_text", full)
+    flags = ("--channels", "CT", "--kind", "labels", "--quiet", "--overwrite")
+    images = ("--images", measured.parent / "scans")
+    code, _, complaint = command("measure", "-i", measured.parent / "masks", *images, "-o", measured, *flags)
+    assert code == 3
+    assert "there is no scan of this case" in complaint
+    assert "the page cannot be written (No space left on device)" in complaint
+    assert len(json.loads((measured / "nodes.json").read_text())["cases"]) == 2
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path, command: Command) -> None:
+    code, _, complaint = command("report", tmp_path / "nowhere")
+    assert code == 2
+    assert "there is no such folder" in complaint
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, command: Command) -> None:
     code, _, complaint = command("report", tmp_path)
     assert code == 2
@@ -386,6 +246,18 @@ def test_a_prediction_is_shown_upright_in_a_frame_of_its_own(predicted: Predicti
     assert frame[0][1]["sandbox"] == "allow-scripts"
     assert frame[0][1]["srcdoc"] == shown.html
     assert shown.save(tmp_path / "look.html").read_text(encoding="utf-8") == shown.html
+
+
+def test_how_likely_a_node_is_one_is_not_taken_for_how_likely_it_is_a_metastasis(predicted: Prediction) -> None:
+    image, _ = scan()
+    likely = sitk.GetImageFromArray(np.ones(predicted.instances.shape, np.float32))
+    likely.CopyInformation(predicted.mask)
+    told = Prediction.of(predicted.mask, likely, LabelScheme.of({"background": 0, "node": 1}, [1]), "scan")
+    assert told.nodes[0].probability == 1
+    shown = lnauto.show(told, image[::-1], channels=["T2"])
+    assert "probability" not in Reader(shown.html).rows["nodes-1"][0]
+    assert "metastasis" not in shown.html
+    assert "shade" in Reader(shown.html).data["data-1"]["planes"][0]["slices"][0]
 
 
 def test_what_does_not_belong_to_the_prediction_is_not_shown(predicted: Prediction) -> None:

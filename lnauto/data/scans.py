@@ -6,6 +6,7 @@ three letters, as SimpleITK has them: LPS is an image whose x, y and z count tow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -18,6 +19,14 @@ from lnauto.nodes import Array
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+
+PET = re.compile(r"(?<![a-z])(pet|pt|suv[a-z]*)(?![a-z])")
+
+
+def shows_pet(channel: str) -> bool:
+    """Whether a channel's name speaks of PET, as a word of its own."""
+    return PET.search(channel.lower()) is not None
 
 
 def orientation_of(direction: Sequence[float]) -> str:

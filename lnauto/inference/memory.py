@@ -18,6 +18,7 @@ from lnauto.errors import InputError
 
 FLOAT, DOUBLE = 4, 8
 TILE_MAPS, TILE_BYTES = 8, 150e6  # what a network takes for one tile: so many maps like its first layer's, and buffers
+USUAL_FEATURES = 32  # nnU-Net's, for networks that do not say
 PIECE_BYTES = 400e6  # of the mask, interpolated and looked at at once
 SPLINE_EDGE = 24  # voxels by which scipy pads an image before it fits splines
 SKIMAGE_OUT = {False: 16, True: 64}  # bytes for each voxel it makes: doubles; with thick slices also where the voxel lies, twice
@@ -71,7 +72,8 @@ class Need:
         sides = [max(int(side), least) for side, least in zip(resampled, patch, strict=True)]
         padded, deep = math.prod(sides), math.prod([patch[0], *sides[1:]])
         window = FLOAT * deep * (classes + 1) * 2
-        widest = content["architecture"]["arch_kwargs"]["features_per_stage"][0]
+        features = content["architecture"]["arch_kwargs"].get("features_per_stage", USUAL_FEATURES)
+        widest = features if isinstance(features, int) else features[0]
         tile = TILE_MAPS * FLOAT * widest * math.prod(patch) + TILE_BYTES
         held = FLOAT * kept * padded
         # Of the mask there are the region's, the whole, the one turned and the one in the file's form; and where its nodes

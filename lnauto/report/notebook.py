@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from lnauto.data.scans import upright
 from lnauto.errors import InputError
 from lnauto.files import write_text
 from lnauto.inference.prediction import Prediction
 from lnauto.nodes import Array, Node
 from lnauto.report.page import escape
 from lnauto.report.prediction_page import CasePart, Story, prediction_page
-from lnauto.report.slices import Detail, Layer, draw_case, thumbnail, windows_for
+from lnauto.report.slices import Detail, pictures_of
 
 HEIGHT = 900  # pixels of the frame in a notebook
 
@@ -54,32 +53,27 @@ def show(
     if wrong := [array.shape for array in arrays if array.shape != prediction.instances.shape]:
         what = f"an image has {wrong[0]} voxels and the mask {prediction.instances.shape}"
         raise InputError.of(what, "show", "give the scan that was predicted")
-    order, flipped = upright(prediction.mask.GetDirection())
-    spacing = [prediction.mask.GetSpacing()[::-1][axis] for axis in order]
-
-    def turned(array: Array) -> Array:
-        return np.flip(array.transpose(order), flipped)
-
-    layers = [
-        Layer(turned(array), window) for name, array in zip(channels, arrays, strict=True) for window in windows_for(name, array)
-    ]
     likely = prediction.probability
-    probability = None if likely is None else turned(sitk.GetArrayViewFromImage(likely))
-    instances = turned(prediction.instances.astype(np.int32, copy=False))
+    viewer, thumbnail = pictures_of(
+        list(zip(channels, arrays, strict=True)),
+        prediction.instances,
+        prediction.mask.GetSpacing()[::-1],
+        prediction.mask.GetDirection(),
+        Detail.for_cases(1),
+        None if likely is None else sitk.GetArrayViewFromImage(likely),
+    )
     name = prediction.nodes[0].case if prediction.nodes else "scan"
-    viewer = draw_case(layers, instances, spacing, Detail.for_cases(1), probability)
-    part = CasePart(name, [_row(node) for node in prediction.nodes], {}, viewer, thumbnail(layers[0], instances, spacing))
+    part = CasePart(name, [_row(node) for node in prediction.nodes], {}, viewer, thumbnail)
     return Shown(prediction_page(Story(name, {}), [part]))
 
 
 def _row(node: Node) -> dict[str, Any]:
-    """As nodes.json has it."""
+    """As nodes.json has it; a node's probability is of being one here, and of metastasis there."""
     place = zip("xyz", node.centroid_mm or (np.nan,) * 3, strict=True)
     return {
         "node": node.number,
         "short_axis_mm": node.short_axis_mm,
         "long_axis_mm": node.long_axis_mm,
         "volume_mm3": node.volume_mm3,
-        "probability": node.probability,
         **{f"centroid_{axis}_mm": at for axis, at in place},
     }

@@ -93,10 +93,10 @@ def facts(pairs: Mapping[str, object]) -> str:
     )
 
 
-def picture(content: bytes, kind: str, told: str, classes: str = "") -> str:
+def picture(content: bytes, kind: str, told: str) -> str:
     """An image inside the page; `kind` is that of its file, such as `webp`."""
     coded = base64.b64encode(content).decode()
-    return f'<img class="{escape(classes)}" alt="{escape(told)}" src="data:image/{kind};base64,{coded}">'
+    return f'<img alt="{escape(told)}" src="data:image/{kind};base64,{coded}">'
 
 
 def figure(svg: str, caption: str) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lnauto.evaluation.comparators import SHORT_AXIS_MM
 from lnauto.report.page import Column, Html, Section, Value, embedded, escape, facts, page, picture, table
-
-ENLARGED_MM = 10  # short axis from which a node counts as enlarged (RECIST 1.1)
 
 CASES = [
     Column("case"),
     Column("nodes", "d"),
-    Column("enlarged", "d", f"with a short axis of at least {ENLARGED_MM} mm"),
+    Column("enlarged", "d", f"with a short axis of at least {SHORT_AXIS_MM:g} mm"),
     Column("largest short axis, mm", ".1f"),
     Column("volume of all, ml", ".2f"),
 ]
@@ -92,7 +91,7 @@ def _case_row(part: CasePart, number: int) -> list[Value | Html]:
     return [
         Html(f'<a href="#case-{number}">{escape(part.name)}</a>', part.name),
         len(axes),
-        sum(axis >= ENLARGED_MM for axis in axes),
+        sum(axis >= SHORT_AXIS_MM for axis in axes),
         max(axes, default=None),
         sum(node["volume_mm3"] for node in part.nodes) / 1000,
     ]

@@ -18,11 +18,13 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import find_objects
 from skimage.measure import approximate_polygon, find_contours
 
+from lnauto.data.scans import shows_pet, upright
 from lnauto.nodes import Array
 
 FEW_CASES = 10  # up to so many the page is generous
 SLICES = 200  # of few cases together, along the axis
 QUALITY = 70
+THUMBNAIL = 320  # pixels of its longer side
 AXES = (("axial", 0, "RLAP"), ("coronal", 1, "RLHF"), ("sagittal", 2, "APHF"))  # letters: left, right, top, bottom
 NODE_COLOUR = (6, 214, 224)
 TOLERANCE = 0.3  # voxels by which an outline may differ from the mask's edge
@@ -56,7 +58,7 @@ def windows_for(channel: str, image: Array) -> list[Window]:
     """Those a reader of such an image would use."""
     if channel.upper() == "CT":
         return [SOFT_TISSUE, LUNG]
-    if channel.upper() in ("PET", "PT", "SUV"):
+    if shows_pet(channel):
         return [Window("PET, SUV 0 to 10", 10, 0), Window("PET, SUV 0 to 5", 5, 0)]
     black, white = np.percentile(image[:: max(len(image) // 32, 1)], [1, 99.5])
     return [Window("whole range", float(black), float(white))]
@@ -116,11 +118,37 @@ def draw_case(
     return {"kind": detail.kind, "windows": [layer.window.name for layer in layers], "planes": planes, "nodes": nodes}
 
 
+def pictures_of(
+    images: Sequence[tuple[str, Array]],
+    instances: Array,
+    spacing: Sequence[float],
+    direction: Sequence[float],
+    detail: Detail,
+    probability: Array | None = None,
+) -> tuple[dict[str, Any], bytes]:
+    """What the viewer needs of a case however its arrays lie, and its thumbnail.
+
+    Args:
+        images: each with its channel's name, which says how it is windowed.
+        spacing: (z, y, x), as the arrays lie.
+        direction: of the grid, as SimpleITK gives it.
+    """
+    order, flipped = upright(direction)
+
+    def turned(array: Array) -> Array:
+        return np.flip(array.transpose(order), flipped)
+
+    layers = [Layer(turned(image), window) for channel, image in images for window in windows_for(channel, image)]
+    nodes, steps = turned(instances), [spacing[axis] for axis in order]
+    shade = None if probability is None else turned(probability)
+    return draw_case(layers, nodes, steps, detail, shade), thumbnail(layers[0], nodes, steps)
+
+
 def thumbnail(layer: Layer, instances: Array, spacing: Sequence[float]) -> bytes:
     """The brightest voxel along every line from front to back, as WebP, with the nodes' outlines."""
     window = BONE if layer.window == SOFT_TISSUE else layer.window
     plane = window.applied(layer.image.max(axis=1)[::-1])
-    size = _size(plane.shape[1] * spacing[2], plane.shape[0] * spacing[0], plane.shape, 320)
+    size = _size(plane.shape[1] * spacing[2], plane.shape[0] * spacing[0], plane.shape, THUMBNAIL)
     found = _fitted(Image.fromarray(plane), size).convert("RGB")
     draw = ImageDraw.Draw(found)
     factors = size[0] / plane.shape[1], size[1] / plane.shape[0]

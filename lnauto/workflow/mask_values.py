@@ -35,6 +35,12 @@ class Meaning:
     instances: bool
     left_out: frozenset[int] = frozenset()
 
+    @classmethod
+    def of_description(cls, description: Mapping[str, Any]) -> Meaning:
+        """That of the masks a model predicts: what its `dataset.json` calls nodes, each connected piece one."""
+        nodes = LabelScheme.of_description(description).nodes
+        return cls(frozenset(value for label in nodes for value in label.values), instances=False)
+
     def pieces(self, mask: Mask) -> list[Piece]:
         """The nodes of a mask: its numbers, or the components of all its node labels together."""
         if not self.instances:

@@ -15,12 +15,13 @@ from tqdm import tqdm
 from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.scans import upright
 from lnauto.errors import InputError, Problem
+from lnauto.evaluation.comparators import SHORT_AXIS_MM
 from lnauto.evaluation.masks import Mask, read_mask
 from lnauto.files import read_json
 from lnauto.nodes import Array, Piece
 from lnauto.workflow.mask_values import REMEDY, Meaning, find_description, meaning_of
 from lnauto.workflow.node_table import MeasuredCase, NodeTable, column_channels, measure_pieces, write_nodes
-from lnauto.workflow.report import report, write_sources
+from lnauto.workflow.report import try_report, write_sources
 from lnauto.workflow.station_map import StationMaps
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ CHANNEL = re.compile(r"_(\d{4})$")
 TABLE = "nodes.csv"
 OVERLAYS = "overlays"
 WHOLE = "check that it is a whole 3D image"
-ENLARGED_MM = 10  # short axis from which a node counts as enlarged (RECIST 1.1)
 AIR_HU = -500  # no image but a CT goes below
 MOST_CHANNELS = 10  # looked for where nobody says how many there are
 BLACK = np.int16(-1000)
@@ -83,7 +83,7 @@ def measure(masks: Path, images: Path | None, output: Path, request: Request) ->
     except OSError as error:
         raise _unwritten(error, output) from error
     if request.report:
-        report(output, quiet=request.quiet)
+        problems += try_report(output, request.quiet)
     log.info("Tables and pictures of %d of %d cases are in %s.", len(measured), len(found), output)
     return table, problems
 
@@ -95,7 +95,7 @@ def summary(table: NodeTable) -> str:
         "cases": f"{len(table.cases)}",
         "nodes": f"{len(short)}",
         "median short axis": f"{median(short):.1f} mm" if short else "-",
-        f"short axis from {ENLARGED_MM} mm": f"{sum(one >= ENLARGED_MM for one in short)}",
+        f"short axis from {SHORT_AXIS_MM:g} mm": f"{sum(one >= SHORT_AXIS_MM for one in short)}",
     }
     return "\n".join(f"{title:24}{value:>10}" for title, value in rows.items())
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lnauto import __version__
 from lnauto.data.raw import Case
+from lnauto.data.scans import shows_pet
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import write_json, write_text
 from lnauto.nodes import PERCENTILES, Array, Intensity, Node, Piece, component_pieces, measure_piece
@@ -51,7 +52,6 @@ HEAD = {
 }
 STATISTICS = {"mean": "mean", **{f"p{percent}": f"{percent}th percentile" for percent in PERCENTILES}, "max": "highest value"}
 CELLS = {"mm": ".2f", "mm3": ".2f", "voxel": ".2f", "1": ".4f"}  # how numbers of a unit are written into the CSV
-PET = re.compile(r"(?<![a-z])(pet|pt|suv[a-z]*)(?![a-z])")
 STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # of a cell, for spreadsheets
 
 
@@ -142,7 +142,7 @@ def where_any(array: Array, values: Collection[int]) -> NDArray[np.bool_]:
 
 def column_channels(names: Sequence[str]) -> list[str]:
     """What columns call the channels: PET is SUV, and names that stand there twice get their channel's number."""
-    words = ["SUV" if PET.search(name.lower()) else re.sub(r"\W+", "_", name).strip("_") or "channel" for name in names]
+    words = ["SUV" if shows_pet(name) else re.sub(r"\W+", "_", name).strip("_") or "channel" for name in names]
     return [f"{word}_{number:04d}" if words.count(word) > 1 else word for number, word in enumerate(words)]
 
 

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from lnauto import __version__
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import read_json, write_json
 from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
@@ -28,7 +27,7 @@ from lnauto.workflow.head_files import DESCRIPTION
 from lnauto.workflow.head_predict import Heads, find_heads, predict_heads, read_patients
 from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.node_table import measure_masks, write_nodes
-from lnauto.workflow.report import report, write_sources
+from lnauto.workflow.report import try_report, write_sources
 
 if TYPE_CHECKING:
     from lnauto.inference.model import Model
@@ -141,14 +140,13 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
         known = (Plan(model.plans), model.dataset_json, model.configuration)
         told = predict_heads(heads, *known, cases, masks, table, output, request.device, request.precision, request.quiet)
     write_nodes(nodes, told, output / "nodes.csv")
-    labels = LabelScheme.of_description(model.dataset_json)
-    meaning = Meaning(frozenset(value for label in labels.nodes for value in label.values), instances=False)
+    meaning = Meaning.of_description(model.dataset_json)
     channels = list(model.dataset_json["channel_names"].values())
     owner = None if table is None else table.patient_of
     write_sources(output, masks, {case.name: case.images for case in cases}, channels, meaning, owner)
     write_json(output / "run.json", _made_by(model, predictor, seconds, time.monotonic() - started, problems))
     if request.report and masks:
-        report(output, quiet=request.quiet)
+        problems += try_report(output, request.quiet)
     log.info(
         "Masks of %d of %d cases and nodes.csv (%d nodes in all) are in %s.",
         len(cases) - len(failed),

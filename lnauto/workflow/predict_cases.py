@@ -21,10 +21,10 @@ from lnauto.files import replacing
 from lnauto.inference.memory import bytes_of
 from lnauto.inference.predictor import Predictor, Prepared
 from lnauto.workflow.predict import ENDING
+from lnauto.workflow.report import PROBABILITIES
 
 log = logging.getLogger(__name__)
 
-PROBABILITIES = "probabilities"
 COPIES_READ = 3  # of a scan's voxels: as SimpleITK reads them, as it turns them, and as an array
 
 

@@ -19,8 +19,10 @@ from lnauto.nodes import Node
 from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.workflow.head_predict import find_heads, predict_heads, read_patients
+from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.node_table import NodeTable, measure_masks, write_nodes
 from lnauto.workflow.predict import READABLE, Request, find_scans, model_folder
+from lnauto.workflow.report import try_report, write_sources
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,9 @@ def predict_given(inputs: Path, masks: Path | None, output: Path, request: Reque
     told = predict_heads(heads, plan, description, configuration, cases, found, table, output, *how)
     if masks is not None:
         write_nodes(nodes, told, output / "nodes.csv")
+        channels, owner = list(description["channel_names"].values()), None if table is None else table.patient_of
+        images = {case.name: case.images for case in cases}
+        write_sources(output, found, images, channels, Meaning.of_description(description), owner)
     made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "head": heads.trainer, "folds": list(heads.folds)}
     more_of_it = {
         "masks": None if masks is None else str(masks),
@@ -64,6 +69,8 @@ def predict_given(inputs: Path, masks: Path | None, output: Path, request: Reque
         "failed": [str(problem) for problem in problems],
     }
     write_json(output / "run.json", {**made_by, **more_of_it})
+    if request.report and masks is not None:
+        problems += try_report(output, request.quiet)
     if problems:
         raise CasesFailedError(problems)
     return nodes

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from lnauto.data.scans import upright
-from lnauto.errors import InputError
+from lnauto.errors import InputError, Problem
 from lnauto.evaluation.masks import read_mask
 from lnauto.files import read_json, write_json, write_text
 from lnauto.nodes import Array
@@ -66,6 +65,8 @@ def report(folder: Path, anonymous: bool = False, quiet: bool = False) -> Path:
     """
     from lnauto.report.prediction_page import Story, prediction_page
 
+    if not folder.is_dir():
+        raise InputError.of("there is no such folder", folder, "give the folder that lnauto_predict or lnauto_measure wrote")
     for name in (NODES, SOURCES):
         if not (folder / name).is_file():
             what = f"there is no {name}, so that this is no folder of predicted or measured masks"
@@ -85,6 +86,15 @@ def report(folder: Path, anonymous: bool = False, quiet: bool = False) -> Path:
         raise InputError.of(f"the page cannot be written ({error.strerror or error})", folder / PAGE, "check the disk") from error
     log.info("A page to look at: %s", folder / PAGE)
     return folder / PAGE
+
+
+def try_report(folder: Path, quiet: bool) -> list[Problem]:
+    """The page at the end of other work, of which what it lacks takes nothing away: a problem beside the others."""
+    try:
+        report(folder, quiet=quiet)
+    except InputError as error:
+        return error.problems
+    return []
 
 
 def _made_by(run: Mapping[str, Any], table: Mapping[str, Any], anonymous: bool) -> dict[str, object]:
@@ -137,7 +147,7 @@ def _patient(case: str, sources: Mapping[str, Any]) -> str:
 
 
 def _pictures(folder: Path, name: str, sources: Mapping[str, Any], detail: Detail) -> dict[str, Any]:
-    from lnauto.report.slices import Layer, draw_case, thumbnail, windows_for
+    from lnauto.report.slices import pictures_of
 
     known = sources["cases"].get(name)
     if known is None:
@@ -149,27 +159,14 @@ def _pictures(folder: Path, name: str, sources: Mapping[str, Any], detail: Detai
     instances = np.zeros(mask.array.shape, np.int32)
     for piece in meaning.pieces(mask):
         instances[piece.box][piece.mask] = piece.number
-    order, flipped = upright(mask.direction)
-    spacing = [mask.spacing[axis] for axis in order]
-
-    def turned(array: Array) -> Array:
-        return np.flip(array.transpose(order), flipped)
-
-    images = [_read(Path(path), mask.array.shape) for path in known["images"]]
-    if not images:
+    if not known["images"]:
         raise InputError.of("there is no scan beside the mask", name, "give --images")
-    layers = [
-        Layer(turned(image), window)
-        for channel, image in zip(sources["channels"], images, strict=True)
-        for window in windows_for(channel, image)
-    ]
+    arrays = (_read(Path(path), mask.array.shape) for path in known["images"])
+    images = list(zip(sources["channels"], arrays, strict=True))
     likely = folder / PROBABILITIES / f"{name}.nii.gz"
-    probability = turned(_read(likely, mask.array.shape)) if likely.is_file() else None
-    instances = turned(instances)
-    return {
-        "viewer": draw_case(layers, instances, spacing, detail, probability),
-        "thumbnail": thumbnail(layers[0], instances, spacing),
-    }
+    probability = _read(likely, mask.array.shape) if likely.is_file() else None
+    viewer, thumbnail = pictures_of(images, instances, mask.spacing, mask.direction, detail, probability)
+    return {"viewer": viewer, "thumbnail": thumbnail}
 
 
 def _read(path: Path, shape: Sequence[int]) -> Array:

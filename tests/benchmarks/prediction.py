@@ -80,16 +80,7 @@ def stock_sized(root: Path, scan: Path) -> Path:
 
     plans = stock_plans(residual=False)
     chosen = plans["configurations"]["3d_fullres"]
-    stages = len(FEATURES)
-    arguments = chosen["architecture"]["arch_kwargs"]
-    arguments |= {
-        "n_stages": stages,
-        "features_per_stage": FEATURES,
-        "kernel_sizes": [[3, 3, 3]] * stages,
-        "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 2), [1, 2, 2]],
-        "n_conv_per_stage": [2] * stages,
-        "n_conv_per_stage_decoder": [2] * (stages - 1),
-    }
+    chosen["architecture"]["arch_kwargs"] |= plain_network(FEATURES)
     chosen |= {"patch_size": PATCH, "spacing": SPACING}
     for key in ("data", "seg", "probabilities"):
         chosen[f"resampling_fn_{key}_kwargs"] = {"is_seg": key == "seg", "order": 1, "order_z": 0, "force_separate_z": None}
@@ -107,6 +98,19 @@ def stock_sized(root: Path, scan: Path) -> Path:
     write_json(model / "plans.json", {**plans, "lnauto": PLANNED})
     write_json(model / "dataset.json", labels)
     return model
+
+
+def plain_network(features: list[int]) -> dict[str, Any]:
+    """The shape of a plain U-Net of so many features a stage."""
+    stages = len(features)
+    return {
+        "n_stages": stages,
+        "features_per_stage": features,
+        "kernel_sizes": [[3, 3, 3]] * stages,
+        "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 2), [1, 2, 2]],
+        "n_conv_per_stage": [2] * stages,
+        "n_conv_per_stage_decoder": [2] * (stages - 1),
+    }
 
 
 def middle_of(scan: Path) -> torch.Tensor:

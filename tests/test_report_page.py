@@ -191,6 +191,15 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path, command: Command) ->
     assert "there is no such folder" in complaint
 
 
+@pytest.mark.parametrize(("text", "line"), [("{}", "it does not say cases"), ("[]", "it is a list"), ("{", "nodes.json")])
+def test_a_table_that_is_none_is_told_in_a_line(text: str, line: str, measured: Path, command: Command) -> None:
+    (measured / "nodes.json").write_text(text)
+    code, _, complaint = command("report", measured)
+    assert code == 2
+    assert line in complaint
+    assert "make it again with lnauto_predict or lnauto_measure" in complaint
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, command: Command) -> None:
     code, _, complaint = command("report", tmp_path)
     assert code == 2

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PAGE, SOURCES, NODES, PATIENTS, RUN = "report.html", "sources.json", "nodes.json", "patients.csv", "run.json"
 PROBABILITIES = "probabilities"
+KEYS = {NODES: ("cases",), SOURCES: ("channels", "nodes", "cases")}  # what the page needs of each
 AGAIN = "make it again with lnauto_predict or lnauto_measure"
 
 
@@ -67,11 +68,11 @@ def report(folder: Path, anonymous: bool = False, quiet: bool = False) -> Path:
 
     if not folder.is_dir():
         raise InputError.of("there is no such folder", folder, "give the folder that lnauto_predict or lnauto_measure wrote")
-    for name in (NODES, SOURCES):
+    for name in KEYS:
         if not (folder / name).is_file():
             what = f"there is no {name}, so that this is no folder of predicted or measured masks"
             raise InputError.of(what, folder, "give the folder that lnauto_predict or lnauto_measure wrote")
-    table, sources = read_json(folder / NODES, AGAIN), read_json(folder / SOURCES, AGAIN)
+    table, sources = (_read_whole(folder / name, keys) for name, keys in KEYS.items())
     run = read_json(folder / RUN, AGAIN) if (folder / RUN).is_file() else {}
     failed = run.get("failed", [])
     if anonymous:
@@ -86,6 +87,14 @@ def report(folder: Path, anonymous: bool = False, quiet: bool = False) -> Path:
         raise InputError.of(f"the page cannot be written ({error.strerror or error})", folder / PAGE, "check the disk") from error
     log.info("A page to look at: %s", folder / PAGE)
     return folder / PAGE
+
+
+def _read_whole(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    content = read_json(path, AGAIN)
+    if not isinstance(content, dict) or (missing := [key for key in keys if key not in content]):
+        what = f"it does not say {', '.join(missing)}" if isinstance(content, dict) else "it is a list or a single value"
+        raise InputError.of(what, path, AGAIN)
+    return content
 
 
 def try_report(folder: Path, quiet: bool) -> list[Problem]:

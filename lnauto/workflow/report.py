@@ -137,7 +137,7 @@ def _pictures(folder: Path, name: str, sources: Mapping[str, Any], most: int) ->
     def turned(array: Array) -> Array:
         return np.flip(array.transpose(order), flipped)
 
-    images = [_read(Path(path), mask.array.shape) for path in known["images"]]
+    images = [read_image(Path(path), mask.array.shape) for path in known["images"]]
     if not images:
         raise InputError.of("there is no scan beside the mask", name, "give --images")
     layers = [
@@ -146,7 +146,7 @@ def _pictures(folder: Path, name: str, sources: Mapping[str, Any], most: int) ->
         for window in windows_for(channel, image)
     ]
     likely = folder / PROBABILITIES / f"{name}.nii.gz"
-    probability = turned(_read(likely, mask.array.shape)) if likely.is_file() else None
+    probability = turned(read_image(likely, mask.array.shape)) if likely.is_file() else None
     instances = turned(instances)
     return {
         "viewer": draw_case(layers, instances, spacing, most, probability),
@@ -154,7 +154,8 @@ def _pictures(folder: Path, name: str, sources: Mapping[str, Any], most: int) ->
     }
 
 
-def _read(path: Path, shape: Sequence[int]) -> Array:
+def read_image(path: Path, shape: Sequence[int]) -> Array:
+    """One channel of a scan, which has to be as large as its mask."""
     import SimpleITK as sitk
 
     if not path.is_file():

@@ -14,13 +14,14 @@ from typing import Any
 from lnauto.evaluation.patients import PatientSummary
 
 DPI = 72  # a point is a unit of the drawing
-WIDE, SMALL = (5.4, 3.9), (4.4, 3.4)  # inches: of what fills half of the page, and a third
+# Inches: of what fills half of the page, and a third, beside others or by itself on a narrow screen.
+CURVES_WITH_NODES, CURVES, SMALL, SQUARE, PATIENTS = (5.4, 6.2), (5.4, 4.6), (4.4, 3.4), (4.4, 4.4), (4.9, 4.8)
 TRAINING, VALIDATION, DICE, NODE, FALSE, MUTED = "#1f6fb4", "#d1495b", "#2e8b57", "#7b2d8b", "#7a6c5d", "#6b6b6b"
 FOUND, MISSED = "#1f6fb4", "#e3a857"
 BINS = 24
 # Text stays text, which can be searched; names inside do not change from run to run.
 SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "lnauto"}
-NUMBERED = re.compile(r'<g id="[^"]*">')
+NUMBERED = re.compile(r'<g id="[^"]*"')
 STYLE = re.compile(r"<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL)  # it would hold for the whole page
 
 
@@ -32,7 +33,7 @@ def svg(figure: Any, told: str) -> str:
     with rc_context(SETTINGS):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = file.getvalue()
-    text = STYLE.sub("", NUMBERED.sub("<g>", text[text.index("<svg") :]))
+    text = STYLE.sub("", NUMBERED.sub("<g", text[text.index("<svg") :]))
     label = f'<svg role="img" aria-label="{html.escape(told, quote=True)}" style="stroke-linejoin:round" '
     return label + text.removeprefix("<svg ")
 
@@ -47,7 +48,7 @@ def figure_of(size: tuple[float, float]) -> Any:
 def learning_curves(history: Sequence[Mapping[str, Any]], names: Mapping[str, str], told: str) -> str:
     """Losses, Dice and nodes over the iterations of one fold; `names` says what the figures are called."""
     nodes = [record for record in history if record.get("nodes")]
-    figure = figure_of((WIDE[0], 6.2 if nodes else 4.6))
+    figure = figure_of(CURVES_WITH_NODES if nodes else CURVES)
     places = figure.subplots(3 if nodes else 2, 1, sharex=True, height_ratios=(1, 1, 0.6) if nodes else (1, 1))
     losses, scores = places[:2]
     style = {"linewidth": 1.6, "marker": "o", "markersize": 3 if len(history) > 1 else 5}
@@ -120,7 +121,7 @@ def false_nodes(counts: Sequence[int], told: str) -> str:
 
 def against_each_other(first: Sequence[float | None], second: Sequence[float | None], told: str) -> str:
     """A point for each case, its Dice in one evaluation and in the other."""
-    figure = figure_of((SMALL[0], SMALL[0]))
+    figure = figure_of(SQUARE)
     place = figure.subplots()
     pairs = [(one, other) for one, other in zip(first, second, strict=True) if one is not None and other is not None]
     place.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=":")
@@ -131,7 +132,7 @@ def against_each_other(first: Sequence[float | None], second: Sequence[float | N
 
 def differences(rows: Sequence[Mapping[str, Any]], told: str) -> str:
     """Shares that differ, each with its interval, against none."""
-    figure = figure_of((SMALL[0], SMALL[0]))
+    figure = figure_of(SQUARE)
     place = figure.subplots()
     place.axvline(0, color=MUTED, linewidth=1, linestyle=":")
     for number, row in enumerate(rows):
@@ -149,7 +150,7 @@ def differences(rows: Sequence[Mapping[str, Any]], told: str) -> str:
 
 def of_patients(summary: PatientSummary, draw: Callable[[Any, PatientSummary], None], told: str) -> str:
     """One part of the picture that a patient-level validation has."""
-    figure = figure_of((WIDE[0], 5.2))
+    figure = figure_of(PATIENTS)
     draw(figure, summary)
     return svg(figure, told)
 

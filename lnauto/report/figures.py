@@ -37,4 +37,4 @@ def columns_of(names: Mapping[str, str]) -> list[Column]:
 
 
 def share(part: int, whole: int) -> Value | Html:
-    return Html(f"{part} of {whole}", part / whole if whole else None)
+    return Html(f"<span class=figure>{part} of {whole}</span>", part / whole if whole else None)

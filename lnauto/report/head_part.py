@@ -31,8 +31,8 @@ def head_part(head: Mapping[str, Any], number: int) -> str:
     """A head's figures; `head` has its name and, for all folds and each fold, what `patients.json` holds."""
     judged = head["judged"]
     rows = [_row(one["of"], one["figures"]) for one in judged]
-    name = head["head"] or "of the table alone"
-    parts = [f"<h3>Patient head {escape(name)}</h3>", table(FIGURES, rows, f"head-{number}")]
+    name = head["head"] or "the table alone"
+    parts = [f"<h3>Patient head: {escape(name)}</h3>", table(FIGURES, rows, f"head-{number}")]
     whole = judged[0]  # all folds together where they are pooled
     summary, figures = summary_of(whole["figures"]), whole["figures"]
     drawings = "".join(
@@ -49,7 +49,7 @@ def head_part(head: Mapping[str, Any], number: int) -> str:
         " saying the prevalence of everybody.</p>"
     )
     parts += _compared(figures["comparisons"], number)
-    parts += _groups([*figures["subgroups"], *figures["folds"]], number)
+    parts += _groups(figures["subgroups"] if len(judged) > 1 else [*figures["subgroups"], *figures["folds"]], number)
     return "".join(parts)
 
 
@@ -68,7 +68,7 @@ def _compared(comparisons: Sequence[Mapping[str, Any]], number: int) -> Iterator
         Column("patients", "d"),
         Column("AUC", "", "of the rule on the patients it can be applied to"),
         Column("the head is better by", "", "difference of the AUCs on the same patients, DeLong's interval"),
-        Column("p", ".3f", "of there being no difference, two-sided"),
+        Column("p", "", "of there being no difference, two-sided"),
         Column("from", ".3g", "the rule's own threshold"),
         Column("sensitivity"),
         Column("specificity"),
@@ -79,10 +79,13 @@ def _compared(comparisons: Sequence[Mapping[str, Any]], number: int) -> Iterator
         difference, decisions = one["difference"] or {}, one["decisions"] or {}
         shares = [with_interval(decisions.get(key)) for key in ("sensitivity", "specificity")]
         auc, better = with_interval(one["auc"], ".3f"), with_interval(one["difference"], "+.3f")
-        rows.append(
-            [one["name"], one["patients"], auc, better, difference.get("p"), one["threshold"], *shares, one["said"] or None]
-        )
+        chance, remark = _chance(difference.get("p")), one["said"] or None
+        rows.append([one["name"], one["patients"], auc, better, chance, one["threshold"], *shares, remark])
     yield table(columns, rows, f"head-{number}-compared")
+
+
+def _chance(p: float | None) -> Html | None:
+    return None if p is None else Html(escape("<0.001" if p < 0.001 else f"{p:.3f}"), p)
 
 
 def _groups(groups: Sequence[Mapping[str, Any]], number: int) -> Iterator[str]:

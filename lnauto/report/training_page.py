@@ -56,11 +56,10 @@ def training_page(figures: Mapping[str, Any], looks: Iterable[Look]) -> str:
     folds, validation = figures["folds"], figures["validation"]
     bodies = [_look(look, number) for number, look in enumerate(looks, start=1)]
     links = {case: f"look-{number}" for number, case in enumerate(figures["looked_at"], start=1)}
-    sections = [
-        Section("plan", "The plan", _plan(figures["plan"])),
-        Section("learning", "Learning curves", _curves(folds, figures["names"])),
-        Section("validation", "Validation", _validation(validation, figures["names"])),
-    ]
+    sections = [Section("plan", "The plan", _plan(figures["plan"]))]
+    if folds or not figures["heads"]:  # a head may be all there is
+        sections.append(Section("learning", "Learning curves", _curves(folds, figures["names"])))
+        sections.append(Section("validation", "Validation", _validation(validation)))
     if validation is not None:
         sections.append(Section("cases", "Cases", _cases(validation["each_case"], links)))
         told = f"<p>{escape(figures['looks'])}</p>"
@@ -74,6 +73,10 @@ def training_page(figures: Mapping[str, Any], looks: Iterable[Look]) -> str:
 
 def _lead(figures: Mapping[str, Any]) -> str:
     count = len(figures["folds"])
+    if not count and figures["heads"]:
+        best = figures["heads"][0]["judged"][0]
+        area = best["figures"]["auc"]
+        return f"A patient head; {best['figures']['patients']} patients validated ({best['of']}): AUC {area['value']:.2f}."
     told = f"{count} fold{'s' if count != 1 else ''} trained"
     rows = [] if figures["validation"] is None else figures["validation"]["rows"]
     if not rows:
@@ -114,7 +117,7 @@ def _curves(folds: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str
     return f'<div class="pair">{"".join(drawn)}</div>' if drawn else "<p>No fold of a network is here.</p>"
 
 
-def _validation(validation: Mapping[str, Any] | None, names: Mapping[str, str]) -> str:
+def _validation(validation: Mapping[str, Any] | None) -> str:
     if validation is None:
         return "<p>No fold was validated: there is no fold_*/validation/evaluation.json.</p>"
     told = names_of(list(dict.fromkeys(name for row in validation["rows"] for name in row["figures"])))

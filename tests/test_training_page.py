@@ -160,9 +160,13 @@ class TestThePage:
         for fold in FOLDS:
             shutil.rmtree(own_model / f"fold_{fold}/validation")
         (own_model / "fold_1").rename(own_model / "fold_all")
+        for fold, name in (("2", "checkpoint_final.pth"), ("3", "head.json")):  # as from elsewhere, and a head alone
+            (own_model / f"fold_{fold}").mkdir()
+            (own_model / f"fold_{fold}" / name).touch()
         report_training(own_model, quiet=True)
         page, figures = shown(own_model)
-        assert [fold["fold"] for fold in figures["folds"]] == ["0", "all"]
+        assert [fold["fold"] for fold in figures["folds"]] == ["0", "2", "all"]
+        assert "Fold 2 left no history.json." in page
         assert figures["validation"] is None
         assert "No fold was validated" in page
 

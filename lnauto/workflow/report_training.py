@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 PAGE, FIGURES = "report.html", "report.json"
 PLANS, DESCRIPTION, HISTORY, VALIDATION, PATIENTS = "plans.json", "dataset.json", "history.json", "validation", "patients.json"
+OF_NETWORK = (HISTORY, "checkpoint_final.pth")  # a fold may hold a patient head alone
 AGAIN = "train or validate again with lnauto_train"
 ALL, TWICE = "all folds", "A case is validated in more than one fold, so that the folds are not taken together."
 PLACES = ("", "second", "third", "fourth", "fifth")
@@ -99,16 +100,16 @@ def training_figures(folder: Path, names: Names) -> dict[str, Any]:
     validation = _validation(evaluated, names) if evaluated else None
     if validation is not None and yardstick.told:
         validation["notes"].append(f"Validated{yardstick.told}.")
-    histories = [_history(folder / f"fold_{fold}", fold) for fold in folds]
+    networks = [
+        fold for fold in folds if fold in evaluated or any((folder / f"fold_{fold}" / name).is_file() for name in OF_NETWORK)
+    ]
     dataset = plan.content.get("dataset_name") or folder.resolve().parent.name
     figures = {
         "title": "Training" if names.anonymous else f"{dataset}: training",
         "dataset": dataset,
         "names": {"dice": yardstick.dice, "found": yardstick.found, "false": yardstick.false},
         "plan": _plan(plan),
-        "folds": [
-            one for one in histories if one["history"] or (folder / f"fold_{one['fold']}" / VALIDATION / JSON_NAME).is_file()
-        ],
+        "folds": [_history(folder / f"fold_{fold}", fold) for fold in networks],
         "validation": validation,
         "heads": _heads(folder, folds),
         "made_by": _made_by(folder, plan, validation, names.anonymous),

@@ -176,8 +176,9 @@ def validated(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Valid
 @pytest.fixture
 def own_model(validated: Validated, tmp_path: Path, balls: Path) -> Path:
     """One's own, without a head and a page, to spoil; the raw data are known."""
-    shutil.copytree(validated[0], tmp_path / "own/model", ignore=shutil.ignore_patterns("report.*", "LNMTrainer*"))
-    return tmp_path / "own/model"
+    folder = tmp_path / "own" / validated[0].name
+    shutil.copytree(validated[0], folder, ignore=shutil.ignore_patterns("report.*", "LNMTrainer*"))
+    return folder
 
 
 @pytest.fixture

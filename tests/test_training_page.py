@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from matplotlib.colors import same_color
 from trainings import FOLDS, HEAD, Validated, history, one_case, rows_of, shown, told, viewers
 
 from lnauto.errors import InputError
@@ -21,7 +22,6 @@ from lnauto.evaluation.folder import Evaluation
 from lnauto.evaluation.over_cases import REPEATS
 from lnauto.evaluation.patient_json import summary_of
 from lnauto.evaluation.patients import Comparator, summarise_patients
-from lnauto.nodes import label_components
 from lnauto.report import curves
 from lnauto.report.slices import SOFT_TISSUE, Drawn, Layer, draw_case
 from lnauto.workflow.case_pictures import MOST_NODES, Wanted, looks_of, raw_of
@@ -96,14 +96,20 @@ class TestThePage:
         curves.nodes_by_size(validation["short_axes_mm"]["found"], validation["short_axes_mm"]["missed"], "")
         curves.recall_by_size(validation["sizes"], "")
         curves.false_nodes([case["false"] for case in validation["each_case"]], "")
-        pooled = validation["rows"][-1]
-        by_colour: dict[Any, float] = {}
-        for bar in drawn[0].axes[0].patches:
-            by_colour[bar.get_facecolor()] = by_colour.get(bar.get_facecolor(), 0) + bar.get_height()
-        assert sorted(by_colour.values()) == sorted([pooled["found"], pooled["true"] - pooled["found"]])
+        nodes = [one.nodes["all nodes"] for fold in validated[1].values() for one in fold]
+        found = [(node, any(match.true == node.number for match in one.matches)) for one in nodes for node in one.true]
+        for kind, colour, there in (("found", curves.FOUND, True), ("missed", curves.MISSED, False)):
+            axes = [node.short_axis_mm for node, is_found in found if is_found == there]
+            assert validation["short_axes_mm"][kind] == axes
+            bars = [bar for bar in drawn[0].axes[0].patches if same_color(bar.get_facecolor(), colour)]
+            assert sum(bar.get_height() for bar in bars) == len(axes)
+            assert all(
+                any(bar.get_x() <= axis <= bar.get_x() + bar.get_width() for bar in bars if bar.get_height()) for axis in axes
+            )
         points = [line.get_ydata()[0] for line in drawn[1].axes[0].lines if line.get_marker() == "o"]
         assert points == [size["recall"]["value"] for size in validation["sizes"] if size["true"]]
-        assert [round(bar.get_height()) for bar in drawn[2].axes[0].patches] == [3, 1]  # one case of four has one
+        bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in drawn[2].axes[0].patches]
+        assert np.array(bars) == pytest.approx(np.array([[0, 3], [1, 1]]))  # one case of four has one
 
     def test_nothing_is_asked_for_outside_and_drawings_keep_to_themselves(self, validated: Validated) -> None:
         page, _ = shown(validated[0])
@@ -171,7 +177,11 @@ class TestThePage:
         assert "No fold was validated" in page
 
     def test_a_file_of_something_else_is_told(self, own_model: Path) -> None:
-        for name, content in (("validation/evaluation.json", '{"cases": 4}'), ("history.json", '[{"loss": 1}]')):
+        for name, content in (
+            ("validation/evaluation.json", '{"cases": 4}'),
+            ("validation/evaluation.json", '{"each_case": []}'),
+            ("history.json", '[{"loss": 1}]'),
+        ):
             kept = (own_model / "fold_0" / name).read_text()
             (own_model / "fold_0" / name).write_text(content)
             with pytest.raises(InputError, match="as lnauto writes it"):
@@ -217,8 +227,7 @@ class TestCasesToLookAt:
         path = own_model / "fold_0/validation/ball_01.nii.gz"
         image = sitk.ReadImage(str(path))
         mask = sitk.GetArrayFromImage(image)
-        numbers, _ = label_components(mask > 0)
-        mask[numbers == numbers[0, 0, 0]] = 0  # what was false is gone
+        mask[:4, :4, :5] = 1  # what was false has grown
         changed = sitk.GetImageFromArray(mask)
         changed.CopyInformation(image)
         sitk.WriteImage(changed, str(path))

@@ -41,8 +41,9 @@ def svg(figure: Any, told: str) -> str:
 def figure_of(size: tuple[float, float]) -> Any:
     """An empty figure that no window belongs to."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    return Figure(figsize=size, dpi=DPI, layout="constrained")
+    return Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]], names: Mapping[str, str], told: str) -> str:

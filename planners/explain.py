@@ -17,25 +17,28 @@ def explain(plan: Plan) -> str:
 
 
 def _elsewhere(block: dict[str, Any]) -> list[str]:
+    return ["", "The strategy", *(_line(name, text) for name, text in behind_strategy(block).items())]
+
+
+def behind_strategy(block: dict[str, Any]) -> dict[str, str]:
+    """What the strategy rests on, what would have led elsewhere, and what a person decided."""
     strategy = block["alternatives"]["strategy"]
-    read = [f"{name} = {_plain(block['evidence'][name]['value'])}" for name in strategy["read"]]
+    read = [f"{name} = {in_words(block['evidence'][name]['value'])}" for name in strategy["read"]]
     by_person = [f"{name} ({flag})" for name, flag in block["decided_by"].items() if flag != PLANNER]
-    return [
-        "",
-        "The strategy",
-        _line("rests on", ", ".join(read)),
-        _line("unless", strategy["chosen_unless"]),
-        _line("came second", strategy["runner_up"] or "nothing: no other rule holds"),
-        _line("from a person", ", ".join(by_person) or "nothing; lnauto decided everything"),
-    ]
+    return {
+        "rests on": ", ".join(read),
+        "unless": strategy["chosen_unless"],
+        "came second": strategy["runner_up"] or "nothing: no other rule holds",
+        "from a person": ", ".join(by_person) or "nothing; lnauto decided everything",
+    }
 
 
 def _evidence(evidence: dict[str, Any]) -> list[str]:
-    known = {name: entry for name, entry in evidence.items() if _says_something(entry["value"])}
+    known = {name: entry for name, entry in evidence.items() if says_something(entry["value"])}
     width = max(len(name) for name in known)
     lines = ["What was measured"]
     for name, entry in known.items():
-        lines.append(f"  {name:<{width}}  {_plain(entry['value'])}  [{entry['how']}]")
+        lines.append(f"  {name:<{width}}  {in_words(entry['value'])}  [{entry['how']}]")
     unknown = [name for name in evidence if name not in known]
     return [*lines, f"  nothing known of: {', '.join(unknown)}"] if unknown else lines
 
@@ -44,16 +47,18 @@ def _line(name: str, text: str) -> str:
     return f"  {name + ':':{INDENT}s}{text}"
 
 
-def _says_something(value: Any) -> bool:
+def says_something(value: Any) -> bool:
+    """Whether a figure is known at all."""
     return any(value) if isinstance(value, list | tuple) else value not in (None, {})
 
 
-def _plain(value: Any) -> str:
+def in_words(value: Any) -> str:
+    """A figure as a person writes it."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items())
+        return ", ".join(f"{name} {in_words(entry)}" for name, entry in value.items())
     if isinstance(value, list | tuple):
         between = "; " if any(isinstance(entry, list | tuple) for entry in value) else " / "
-        return between.join(_plain(entry) for entry in value)
+        return between.join(in_words(entry) for entry in value)
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "not known"}[value]
     if isinstance(value, float):

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from building import write_balls, write_random_model
@@ -14,12 +15,19 @@ from building import write_balls, write_random_model
 from lnauto.commands.common import share_cores
 from lnauto.paths import VARIABLES
 
+if TYPE_CHECKING:
+    from trainings import Validated
+
 share_cores()
 
 # As planning is told in every test but those of the probe itself: a machine so slow that the smallest network and the shortest
 # epochs are planned, with two batches of validation each.
 SECONDS_PER_STEP = 7.0
-PICTURES = {"lnauto.workflow.plan": "draw_plan", "lnauto.trainers.lntrainer": "draw_learning_curve"}
+PICTURES = {
+    "lnauto.workflow.plan": "draw_plan",
+    "lnauto.trainers.lntrainer": "draw_learning_curve",
+    "lnauto.workflow.train": "report_training",
+}
 DEFAULT_REALDATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -123,7 +131,7 @@ def model(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("raw", "preprocessed"):
             patch.setenv(f"nnUNet_{name}", str(prepared / name))
         patch.setenv("nnUNet_results", str(results))
-        return train("901", ["0", "1"], Request(iterations=80, device="cpu", workers=0, quiet=True))
+        return train("901", ["0", "1"], Request(iterations=80, device="cpu", workers=0, report=False, quiet=True))
 
 
 @pytest.fixture(scope="session")
@@ -144,6 +152,32 @@ def random_model(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     }
     (folder / "fold_0/validation").mkdir()
     (folder / "fold_0/validation/evaluation.json").write_text(json.dumps(figures))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def validated(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Validated:
+    """A model's folder with two validated folds and a validated patient head, and its page; read-only."""
+    from trainings import judged_patients, write_training
+
+    from lnauto.workflow import patient_figures
+    from lnauto.workflow.report_training import report_training
+
+    folder = tmp_path_factory.mktemp("validated") / "Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patient_figures, "draw_patients", lambda *_: None)
+        patch.setenv("nnUNet_raw", str(prepared / "raw"))
+        results = write_training(prepared, folder)
+        judged_patients(folder)
+        report_training(folder, quiet=True)
+    return folder, results
+
+
+@pytest.fixture
+def own_model(validated: Validated, tmp_path: Path, balls: Path) -> Path:
+    """One's own, without a head and a page, to spoil; the raw data are known."""
+    folder = tmp_path / "own" / validated[0].name
+    shutil.copytree(validated[0], folder, ignore=shutil.ignore_patterns("report.*", "LNMTrainer*"))
     return folder
 
 

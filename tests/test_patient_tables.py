@@ -90,6 +90,12 @@ class TestTheThreeCommands:
         assert "lnm of 59 patients" in block["reasons"]["label"]
         assert "no column to learn from" in block["reasons"]["centre"]
 
+    def test_the_training_leaves_a_page_with_the_figures_of_its_validation(self, done: Path) -> None:
+        [head] = json.loads((done / MODEL / "report.json").read_text())["heads"]
+        assert [one["of"] for one in head["judged"]] == ["all folds", *(f"fold {fold}" for fold in range(5))]
+        assert head["judged"][0]["figures"] == json.loads((done / MODEL / "crossvalidation/patients.json").read_text())
+        assert "Patient head: the table alone" in (done / MODEL / "report.html").read_text()
+
     def test_folds_hold_each_labelled_patient_once_and_both_kinds(self, done: Path) -> None:
         splits = json.loads((done / "preprocessed" / NAME / "splits_final.json").read_text())
         labels = PatientTable.read(done / "raw" / NAME / "patients.csv").frame["lnm"]

@@ -111,7 +111,7 @@ def trained(planned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         copy_of(planned, root, patch)
-        assert main([str(word) for word in (*TRAIN[1:], "--rounds", 1, "--iterations", 10, "--quiet")]) == 0
+        assert main([str(word) for word in (*TRAIN[1:], "--rounds", 1, "--iterations", 10, "--no-report", "--quiet")]) == 0
     return root
 
 

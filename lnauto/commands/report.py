@@ -1,4 +1,4 @@
-"""`lnauto_report FOLDER`"""
+"""`lnauto_report FOLDER`, `lnauto_report FIRST SECOND`"""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ from lnauto.commands.common import make_parser, run
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
-        "Write a page to look at, report.html, into a folder of predicted or measured masks: one file, which needs no network."
+        "Write a page to look at, report.html: of predicted or measured masks, or of a trained model. Two folders that were"
+        " evaluated on the same cases are compared, in comparison.html. A page is one file, which needs no network."
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="what lnauto_predict or lnauto_measure wrote")
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="what lnauto_predict or lnauto_measure wrote, or a model's folder, .../LNTrainer__lnautoPlans__3d_fullres",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder for the page of a comparison (default: the first folder)"
+    )
     parser.add_argument("--anonymous", action="store_true", help="number the cases instead of naming them, and tell no path")
     return run(parser, _act, argv)
 
 
 def _act(arguments: argparse.Namespace) -> None:
-    from lnauto.workflow.report import report
+    from lnauto.workflow.report_any import report_any
 
-    report(arguments.folder, arguments.anonymous, arguments.quiet)
+    report_any(arguments.folders, arguments.output, arguments.anonymous, arguments.quiet)

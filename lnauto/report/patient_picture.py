@@ -35,13 +35,13 @@ def patients_figure(summary: PatientSummary) -> Any:
     figure = Figure(figsize=SIZE, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08), facecolor=WHITE)
     FigureCanvasAgg(figure)
     parts: Any = figure.subfigures(1, 3)
-    _roc(parts[0], summary)
-    _calibration(parts[1], summary)
-    _decision_curve(parts[2], summary)
+    draw_roc(parts[0], summary)
+    draw_calibration(parts[1], summary)
+    draw_decision_curve(parts[2], summary)
     return figure
 
 
-def _roc(figure: Any, summary: PatientSummary) -> None:
+def draw_roc(figure: Any, summary: PatientSummary) -> None:
     figure.suptitle("Ranking", fontsize=13, weight="bold")
     place = figure.subplots()
     curve = summary.roc
@@ -77,7 +77,7 @@ def _decided(place: Any, decisions: Decisions, colour: str, marker: str, name: s
     )
 
 
-def _calibration(figure: Any, summary: PatientSummary) -> None:
+def draw_calibration(figure: Any, summary: PatientSummary) -> None:
     figure.suptitle("Calibration", fontsize=13, weight="bold")
     place, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     groups = summary.calibration_groups
@@ -107,7 +107,7 @@ def _calibration(figure: Any, summary: PatientSummary) -> None:
     _plain(counts)
 
 
-def _decision_curve(figure: Any, summary: PatientSummary) -> None:
+def draw_decision_curve(figure: Any, summary: PatientSummary) -> None:
     figure.suptitle("Decision curve", fontsize=13, weight="bold")
     place = figure.subplots()
     curve = summary.decision_curve

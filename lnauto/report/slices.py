@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,15 @@ class Layer:
     window: Window
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What a person drew, to be seen beside what was predicted; of both, only nodes of these numbers get slices of their own."""
+
+    instances: Array
+    looked_at: frozenset[int]
+    predicted: frozenset[int]
+
+
 SOFT_TISSUE, LUNG, BONE = Window("soft tissue", -160, 240), Window("lung", -1350, 150), Window("bone", -100, 900)
 
 
@@ -83,7 +92,12 @@ class Detail:
 
 
 def draw_case(
-    layers: Sequence[Layer], instances: Array, spacing: Sequence[float], detail: Detail, probability: Array | None = None
+    layers: Sequence[Layer],
+    instances: Array,
+    spacing: Sequence[float],
+    detail: Detail,
+    probability: Array | None = None,
+    drawn: Drawn | None = None,
 ) -> dict[str, Any]:
     """What the viewer needs of a case.
 
@@ -91,16 +105,24 @@ def draw_case(
         layers: what a reader may look at, on one grid.
         instances: 0, or the number of a node, which the viewer tells apart.
         probability: of node, from 0 to 1, to be laid over the slices.
+        drawn: what is to be found, which then has outlines and places of its own, under `drawn`.
     """
-    boxes = {number: box for number, box in enumerate(find_objects(instances), start=1) if box is not None}
+    boxes = _boxes(instances, None if drawn is None else drawn.predicted)
+    of_truth = {} if drawn is None else _boxes(drawn.instances, drawn.looked_at)
     planes: list[dict[str, Any]] = []
-    at: dict[int, list[int]] = {number: [] for number in boxes}
+    at: dict[int, list[int]] = {number: [] for number in (*boxes, *(-number for number in of_truth))}
     for name, axis, letters in AXES:
         middles = {number: _middle(instances, box, number, axis) for number, box in boxes.items()}
-        shown = _shown(instances.shape[axis], boxes, middles, axis, detail.axial if axis == 0 else detail.across)
+        if drawn is not None:  # by the negative of their numbers, as the two sides number apart
+            middles |= {-number: _middle(drawn.instances, box, number, axis) for number, box in of_truth.items()}
+        every = [*boxes.values(), *of_truth.values()]
+        shown = _shown(instances.shape[axis], every, middles, axis, detail.axial if axis == 0 else detail.across)
         height, width = (side for other, side in enumerate(instances.shape) if other != axis)
         tall, wide = (side * spacing[other] for other, side in enumerate(instances.shape) if other != axis)
         slices = [_slice(layers, instances, number, axis, (wide, tall), detail, probability) for number in shown]
+        if drawn is not None:
+            for number, one in zip(shown, slices, strict=True):
+                one["drawn"] = _outlines(_plane(drawn.instances, number, axis))
         planes.append(
             {
                 "name": name,
@@ -114,8 +136,11 @@ def draw_case(
         )
         for number, middle in middles.items():
             at[number].append(int(np.argmin([abs(middle - other) for other in shown])))
-    nodes = [{"number": number, "slices": places} for number, places in at.items()]
-    return {"kind": detail.kind, "windows": [layer.window.name for layer in layers], "planes": planes, "nodes": nodes}
+    nodes = [{"number": number, "slices": places} for number, places in at.items() if number > 0]
+    found = {"kind": detail.kind, "windows": [layer.window.name for layer in layers], "planes": planes, "nodes": nodes}
+    if drawn is not None:
+        found["drawn"] = [{"number": -number, "slices": places} for number, places in at.items() if number < 0]
+    return found
 
 
 def pictures_of(
@@ -125,6 +150,7 @@ def pictures_of(
     direction: Sequence[float],
     detail: Detail,
     probability: Array | None = None,
+    drawn: Drawn | None = None,
 ) -> tuple[dict[str, Any], bytes]:
     """What the viewer needs of a case however its arrays lie, and its thumbnail.
 
@@ -141,7 +167,8 @@ def pictures_of(
     layers = [Layer(turned(image), window) for channel, image in images for window in windows_for(channel, image)]
     nodes, steps = turned(instances), [spacing[axis] for axis in order]
     shade = None if probability is None else turned(probability)
-    return draw_case(layers, nodes, steps, detail, shade), thumbnail(layers[0], nodes, steps)
+    beside = None if drawn is None else replace(drawn, instances=turned(drawn.instances))
+    return draw_case(layers, nodes, steps, detail, shade, beside), thumbnail(layers[0], nodes, steps)
 
 
 def thumbnail(layer: Layer, instances: Array, spacing: Sequence[float]) -> bytes:
@@ -157,6 +184,12 @@ def thumbnail(layer: Layer, instances: Array, spacing: Sequence[float]) -> bytes
     return _written(found, "webp")
 
 
+def _boxes(instances: Array, chosen: frozenset[int] | None) -> dict[int, tuple[slice, ...]]:
+    """Where each node lies that is chosen, or each (None)."""
+    found = {number: box for number, box in enumerate(find_objects(instances), start=1) if box is not None}
+    return found if chosen is None else {number: box for number, box in found.items() if number in chosen}
+
+
 def _middle(instances: Array, box: tuple[slice, ...], number: int, axis: int) -> int:
     """The slice in which a node is largest."""
     across = tuple(other for other in range(3) if other != axis)
@@ -164,10 +197,10 @@ def _middle(instances: Array, box: tuple[slice, ...], number: int, axis: int) ->
     return int(box[axis].start + np.argmax(area))
 
 
-def _shown(count: int, boxes: dict[int, tuple[slice, ...]], middles: dict[int, int], axis: int, most: int) -> list[int]:
+def _shown(count: int, boxes: Sequence[tuple[slice, ...]], middles: dict[int, int], axis: int, most: int) -> list[int]:
     """Every node's own slice, then others that nodes lie in, then others, evenly."""
     chosen = set(middles.values())
-    through = {number for box in boxes.values() for number in range(box[axis].start, box[axis].stop)}
+    through = {number for box in boxes for number in range(box[axis].start, box[axis].stop)}
     for others in (through, set(range(count))):
         left = sorted(others - chosen)
         wanted = most - len(chosen)
@@ -191,7 +224,7 @@ def _slice(
     found: dict[str, Any] = {
         "at": number + 1,
         "pictures": [_coded(_fitted(Image.fromarray(plane), size), detail.kind) for plane in shown],
-        "outlines": [[int(node), _path(marked == node)] for node in np.unique(marked) if node],
+        "outlines": _outlines(marked),
     }
     if probability is not None:
         likely = _plane(probability, number, axis)
@@ -216,6 +249,10 @@ def _contours(mask: Array) -> list[list[tuple[float, float]]]:
     """Closed lines round what is marked, as (x, y) in voxels from the picture's corner."""
     lines = find_contours(np.pad(mask.astype(np.float32), 1), 0.5)
     return [[(x - 0.5, y - 0.5) for y, x in approximate_polygon(line, TOLERANCE)] for line in lines]
+
+
+def _outlines(marked: Array) -> list[list[Any]]:
+    return [[int(node), _path(marked == node)] for node in np.unique(marked) if node]
 
 
 def _path(mask: Array) -> str:

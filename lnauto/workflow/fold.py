@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ class Request:
     sensitivity: float | None = None  # that the threshold of a patient head is to have; None: Youden's, or as the plan has it
     dino_weights: Path | None = None  # of the global branch of LNMTrainerWeGA; None: nnU-Net's kind of encoder
     source: str | None = None  # the data set the foundation model comes from, to see what it keeps
+    report: bool = field(default=True, repr=False)  # a page to look at; `made_of` of a head, which reads `repr`, is the same
     quiet: bool = False
 
     @property

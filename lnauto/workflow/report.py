@@ -170,15 +170,16 @@ def _pictures(folder: Path, name: str, sources: Mapping[str, Any], detail: Detai
         instances[piece.box][piece.mask] = piece.number
     if not known["images"]:
         raise InputError.of("there is no scan beside the mask", name, "give --images")
-    arrays = (_read(Path(path), mask.array.shape) for path in known["images"])
+    arrays = (read_image(Path(path), mask.array.shape) for path in known["images"])
     images = list(zip(sources["channels"], arrays, strict=True))
     likely = folder / PROBABILITIES / f"{name}.nii.gz"
-    probability = _read(likely, mask.array.shape) if likely.is_file() else None
+    probability = read_image(likely, mask.array.shape) if likely.is_file() else None
     viewer, thumbnail = pictures_of(images, instances, mask.spacing, mask.direction, detail, probability)
     return {"viewer": viewer, "thumbnail": thumbnail}
 
 
-def _read(path: Path, shape: Sequence[int]) -> Array:
+def read_image(path: Path, shape: Sequence[int]) -> Array:
+    """One channel of a scan, which has to be as large as its mask."""
     import SimpleITK as sitk
 
     if not path.is_file():

@@ -32,6 +32,7 @@ from lnauto.workflow.patient_train import has_table_plan, train_patients
 from lnauto.workflow.plan import Request as PlanRequest
 from lnauto.workflow.plan import bring_up_to_date, plan_and_preprocess
 from lnauto.workflow.pretrain import pretrain
+from lnauto.workflow.report_training import report_training
 from lnauto.workflow.rounds import prepare_rounds, train_in_rounds
 from lnauto.workflow.splits import SPLITS, check_folds
 from lnauto.workflow.tuner import AUTO, parse_tune, trainer_name
@@ -48,7 +49,18 @@ FINAL = "checkpoint_final.pth"
 
 
 def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
-    """Train the folds asked for, one after the other; returns the model's folder."""
+    """Train the folds asked for, one after the other, and write the page of the model; returns the model's folder."""
+    model = _train(identifier, folds, request)
+    if request.report:
+        try:
+            report_training(model, False, request.quiet)
+        except InputError as error:  # such as a file of another fold that was changed by hand; the model is there all the same
+            for problem in error.problems:
+                log.warning("No page is written: %s, in %s; %s", problem.what, problem.where, problem.remedy)
+    return model
+
+
+def _train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     started = time.monotonic()
     paths = activate()
     name = find_dataset(identifier, paths.preprocessed, paths.raw)

@@ -72,15 +72,19 @@
       this.image.alt = `${this.plane.name} slice ${slice.at} of ${this.plane.count}`;
       this.shade.hidden = !(this.viewer.shaded && slice.shade);
       if (!this.shade.hidden) this.shade.src = `data:image/${this.viewer.kind};base64,${slice.shade}`;
-      this.over.replaceChildren(...(this.viewer.outlined ? slice.outlines : []).map(([number, path]) => {
+      const beside = slice.drawn !== undefined;  // what a person drew, in another colour
+      const lines = (outlines, kind) => (this.viewer.outlined ? outlines : []).map(([number, path]) => {
         const line = document.createElementNS(SVG, "path");
         line.setAttribute("d", path);
-        if (number === this.viewer.chosen) line.setAttribute("class", "chosen");
+        const chosen = this.viewer.chosen === number && this.viewer.chosenKind === kind;
+        line.setAttribute("class", [kind === "drawn" ? "drawn" : "", chosen ? (beside ? "thick" : "chosen") : ""].join(" ").trim());
         return line;
-      }));
-      const numbers = slice.outlines.map(([number]) => number);
+      });
+      this.over.replaceChildren(...lines(slice.drawn || [], "drawn"), ...lines(slice.outlines, "node"));
+      const named = (outlines, name) => outlines.length
+        ? `, ${name}${outlines.length > 1 ? "s" : ""} ${outlines.map(([number]) => number).join(", ")}` : "";
       this.at.textContent = `${this.plane.name} ${slice.at} of ${this.plane.count}` +
-        (numbers.length ? `, node${numbers.length > 1 ? "s" : ""} ${numbers.join(", ")}` : "");
+        (beside ? named(slice.drawn, "drawn node") + named(slice.outlines, "predicted node") : named(slice.outlines, "node"));
     }
   }
 
@@ -88,7 +92,7 @@
 
   class Viewer {
     constructor(place, data) {
-      this.window = 0; this.outlined = true; this.shaded = false; this.chosen = null;
+      this.window = 0; this.outlined = true; this.shaded = false; this.chosen = null; this.chosenKind = "node";
       this.place = place;
       this.kind = data.kind;
       this.planes = data.planes.map((plane) => new Plane(plane, this));
@@ -99,8 +103,9 @@
       tools.append(this.toggle("Outline", "outlined"));
       if (data.planes.some((plane) => plane.slices.some((slice) => slice.shade))) tools.append(this.toggle("Probability", "shaded"));
       place.replaceChildren(tools, make("div", { class: "planes" }, ...this.planes.map((plane) => plane.root)));
-      this.nodes = data.nodes;
-      if (data.nodes.length) this.jump(data.nodes[0].number);
+      this.nodes = { node: data.nodes, drawn: data.drawn || [] };
+      const first = ["drawn", "node"].find((kind) => this.nodes[kind].length);
+      if (first) this.jump(this.nodes[first][0].number, first);
     }
     toggle(name, field) {
       return make("button", { type: "button", class: "tool", "aria-pressed": String(this[field]), onclick: (event) => {
@@ -110,12 +115,13 @@
       } }, name);
     }
     show() { for (const plane of this.planes) plane.show(); }
-    jump(number) {
+    jump(number, kind) {
       this.chosen = number;
-      const node = this.nodes.find((each) => each.number === number);
+      this.chosenKind = kind;
+      const node = this.nodes[kind].find((each) => each.number === number);
       this.planes.forEach((plane, k) => plane.go(node.slices[k]));
       for (const row of this.place.closest("details").querySelectorAll("tbody tr"))
-        row.classList.toggle("chosen", row.querySelector(`button[data-node="${number}"]`) !== null);
+        row.classList.toggle("chosen", row.querySelector(`button[data-${kind}="${number}"]`) !== null);
     }
   }
 
@@ -131,8 +137,10 @@
     if (!details.dataset.case) continue;
     details.addEventListener("toggle", () => { if (details.open) open(details); });
     details.addEventListener("click", (event) => {
-      const button = event.target.closest("button[data-node]");
-      if (button) open(details).jump(Number(button.dataset.node));
+      const button = event.target.closest("button[data-node], button[data-drawn]");
+      if (!button) return;
+      const kind = button.dataset.node === undefined ? "drawn" : "node";
+      open(details).jump(Number(button.dataset[kind]), kind);
     });
     if (details.open) open(details);
   }

@@ -166,7 +166,8 @@ def validated(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Valid
     folder = tmp_path_factory.mktemp("validated") / "Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patient_figures, "draw_patients", lambda *_: None)
-        patch.setenv("nnUNet_raw", str(prepared / "raw"))
+        for name, variable in VARIABLES.items():  # all three: the others would stay in the environment after `activate`
+            patch.setenv(variable, str(prepared / name))
         results = write_training(prepared, folder)
         judged_patients(folder)
         report_training(folder, quiet=True)

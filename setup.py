@@ -28,6 +28,7 @@ COMMANDS = (
     "convert",
     "measure",
     "report",
+    "view",
     "import_model",
     "export",
     "make_phantom",
@@ -36,6 +37,7 @@ COMMANDS = (
 )
 
 ONNX = ["onnx>=1.17", "onnxscript>=0.2"]
+VIEW = ["ipyniivue>=2.4,<2.5"]  # its widget.js is driven by report/assets/view.js, which tests/test_view_in_browser.py checks
 
 setup(
     name="lnauto",
@@ -75,7 +77,8 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
-        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, "onnxruntime>=1.20", "selenium>=4.20"],
+        "view": VIEW,
+        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, *VIEW, "onnxruntime>=1.20", "selenium>=4.20"],
     },
     entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},
 )

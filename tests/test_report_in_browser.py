@@ -1,12 +1,8 @@
-"""The page in a real browser: no error, no request, and what its reader does with it. Skipped where there is no Chromium.
-
-`apt-get install chromium chromium-driver` brings both under Debian; `.ci/run` does so.
-"""
+"""The page in a real browser: no error, no request, and what its reader does with it. Skipped where there is no Chromium."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from browsers import NEEDS_CHROMIUM, chromium
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 NASTY = "<img src=x onerror=\"document.title='taken over'\">"
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="there is no chromium or no chromedriver: apt-get install chromium chromium-driver"
-)
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    quiet = ("gpu", "quic", "background-networking", "component-update", "sync", "dev-shm-usage")
-    for flag in ("headless", "no-sandbox", "no-first-run", *(f"disable-{part}" for part in quiet)):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.add_argument("--window-size=1280,1600")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield driver
-    driver.quit()
+    yield from chromium(tmp_path_factory.mktemp("profile"), "disable-gpu")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lnauto.errors import InputError, Problem
-from lnauto.evaluation.masks import read_mask
+from lnauto.evaluation.masks import Mask, read_mask
 from lnauto.files import read_json, write_json, write_text
 from lnauto.nodes import Array
 from lnauto.workflow.mask_values import Meaning
@@ -66,13 +66,7 @@ def report(folder: Path, anonymous: bool = False, quiet: bool = False) -> Path:
     """
     from lnauto.report.prediction_page import Story, prediction_page
 
-    if not folder.is_dir():
-        raise InputError.of("there is no such folder", folder, "give the folder that lnauto_predict or lnauto_measure wrote")
-    for name in KEYS:
-        if not (folder / name).is_file():
-            what = f"there is no {name}, so that this is no folder of predicted or measured masks"
-            raise InputError.of(what, folder, "give the folder that lnauto_predict or lnauto_measure wrote")
-    table, sources = (_read_whole(folder / name, keys) for name, keys in KEYS.items())
+    table, sources = read_tables(folder)
     run = read_json(folder / RUN, AGAIN) if (folder / RUN).is_file() else {}
     failed = run.get("failed", [])
     if anonymous:
@@ -87,6 +81,18 @@ def report(folder: Path, anonymous: bool = False, quiet: bool = False) -> Path:
         raise InputError.of(f"the page cannot be written ({error.strerror or error})", folder / PAGE, "check the disk") from error
     log.info("A page to look at: %s", folder / PAGE)
     return folder / PAGE
+
+
+def read_tables(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `nodes.json` and `sources.json` hold, in a folder of predicted or measured masks."""
+    if not folder.is_dir():
+        raise InputError.of("there is no such folder", folder, "give the folder that lnauto_predict or lnauto_measure wrote")
+    for name in KEYS:
+        if not (folder / name).is_file():
+            what = f"there is no {name}, so that this is no folder of predicted or measured masks"
+            raise InputError.of(what, folder, "give the folder that lnauto_predict or lnauto_measure wrote")
+    table, sources = (_read_whole(folder / name, keys) for name, keys in KEYS.items())
+    return table, sources
 
 
 def _read_whole(path: Path, keys: Sequence[str]) -> dict[str, Any]:
@@ -162,12 +168,7 @@ def _pictures(folder: Path, name: str, sources: Mapping[str, Any], detail: Detai
     if known is None:
         raise InputError.of("its files are not named", folder / SOURCES, AGAIN)
     mask = read_mask(folder / known["mask"])  # a path that is whole stays as it is
-    how = sources["nodes"]
-    values = None if how["values"] is None else frozenset(how["values"])
-    meaning = Meaning(values, how["each value is a node"], frozenset(how["left out"]))
-    instances = np.zeros(mask.array.shape, np.int32)
-    for piece in meaning.pieces(mask):
-        instances[piece.box][piece.mask] = piece.number
+    instances = nodes_in(mask, sources)
     if not known["images"]:
         raise InputError.of("there is no scan beside the mask", name, "give --images")
     arrays = (read_image(Path(path), mask.array.shape) for path in known["images"])
@@ -176,6 +177,17 @@ def _pictures(folder: Path, name: str, sources: Mapping[str, Any], detail: Detai
     probability = read_image(likely, mask.array.shape) if likely.is_file() else None
     viewer, thumbnail = pictures_of(images, instances, mask.spacing, mask.direction, detail, probability)
     return {"viewer": viewer, "thumbnail": thumbnail}
+
+
+def nodes_in(mask: Mask, sources: Mapping[str, Any]) -> Array:
+    """The nodes of a mask by their numbers, as the table has them."""
+    how = sources["nodes"]
+    values = None if how["values"] is None else frozenset(how["values"])
+    meaning = Meaning(values, how["each value is a node"], frozenset(how["left out"]))
+    instances = np.zeros(mask.array.shape, np.int32)
+    for piece in meaning.pieces(mask):
+        instances[piece.box][piece.mask] = piece.number
+    return instances
 
 
 def read_image(path: Path, shape: Sequence[int]) -> Array:

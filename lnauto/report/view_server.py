@@ -1,0 +1,173 @@
+"""A web server for one reader on this machine: a fixed table of addresses under a secret, and nothing else.
+
+No address is ever turned into a path: what is served is in the table before the server starts. Whoever does not know the secret
+learns nothing, not even which addresses there are.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from lnauto.errors import InputError
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+LONGEST_ADDRESS = 300  # characters
+AT_ONCE = 16  # requests answered at a time
+PER_SECOND, BURST = 50, 200  # requests; a page asks for fewer than a dozen
+IDLE_SECONDS = 30  # after which a connection is closed
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:;"
+    " connect-src 'self' data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What lies at an address: as bytes, as a file, or as a file that is made when somebody asks for it."""
+
+    content: bytes | Path | Callable[[], Path]
+    kind: str  # its media type
+
+
+class ViewServer(ThreadingHTTPServer):
+    """Serves `table`, whose keys are addresses below the secret, to programs on this machine."""
+
+    daemon_threads = True
+
+    def __init__(self, table: Mapping[str, Served], port: int = 0) -> None:
+        self.table = table
+        self.secret = secrets.token_urlsafe(24)
+        self.busy = threading.BoundedSemaphore(AT_ONCE)
+        self.rate = Rate(PER_SECOND, BURST)
+        try:
+            super().__init__((LOOPBACK, port), Handler)
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise InputError.of(
+                f"nothing can be served there ({why})", f"--port {port}", "leave it out, or give another"
+            ) from error
+        self.hosts = {f"{name}:{self.server_port}" for name in (LOOPBACK, "localhost")}
+
+    @property
+    def address(self) -> str:
+        return f"http://{LOOPBACK}:{self.server_port}/{self.secret}/"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A reader that hangs up in the middle is nothing to tell."""
+        log.debug("A connection ended early.", exc_info=True)
+
+
+class Rate:
+    """So many a second, and a few more at once."""
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self.per_second, self.burst = per_second, burst
+        self.left, self.last = float(burst), time.monotonic()
+        self.lock = threading.Lock()
+
+    def allows(self) -> bool:
+        with self.lock:
+            now = time.monotonic()
+            self.left = min(self.burst, self.left + (now - self.last) * self.per_second)
+            self.last = now
+            if self.left < 1:
+                return False
+            self.left -= 1
+            return True
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: ViewServer
+    server_version, sys_version = "lnauto", ""
+    timeout = IDLE_SECONDS
+
+    def do_GET(self) -> None:
+        self._answer(with_content=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_content=False)
+
+    def _answer(self, with_content: bool) -> None:
+        refused = self._refused()
+        if refused is not None:
+            self.send_error(refused)
+            return
+        if not self.server.busy.acquire(timeout=IDLE_SECONDS):
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        try:
+            self._send(self.server.table[self._below()], with_content)
+        finally:
+            self.server.busy.release()
+
+    def _refused(self) -> HTTPStatus | None:
+        """Why there is no answer. The host is compared because a page from elsewhere may reach this machine by a name of its own;
+        browsers say where a request comes from."""
+        if not self.server.rate.allows():
+            return HTTPStatus.TOO_MANY_REQUESTS
+        if len(self.path) > LONGEST_ADDRESS:
+            return HTTPStatus.REQUEST_URI_TOO_LONG
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        elsewhere = self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+        if self.headers.get("Host") not in self.server.hosts or elsewhere:
+            return HTTPStatus.FORBIDDEN
+        given = self.path.encode().lstrip(b"/").partition(b"/")[0]
+        if not secrets.compare_digest(given, self.server.secret.encode()) or self._below() not in self.server.table:
+            return HTTPStatus.NOT_FOUND
+        return None
+
+    def _below(self) -> str:
+        return self.path.lstrip("/").partition("/")[2]
+
+    def _send(self, served: Served, with_content: bool) -> None:
+        content = served.content
+        if isinstance(content, bytes):
+            self._start(served.kind, len(content))
+            if with_content:
+                self.wfile.write(content)
+            return
+        try:
+            path = content if isinstance(content, Path) else content()
+            file = path.open("rb")
+        except (OSError, InputError) as error:
+            log.warning("Not shown: %s", error)
+            self.send_error(HTTPStatus.GONE)
+            return
+        with file:
+            self._start(served.kind, path.stat().st_size)
+            if with_content:
+                shutil.copyfileobj(file, self.wfile)
+
+    def _start(self, kind: str, length: int) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *values: object) -> None:  # noqa: A002 (http.server's name)
+        log.debug(format, *values)

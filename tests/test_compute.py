@@ -10,6 +10,7 @@ from torch import nn
 
 from lnauto.networks import compute, machine_cache
 from lnauto.networks.compute import Compute, choose_compute
+from lnauto.trainers.batches import seeded
 
 
 def two_stages() -> nn.Module:
@@ -55,3 +56,29 @@ def test_where_bf16_is_wrong_the_layout_may_still_change(monkeypatch: pytest.Mon
     monkeypatch.setattr(compute, "_time_step", lambda _, __, chosen: (times[chosen.channels_last], torch.ones(4)))
     chosen = choose_compute(two_stages(), 1, [4, 8, 8], torch.device("cpu"))
     assert (chosen.precision, chosen.channels_last) == ("fp32", True)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("auto", "amp"), ("fp32", "fp32"), ("bf16", "bf16")])
+def test_a_card_computes_as_it_is_asked_to(asked: str, expected: str) -> None:
+    assert choose_compute(two_stages(), 1, [8, 8, 8], torch.device("cuda"), asked) == Compute(torch.device("cuda"), expected)
+
+
+def test_on_a_card_the_fastest_convolutions_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(nn.Module, "to", lambda network, _: network)
+    network = two_stages()
+    assert Compute(torch.device("cpu"), "fp32").prepare(network) is network
+    assert not torch.backends.cudnn.benchmark
+    assert Compute(torch.device("cuda"), "amp").prepare(network) is network
+    assert torch.backends.cudnn.benchmark
+
+
+def test_drawing_a_batch_leaves_a_cards_random_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout on the card would else be drawn anew by every batch that is made in its process, and by none made in another."""
+    seen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seen.append)
+    with seeded(1, 2):
+        first = torch.rand(3)
+    with seeded(1, 2):
+        assert torch.equal(torch.rand(3), first)
+    assert seen == []

@@ -51,7 +51,7 @@ def seeded(*key: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         np.random.seed(numpy_seed)
         random.seed(int(python_seed))
-        torch.manual_seed(int(torch_seed))
+        torch.default_generator.manual_seed(int(torch_seed))  # a card's generator is no part of it, and is not put back
         try:
             yield
         finally:

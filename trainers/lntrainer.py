@@ -110,7 +110,7 @@ class LNTrainer(nnUNetTrainer):
         if self.compute is None:
             self.compute = choose_compute(self.deployed_network, channels, patch, self.device, self.options.precision)
         self.network = self.compute.prepare(self.network)
-        if self.compute.precision == "fp32":
+        if self.compute.precision != "amp":  # only fp16 has gradients so small that they need scaling
             self.grad_scaler = None
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, None]:

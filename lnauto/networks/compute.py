@@ -29,7 +29,7 @@ class Compute:
     """Device, precision and layout of one network's arithmetic."""
 
     device: torch.device
-    precision: str  # "fp32", "bf16" (autocast on a CPU) or "amp" (nnU-Net's own autocast on a GPU)
+    precision: str  # "fp32", "bf16" (autocast) or "amp" (nnU-Net's own autocast on a GPU: fp16)
     channels_last: bool = False
 
     @property
@@ -37,6 +37,8 @@ class Compute:
         return f"{self.precision}, channels-last" if self.channels_last else self.precision
 
     def prepare(self, network: nn.Module) -> nn.Module:
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # as stock's commands do: every tile and patch has the same size
         network = network.to(self.device)
         return use_channels_last(network) if self.channels_last else network
 
@@ -67,7 +69,7 @@ def find_device(name: str | None) -> torch.device:
 def choose_compute(network: nn.Module, channels: int, patch: list[int], device: torch.device, precision: str = "auto") -> Compute:
     """What was asked for, or what a check on this machine shows to be fastest and in agreement."""
     if device.type == "cuda":
-        return Compute(device, "fp32" if precision == "fp32" else "amp")
+        return Compute(device, "amp" if precision == "auto" else precision)
     stock = Compute(device, "fp32")
     if device.type != "cpu" or precision == "fp32" or len(patch) != 3:
         return stock

@@ -21,12 +21,14 @@ def seconds_per_step(
     architecture: dict[str, Any], patch: list[int], batch: int, channels: int, classes: int, device: str | None = None
 ) -> float:
     """Seconds of forward pass, backward pass and update of the network a plan describes; the best of a few."""
-    key = machine_cache.key_of(architecture, patch, batch, channels, classes, find_device(device).type)
+    chosen = find_device(device)
+    card = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else ""  # a machine may have several kinds, a cluster has
+    key = machine_cache.key_of(architecture, patch, batch, channels, classes, chosen.type, *([card] if card else []))
     known = machine_cache.read(CACHE)
     if key not in known:
         with torch.random.fork_rng(devices=[]):  # the measurement must not move anybody's random numbers
             torch.manual_seed(0)
-            known[key] = _time(architecture, patch, batch, channels, classes, find_device(device))
+            known[key] = _time(architecture, patch, batch, channels, classes, chosen)
         machine_cache.write(CACHE, known)
     return float(known[key])
 

@@ -131,6 +131,7 @@ def stock_trainer(dataset: str, plans: str, device: str) -> Any:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # as nnUNetv2_train does
+    torch.backends.cudnn.benchmark = True  # likewise
     plan, description = plan_and_labels(dataset, plans)
     base = Path(os.environ["nnUNet_preprocessed"]) / dataset
     fingerprint = base / "dataset_fingerprint.json"  # stock copies it

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/prediction.py FOLDER --scan ../shared/data/chest_ct       # a real chest, a network of stock's size
     python tests/benchmarks/prediction.py FOLDER --phantoms                            # ten phantoms, a trained network
+    python tests/benchmarks/prediction.py FOLDER --scan SCAN --device cuda --rows stock torch default
 
 The network of stock's size has random weights, of which the last layer is shifted so that one voxel in a thousand is foreground.
 Stock runs with one process for reading and one for writing. Where a run of stock would take longer than --longest minutes, it
@@ -35,7 +36,7 @@ NAME, TRAINER = "Dataset801_Scan", "nnUNetTrainer__nnUNetPlans__3d_fullres"
 FEATURES, PATCH, SPACING = [32, 64, 128, 256, 320, 320], [64, 128, 128], [2.0, 1.25, 1.25]
 FOREGROUND = 1e-3
 PLANNED = {"region": "lungs", "inference": {"tta": "none", "overlap": 0.5, "smallest_node_mm3": 30.0}}  # for a CPU and chests
-SAME = ["--overlap", "0.5", "--region", "none", "--filter", "none", "--device", "cpu", "--quiet"]
+SAME = ["--overlap", "0.5", "--region", "none", "--filter", "none", "--quiet"]
 
 
 def main() -> int:
@@ -45,6 +46,7 @@ def main() -> int:
     parser.add_argument("--phantoms", action="store_true", help="train a small network on phantoms and predict ten others")
     parser.add_argument("--tta", default="none", choices=("none", "full"), help="mirrored copies, for stock and lnauto")
     parser.add_argument("--slices", type=int, nargs="+", default=[0], help="of the scan along z (0: all; more than all: padded)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--longest", type=float, default=10.0, help="minutes a run of stock may take")
     parser.add_argument("--rows", nargs="+", default=["stock", "torch", "openvino", "default"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -53,7 +55,7 @@ def main() -> int:
     root = options.folder.resolve()
     root.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
-    figures: dict[str, Any] = {"machine": machine(), "peak": peak(), "command": " ".join(sys.argv), "scans": {}}
+    figures: dict[str, Any] = {"machine": machine(), "peak": peak(options.device), "command": " ".join(sys.argv), "scans": {}}
     if options.scan is not None:
         model = stock_sized(root, write_scan(root, options.scan, options.slices[0]))
         for slices in options.slices:
@@ -158,11 +160,12 @@ def trained_on_phantoms(root: Path) -> tuple[Path, Path]:
 
 def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -> dict[str, Any]:
     fold = next(model.glob("fold_*")).name.removeprefix("fold_")
-    ours = [BIN / "lnauto_predict", "-i", scans, "-m", model, "-f", fold, "--overwrite"]
+    ours = [BIN / "lnauto_predict", "-i", scans, "-m", model, "-f", fold, "--overwrite", "--device", options.device]
+    stocks = "fp32" if options.device == "cpu" else "auto"  # on a card stock computes in half precision, and so does lnauto
     commands = {
-        "torch": [*ours, *SAME, "--tta", options.tta, "--engine", "torch", "--precision", "fp32"],
+        "torch": [*ours, *SAME, "--tta", options.tta, "--engine", "torch", "--precision", stocks],
         "openvino": [*ours, *SAME, "--tta", options.tta, "--engine", "openvino"],
-        "default": [*ours, "--device", "cpu", "--quiet"],
+        "default": [*ours, "--quiet"],
     }
     rows: dict[str, Any] = {}
     if "stock" in options.rows:
@@ -171,14 +174,15 @@ def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
     for name in options.rows:
         if name in commands:
             out = root / "masks" / scans.name / name
-            if name != "torch":
+            if name != "torch" and options.device == "cpu":
                 run_of(
                     [*commands[name], "--no-report", "-o", out], root, options.threads
                 )  # what is done once: conversion and check
             rows[name] = run_of([*commands[name], "--no-report", "-o", out], root, options.threads)
             print(f"{scans.name}, {name}: {rows[name]['seconds']:.1f} s, {rows[name]['gb']:.2f} GB", flush=True)
             rows[name]["made"] = {key: read_json(out / "run.json", "")[key] for key in ("engine", "precision", "tta", "overlap")}
-    reach(rows, model, scans, options)
+    if options.device == "cpu":
+        reach(rows, model, scans, options)
     agree(root / "masks" / scans.name, rows, truth=scans.with_name("labelsTs"))
     return rows
 
@@ -186,10 +190,10 @@ def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
 def stock_run(root: Path, model: Path, fold: str, scans: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Stock on all of the scans, or, where that would take too long, on as many slices of the only one as it may take."""
     out = root / "masks" / scans.name / "stock"
-    stock = [BIN / "nnUNetv2_predict_from_modelfolder", "-m", model, "-f", fold, "-o", out, "-device", "cpu"]
+    stock = [BIN / "nnUNetv2_predict_from_modelfolder", "-m", model, "-f", fold, "-o", out, "-device", options.device]
     flags = ["-npp", "1", "-nps", "1", *([] if options.tta == "full" else ["--disable_tta"])]
     files = sorted(scans.iterdir())
-    if len(files) == 1:
+    if len(files) == 1 and options.device == "cpu":
         image = sitk.ReadImage(str(files[0]))
         tiles, depth = tiles_of(image), image.GetSize()[2]
         seconds = tiles * (8 if options.tta == "full" else 1) * tile_seconds(model)
@@ -237,7 +241,7 @@ def run_of(command: list[Any], root: Path, threads: int = 0) -> dict[str, Any]:
     watch.ended.set()
     if process.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{output[-4000:]}")
-    return {"seconds": time.perf_counter() - started, "gb": watch.peak / 2**30}
+    return {"seconds": time.perf_counter() - started, "gb": watch.peak / 2**30, **watch.card.told()}
 
 
 class Watch(threading.Thread):
@@ -245,16 +249,40 @@ class Watch(threading.Thread):
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self.pid, self.peak, self.ended = pid, 0, threading.Event()
+        self.pid, self.peak, self.ended, self.card = pid, 0, threading.Event(), Card()
         self.start()
 
     def run(self) -> None:
         while not self.ended.wait(0.1):
+            self.card.look()
             try:
                 tree = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
                 self.peak = max(self.peak, sum(each.memory_full_info().pss for each in tree))
             except psutil.Error:
                 continue
+
+
+class Card:
+    """Memory that is taken on the first NVIDIA card since this was made, by whatever program; nothing where there is no card."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            card = pynvml.nvmlDeviceGetHandleByIndex(0)
+            self.taken = lambda: int(pynvml.nvmlDeviceGetMemoryInfo(card).used)
+            self.before = self.taken()
+        except Exception:  # no such package, no driver or no card, each with an error of its own
+            self.taken = None  # type: ignore[assignment]
+
+    def look(self) -> None:
+        if self.taken is not None:
+            self.peak = max(self.peak, self.taken() - self.before)
+
+    def told(self) -> dict[str, float]:
+        return {} if self.taken is None else {"card_gb": self.peak / 2**30}
 
 
 # ---- figures
@@ -310,9 +338,11 @@ def work_of(model: Path) -> tuple[float, float]:
     return float(counter.get_total_flops()), float(moved[0])
 
 
-def peak() -> dict[str, float]:
-    """Products a second in fp32 and bf16 (1e9 multiplications and additions), and bytes copied a second (1e9)."""
-    found = {}
+def peak(device: str) -> dict[str, float]:
+    """Products a second in fp32 and bf16 (1e9 multiplications and additions), and bytes copied a second (1e9); of a processor."""
+    found: dict[str, float] = {}
+    if device != "cpu":
+        return found
     for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         left, right = (torch.randn(2048, 2048).to(kind) for _ in range(2))
         found[f"gflop_{name}"] = 2 * 2048**3 / best(lambda left=left, right=right: left @ right) / 1e9  # type: ignore[misc]
@@ -338,7 +368,7 @@ def show(figures: dict[str, Any]) -> None:
             told = f"{name:10} {row['seconds']:8.1f} s {row['gb']:6.2f} GB"
             if "stock" in rows:
                 told += f"  {rows['stock']['seconds'] / row['seconds']:6.2f} times stock's speed"
-            for key in ("of_products", "of_copies", "dice_with_stock", "node_f1", "scaled_by"):
+            for key in ("card_gb", "of_products", "of_copies", "dice_with_stock", "node_f1", "scaled_by"):
                 told += f"  {key} {row[key]:.4f}" if key in row else ""
             print(told + f"  {row.get('made', '')}")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from lnauto import __version__
 from lnauto.errors import InputError
 from lnauto.files import replacing
 from lnauto.networks.compute import Compute
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from lnauto.trainers.lntrainer import LNTrainer
 
 LATEST, FINAL = "checkpoint_latest.pth", "checkpoint_final.pth"
+PACKAGES = ("nnunetv2", "torch", "numpy")  # that made the weights
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -58,6 +61,7 @@ def content_of(trainer: LNTrainer) -> dict[str, Any]:
             "random_state": random_state(),
             "more": trainer.more_to_save(),
             "pretrained": trainer.pretrained,
+            "versions": {"lnauto": __version__, **{package: version(package) for package in PACKAGES}},
         },
     }
 

@@ -120,10 +120,13 @@ def _load_model_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values; what would have to be unpickled is refused."""
+def load_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values; what would have to be unpickled is refused.
+
+    `mapped`: tensors stay in the file until they are looked at.
+    """
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
     except pickle.UnpicklingError as error:
         raise InputError.of(
             "this checkpoint was not written by lnauto and would have to be unpickled, which can run any code",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lnauto.planners.explain import in_words, says_something
+from lnauto.report.checklists import write as checklists
 from lnauto.report.curves import false_nodes, learning_curves, nodes_by_size, recall_by_size
 from lnauto.report.figures import columns_of, names_of, share, with_interval
 from lnauto.report.head_part import head_part
@@ -67,6 +68,7 @@ def training_page(figures: Mapping[str, Any], looks: Iterable[Look]) -> str:
     if figures["heads"]:
         heads = "".join(head_part(head, number) for number, head in enumerate(figures["heads"], start=1))
         sections.append(Section("patients", "Patients", heads))
+    sections.append(Section("checklists", "Reporting checklists", checklists.section(figures["checklists"])))
     sections.append(Section("made-by", "How this was made", facts(figures["made_by"])))
     return page(figures["title"], f"<p>{escape(_lead(figures))}</p>", sections)
 

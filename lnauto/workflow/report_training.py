@@ -1,4 +1,4 @@
-"""`report.html` and `report.json` of a model's folder: how it was planned, trained and validated."""
+"""`report.html`, `report.json` and checklists of a model's folder: how it was planned, trained and validated."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lnauto import __version__
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json, write_text
 from lnauto.planners.plan import Plan
+from lnauto.workflow.checklists import checklists_of, write_checklists
 from lnauto.workflow.evaluate import JSON_NAME, plain
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def report_training(folder: Path, anonymous: bool = False, quiet: bool = False) 
     with tqdm(looks, total=len(figures["looked_at"]), desc="Drawing", unit="case", disable=quiet, delay=2) as bar:
         text = training_page(figures, bar)
     write_page(folder, PAGE, FIGURES, text, figures)
+    write_checklists(folder, figures["checklists"])
     log.info("A page to look at: %s", folder / PAGE)
     return folder / PAGE
 
@@ -104,7 +106,7 @@ def training_figures(folder: Path, names: Names) -> dict[str, Any]:
         fold for fold in folds if fold in evaluated or any((folder / f"fold_{fold}" / name).is_file() for name in OF_NETWORK)
     ]
     dataset = plan.content.get("dataset_name") or folder.resolve().parent.name
-    figures = {
+    figures: dict[str, Any] = {
         "title": "Training" if names.anonymous else f"{dataset}: training",
         "dataset": dataset,
         "names": {"dice": yardstick.dice, "found": yardstick.found, "false": yardstick.false},
@@ -114,6 +116,7 @@ def training_figures(folder: Path, names: Names) -> dict[str, Any]:
         "heads": _heads(folder, folds),
         "made_by": _made_by(folder, plan, validation, names.anonymous),
     }
+    figures["checklists"] = checklists_of(folder, figures, plan, description)
     whole: dict[str, Any] = plain(figures)
     return whole
 

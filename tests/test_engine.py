@@ -230,3 +230,21 @@ def test_empty_tiles_are_not_run_and_are_background() -> None:
     seen.clear()
     assert not predict_logits([network], torch.zeros(1, 16, 16, 48), (16, 16, 16), CPU, is_empty=lambda tile: True).any()
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "patch", "expected"),
+    [
+        ("cuda", "auto", (8, 8, 8), True),
+        ("cuda", "bf16", (8, 8, 8), True),
+        ("cuda", "fp32", (8, 8, 8), False),
+        ("cuda", "auto", (8, 8), False),
+        ("mps", "auto", (8, 8, 8), False),
+    ],
+)
+def test_on_a_card_half_precision_is_laid_out_channels_last(
+    device: str, precision: str, patch: tuple[int, ...], expected: bool, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Compute, "prepare", lambda compute, network: network)  # there is no card here
+    chosen = engine.choose_engine(load_model(model), patch, torch.device(device), "auto", precision, None)
+    assert (chosen.name, chosen.compute.channels_last) == ("torch", expected)

@@ -45,15 +45,19 @@ class Drawing:
         return self._as_svg({"Title": self.told, "Description": self.caption})
 
     def save_png(self, path: Path) -> None:
-        self.figure.savefig(path, format="png", dpi=PRINTED_DPI, metadata={"Title": self.told, "Description": self.caption})
+        self._save(path, format="png", dpi=PRINTED_DPI, metadata={"Title": self.told, "Description": self.caption})
 
     def _as_svg(self, told: dict[str, Any]) -> str:
         from matplotlib import rc_context
 
         file = io.StringIO()
         with rc_context(SETTINGS):
-            self.figure.savefig(file, format="svg", metadata={**UNTOLD, **told})
+            self._save(file, format="svg", metadata={**UNTOLD, **told})
         return file.getvalue()
+
+    def _save(self, target: Path | io.StringIO, **how: Any) -> None:
+        self.figure.savefig(target, **how)
+        self.figure.set_layout_engine("none")  # all that is written later lies where it lay the first time
 
 
 def figure_of(size: tuple[float, float]) -> Any:

@@ -125,8 +125,8 @@ def latex_of(table: Table, name: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text as text for LaTeX, on one line."""
-    return "".join(SPECIAL.get(sign, sign) for sign in " ".join(text.split()))
+    """Text as text for LaTeX, on one line. Two hyphens would become a dash."""
+    return re.sub("(-)(?=-)|.", lambda found: "-{}" if found[1] else SPECIAL.get(found[0], found[0]), " ".join(text.split()))
 
 
 def _sentence(text: str) -> str:

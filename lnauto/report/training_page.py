@@ -104,7 +104,7 @@ def _lead(figures: Mapping[str, Any]) -> str:
 
 def _plan(plan: Mapping[str, Any]) -> list[Piece]:
     known = {name: entry for name, entry in plan["evidence"].items() if says_something(entry["value"])}
-    rows: list[list[Cell]] = [[name, in_words(entry["value"]), entry["how"]] for name, entry in known.items()]
+    rows: list[list[Cell]] = [[name, _told(entry["value"]), entry["how"]] for name, entry in known.items()]
     parts: list[Piece] = [facts(plan["reasons"])]
     if plan["strategy"]:
         parts += ["<h3>Behind the strategy</h3>", facts(plan["strategy"])]
@@ -116,6 +116,12 @@ def _plan(plan: Mapping[str, Any]) -> list[Piece]:
         summary = f"<summary><h3>Evidence</h3><span class=quiet>{len(rows)} figures</span></summary>"
         parts += [f'<details class="case">{summary}', inside, f"{rest}</details>"]
     return parts
+
+
+def _told(value: Any) -> Cell:
+    """In words; a file of numbers has a number in full."""
+    words = in_words(value)
+    return Html(escape(words), value) if isinstance(value, int | float) and not isinstance(value, bool) else words
 
 
 def _curves(folds: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[Piece]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from lnauto.errors import InputError
 
+STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # of a cell, for spreadsheets
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -65,6 +67,11 @@ def read_json(path: Path, remedy: str) -> Any:
         raise InputError.of(f"the file cannot be read ({error.strerror or error})", path, remedy) from error
     except ValueError as error:
         raise InputError.of(f"this is not valid JSON ({error})", path, remedy) from error
+
+
+def safe_cell(text: str) -> str:
+    """A text for a cell of a CSV that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(STARTS_FORMULA) else text
 
 
 def sha256_of(path: Path) -> str:

@@ -16,7 +16,7 @@ from trainings import FOLDS, HEAD, judged_patients, told
 
 from lnauto.report.checklists.fill import CHECKLISTS, FINDERS, NEEDS
 from lnauto.report.checklists.item import STATUS
-from lnauto.report.checklists.write import COLUMNS, counted, markdown
+from lnauto.report.checklists.write import COLUMNS, anchor, counted, markdown
 from lnauto.workflow import patient_figures
 from lnauto.workflow.report_training import Names, report_training, training_figures
 
@@ -260,14 +260,14 @@ class TestFiles:
         report_training(with_head, quiet=True)
         content = json.loads((with_head / "report.json").read_text())["checklists"]
         page = Reader((with_head / "report.html").read_text())
-        for number, (checklist, one) in enumerate(zip(CHECKLISTS, content, strict=True), start=1):
+        for checklist, one in zip(CHECKLISTS, content, strict=True):
             assert (with_head / checklist.file).read_text() == markdown(one)
             rest = {item["number"]: f" To add: {item['rest']}." if item["rest"] else "" for item in one["items"]}
             expected = [
                 [item["number"], item["topic"], STATUS[item["status"]], item["text"] + rest[item["number"]]]
                 for item in one["items"]
             ]
-            assert page.rows[f"checklist-{number}"][1:] == expected
+            assert page.rows[f"checklist-{anchor(checklist.name)}"][1:] == expected
             assert counted(one["items"]) in (with_head / "report.html").read_text()
 
     def test_markdown_is_a_table_whatever_is_in_it(self, own_model: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_study_becomes_a_mask_and_objects_of_the_same_nodes(place: Path, volum
     assert expected.any()
     assert np.array_equal(read(Path("out/study.nii.gz")), expected)
     there = sorted(path.name for path in (place / "out").iterdir())
-    tables = ["nodes.csv", "nodes.json", "report.html", "run.json", "sources.json"]
+    tables = ["nodes.csv", "nodes.json", "report.html", "report.json", "run.json", "sources.json"]
     assert there == [*tables, "study.nii.gz", "study.rtstruct.dcm", "study.seg.dcm"]
     assert '"pictures":' in Path("out/report.html").read_text(encoding="utf-8")  # the scan was there when the page was made
     rows = Path("out/nodes.csv").read_text().splitlines()

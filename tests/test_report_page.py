@@ -17,8 +17,9 @@ import lnauto
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.prediction import Prediction
-from lnauto.report.page import Column, Html, Section, embedded, page, table
+from lnauto.report.page import Page, Section, embedded
 from lnauto.report.prediction_page import CasePart, Story, prediction_page
+from lnauto.report.tables import Column, Html, Table
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -28,8 +29,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 def test_text_stays_text_wherever_it_stands() -> None:
     columns = [Column(NASTY, how=f'"{NASTY}'), Column("n", ".1f")]
-    body = table(columns, [[NASTY, 1.0], [Html("<b>meant</b>", NASTY), None]], NASTY, filtered=True, caption=NASTY)
-    text = page(NASTY, "", [Section(NASTY, NASTY, body + embedded(NASTY, [f"</script>{NASTY}"]))])
+    rows = [[NASTY, 1.0], [Html("<b>meant</b>", NASTY), None]]
+    body = Table(NASTY, columns, rows, NASTY, notes=[NASTY], filtered=True)
+    text = Page(NASTY, "", [Section(NASTY, NASTY, [body, embedded(NASTY, [f"</script>{NASTY}"])])]).html()
     reader = Reader(text)
     assert not [attributes for tag, attributes in reader.tags if tag == "img" or "onerror" in attributes]
     assert reader.data[NASTY] == [f"</script>{NASTY}"]
@@ -37,7 +39,7 @@ def test_text_stays_text_wherever_it_stands() -> None:
 
 
 def test_the_browser_is_told_to_load_nothing() -> None:
-    reader = Reader(page("title", "", []))
+    reader = Reader(Page("title", "", []).html())
     policy = next(attributes["content"] for tag, attributes in reader.tags if "http-equiv" in attributes)
     assert policy is not None
     assert policy.startswith("default-src 'none'")
@@ -45,7 +47,7 @@ def test_the_browser_is_told_to_load_nothing() -> None:
 
 
 def test_cells_hold_numbers_as_they_are_to_be_read_and_as_they_sort() -> None:
-    text = table([Column("name"), Column("size", ".1f")], [["a", 12.345], ["b", None], ["c", float("nan")]], "t")
+    text = Table("t", [Column("name"), Column("size", ".1f")], [["a", 12.345], ["b", None], ["c", float("nan")]]).html()
     assert Reader(text).rows["t"] == [["name", "size"], ["a", "12.3"], ["b", "\u2013"], ["c", "\u2013"]]
     assert 'data-key="12.345"' in text
 
@@ -65,7 +67,7 @@ def test_a_row_for_each_case_and_one_for_each_of_its_nodes() -> None:
         ),
         CasePart("two", [], missing="its scan is gone"),
     ]
-    text = prediction_page(Story("out", {"model": "m"}, ["lnauto: three failed"]), parts)
+    text = prediction_page(Story("out", {"model": "m"}, ["lnauto: three failed"]), parts).html()
     reader = Reader(text)
     assert reader.rows["patients"][1:] == [["one", "2", "1", "10.0", "19.96"], ["two", "0", "0", "\u2013", "0.00"]]
     heads, *rows = reader.rows["nodes-1"]
@@ -85,7 +87,7 @@ def test_patients_have_their_probabilities() -> None:
         "class": "1",
         "flags": "age missing",
     }
-    reader = Reader(prediction_page(Story("out", {}), [CasePart("one", [], patient), CasePart("two", [])]))
+    reader = Reader(prediction_page(Story("out", {}), [CasePart("one", [], patient), CasePart("two", [])]).html())
     assert reader.rows["patients"][1][-5:] == ["0.73", "0.60", "0.80", "positive", "age missing"]
     assert reader.rows["patients"][2][-5:] == ["\u2013"] * 5
 
@@ -175,7 +177,7 @@ def test_a_page_that_cannot_be_written_is_told_beside_what_else_went_wrong(
         raise OSError(28, "No space left on device")
 
     sitk.WriteImage(sitk.Image(5, 5, 5, sitk.sitkUInt8), str(measured.parent / "masks/alone.nii.gz"))  # without a scan
-    monkeypatch.setattr("lnauto.workflow.report.write_text", full)
+    monkeypatch.setattr("lnauto.workflow.page_files.write_text", full)
     flags = ("--channels", "CT", "--kind", "labels", "--quiet", "--overwrite")
     images = ("--images", measured.parent / "scans")
     code, _, complaint = command("measure", "-i", measured.parent / "masks", *images, "-o", measured, *flags)

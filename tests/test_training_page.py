@@ -71,13 +71,11 @@ class TestThePage:
         assert known["nodes"] == block["evidence"]["nodes"]["how"]
         assert "declared" not in known  # nothing is known of it
 
-    def test_curves_are_those_of_the_history(self, validated: Validated, monkeypatch: pytest.MonkeyPatch) -> None:
-        drawn: list[Any] = []
-        monkeypatch.setattr(curves, "svg", lambda figure, told: drawn.append(figure) or "<svg></svg>")
+    def test_curves_are_those_of_the_history(self, validated: Validated) -> None:
         figures = shown(validated[0])[1]
         assert [fold["fold"] for fold in figures["folds"]] == ["0", "1"]
-        curves.learning_curves(figures["folds"][1]["history"], figures["names"], "")
-        losses, scores, false = drawn[0].axes
+        drawn = curves.learning_curves(figures["folds"][1]["history"], figures["names"])
+        losses, scores, false = drawn.axes
         lines = {line.get_label(): line.get_xydata().tolist() for place in (losses, scores, false) for line in place.lines}
         records = history(2.0)
         assert lines["training"] == [[one["iteration"], one["train_loss"]] for one in records]
@@ -89,13 +87,14 @@ class TestThePage:
         assert lines["nodes found, whole cases"] == [[30, 0.5]]
         assert false.lines[0].get_xydata().tolist() == [[30, 1.5]]
 
-    def test_drawings_by_size_show_every_node(self, validated: Validated, monkeypatch: pytest.MonkeyPatch) -> None:
-        drawn: list[Any] = []
-        monkeypatch.setattr(curves, "svg", lambda figure, told: drawn.append(figure) or "<svg></svg>")
+    def test_drawings_by_size_show_every_node(self, validated: Validated) -> None:
         validation = shown(validated[0])[1]["validation"]
-        curves.nodes_by_size(validation["short_axes_mm"]["found"], validation["short_axes_mm"]["missed"], "")
-        curves.recall_by_size(validation["sizes"], "")
-        curves.false_nodes([case["false"] for case in validation["each_case"]], "")
+        axes_mm = validation["short_axes_mm"]
+        drawn = [
+            curves.nodes_by_size(curves.axis_bars(axes_mm["found"], axes_mm["missed"])),
+            curves.recall_by_size(validation["sizes"]),
+            curves.false_nodes(curves.false_bars([case["false"] for case in validation["each_case"]])),
+        ]
         nodes = [one.nodes["all nodes"] for fold in validated[1].values() for one in fold]
         found = [(node, any(match.true == node.number for match in one.matches)) for one in nodes for node in one.true]
         for kind, colour, there in (("found", curves.FOUND, True), ("missed", curves.MISSED, False)):

@@ -25,10 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-o", "--output", type=Path, metavar="DIR", help="folder for the page of a comparison (default: the first folder)"
     )
     parser.add_argument("--anonymous", action="store_true", help="number the cases instead of naming them, and tell no path")
+    parser.add_argument(
+        "--paper",
+        action="store_true",
+        help="also write every table as CSV and LaTeX and every figure as SVG, PNG and CSV, in paper/",
+    )
     return run(parser, _act, argv)
 
 
 def _act(arguments: argparse.Namespace) -> None:
     from lnauto.workflow.report_any import report_any
 
-    report_any(arguments.folders, arguments.output, arguments.anonymous, arguments.quiet)
+    report_any(arguments.folders, arguments.output, arguments.anonymous, arguments.quiet, arguments.paper)

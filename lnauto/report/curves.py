@@ -5,48 +5,21 @@ They are made of the figures that `report.json` holds, and of nothing else.
 
 from __future__ import annotations
 
-import html
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lnauto.evaluation.patients import PatientSummary
+from lnauto.report.drawing import figure_of
+from lnauto.report.tables import Record
 
-DPI = 72  # a point is a unit of the drawing
 # Inches: of what fills half of the page, and a third, beside others or by itself on a narrow screen.
 CURVES_WITH_NODES, CURVES, SMALL, SQUARE, PATIENTS = (5.4, 6.2), (5.4, 4.6), (4.4, 3.4), (4.4, 4.4), (4.9, 4.8)
 TRAINING, VALIDATION, DICE, NODE, FALSE, MUTED = "#1f6fb4", "#d1495b", "#2e8b57", "#7b2d8b", "#7a6c5d", "#6b6b6b"
 FOUND, MISSED = "#1f6fb4", "#e3a857"
 BINS = 24
-# Text stays text, which can be searched; names inside do not change from run to run.
-SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "lnauto"}
-NUMBERED = re.compile(r'<g id="[^"]*"')
-STYLE = re.compile(r"<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL)  # it would hold for the whole page
 
 
-def svg(figure: Any, told: str) -> str:
-    """The figure as an element of the page; `told` is for those who cannot see it."""
-    from matplotlib import rc_context
-
-    file = io.StringIO()
-    with rc_context(SETTINGS):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = file.getvalue()
-    text = STYLE.sub("", NUMBERED.sub("<g", text[text.index("<svg") :]))
-    label = f'<svg role="img" aria-label="{html.escape(told, quote=True)}" style="stroke-linejoin:round" '
-    return label + text.removeprefix("<svg ")
-
-
-def figure_of(size: tuple[float, float]) -> Any:
-    """An empty figure that no window belongs to."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    return Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
-
-
-def learning_curves(history: Sequence[Mapping[str, Any]], names: Mapping[str, str], told: str) -> str:
+def learning_curves(history: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Any:
     """Losses, Dice and nodes over the iterations of one fold; `names` says what the figures are called."""
     nodes = [record for record in history if record.get("nodes")]
     figure = figure_of(CURVES_WITH_NODES if nodes else CURVES)
@@ -72,10 +45,18 @@ def learning_curves(history: Sequence[Mapping[str, Any]], names: Mapping[str, st
     places[-1].set_xlim(left=0)
     for place in places[:2]:
         place.legend(frameon=False, fontsize=9, loc="best")
-    return _finished(figure, places, told)
+    return _finished(figure, places)
 
 
-def recall_by_size(sizes: Sequence[Mapping[str, Any]], told: str) -> str:
+def learning_numbers(history: Sequence[Mapping[str, Any]]) -> list[Record]:
+    keys, of_nodes = ("iteration", "seconds", "train_loss", "val_loss", "dice"), ("recall", "false_per_case")
+    return [
+        {**{key: one[key] for key in keys}, **{f"nodes_{key}": (one["nodes"] or {}).get(key) for key in of_nodes}}
+        for one in history
+    ]
+
+
+def recall_by_size(sizes: Sequence[Mapping[str, Any]]) -> Any:
     """The share found of each size, with its interval."""
     figure = figure_of(SMALL)
     place = figure.subplots()
@@ -87,40 +68,71 @@ def recall_by_size(sizes: Sequence[Mapping[str, Any]], told: str) -> str:
     names = [f"{size['size'].removeprefix('short axis ')}\n{size['found']} of {size['true']}" for size in sizes]
     place.set_xticks(range(len(sizes)), names)
     place.set(xlim=(-0.6, len(sizes) - 0.4), ylim=(-0.02, 1.02), ylabel="share of nodes found", xlabel="short axis")
-    return _finished(figure, [place], told)
+    return _finished(figure, [place])
 
 
-def nodes_by_size(found: Sequence[float], missed: Sequence[float], told: str) -> str:
+def recall_numbers(sizes: Sequence[Mapping[str, Any]]) -> list[Record]:
+    return [
+        {
+            "short_axis": size["size"].removeprefix("short axis "),
+            "true": size["true"],
+            "found": size["found"],
+            **estimate_numbers("recall", size["recall"]),
+        }
+        for size in sizes
+    ]
+
+
+def axis_bars(found: Sequence[float], missed: Sequence[float]) -> list[Record]:
     """How many nodes of each short axis are found and missed."""
     import numpy as np
 
+    longest = max(int(np.ceil(max([*found, *missed], default=1.0))), 1)
+    edges = np.linspace(0, longest, min(BINS, longest) + 1)
+    counts = [np.histogram(axes, edges)[0] for axes in (found, missed)]
+    return [
+        {"from_mm": float(low), "to_mm": float(high), "found": int(right), "missed": int(wrong)}
+        for low, high, right, wrong in zip(edges, edges[1:], *counts, strict=False)
+    ]
+
+
+def nodes_by_size(bars: Sequence[Mapping[str, Any]]) -> Any:
+    """The bars of nodes found, and on top of them those missed."""
     figure = figure_of(SMALL)
     place = figure.subplots()
-    longest = max([*found, *missed], default=1.0)
-    bins = np.linspace(0, np.ceil(longest), min(BINS, max(int(np.ceil(longest)), 1)) + 1)
-    place.hist([found, missed], bins=bins, stacked=True, color=[FOUND, MISSED], label=["found", "missed"])
+    left, widths = [bar["from_mm"] for bar in bars], [bar["to_mm"] - bar["from_mm"] for bar in bars]
+    found, missed = ([bar[key] for bar in bars] for key in ("found", "missed"))
+    place.bar(left, found, widths, align="edge", color=FOUND, label="found")
+    place.bar(left, missed, widths, found, align="edge", color=MISSED, label="missed")
     place.set(xlabel="short axis, mm", ylabel="nodes")
     place.yaxis.get_major_locator().set_params(integer=True)
     place.legend(frameon=False, fontsize=9)
-    return _finished(figure, [place], told)
+    return _finished(figure, [place])
 
 
-def false_nodes(counts: Sequence[int], told: str) -> str:
+def false_bars(counts: Sequence[int]) -> list[Record]:
     """In how many cases so many nodes are false."""
-    import numpy as np
-
-    figure = figure_of(SMALL)
-    place = figure.subplots()
     most = max(counts, default=0)
     width = max(1, -(-(most + 1) // BINS))
-    place.hist(counts, bins=np.arange(-0.5, most + width + 0.5, width), color=FALSE, rwidth=0.9)
+    return [
+        {"from": low, "to": low + width - 1, "cases": sum(low <= count < low + width for count in counts)}
+        for low in range(0, most + 1, width)
+    ]
+
+
+def false_nodes(bars: Sequence[Mapping[str, Any]]) -> Any:
+    """A bar for each number of false nodes."""
+    figure = figure_of(SMALL)
+    place = figure.subplots()
+    middles, widths = [(bar["from"] + bar["to"]) / 2 for bar in bars], [0.9 * (bar["to"] - bar["from"] + 1) for bar in bars]
+    place.bar(middles, [bar["cases"] for bar in bars], widths, color=FALSE)
     place.set(xlabel="false nodes in a case", ylabel="cases")
     for axis in (place.xaxis, place.yaxis):
         axis.get_major_locator().set_params(integer=True)
-    return _finished(figure, [place], told)
+    return _finished(figure, [place])
 
 
-def against_each_other(first: Sequence[float | None], second: Sequence[float | None], told: str) -> str:
+def against_each_other(first: Sequence[float | None], second: Sequence[float | None]) -> Any:
     """A point for each case, its Dice in one evaluation and in the other."""
     figure = figure_of(SQUARE)
     place = figure.subplots()
@@ -128,10 +140,10 @@ def against_each_other(first: Sequence[float | None], second: Sequence[float | N
     place.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=":")
     place.plot([one for one, _ in pairs], [other for _, other in pairs], "o", color=TRAINING, markersize=6, alpha=0.75)
     place.set(xlabel="Dice, A", ylabel="Dice, B", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    return _finished(figure, [place], told)
+    return _finished(figure, [place])
 
 
-def differences(rows: Sequence[Mapping[str, Any]], told: str) -> str:
+def differences(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Shares that differ, each with its interval, against none."""
     figure = figure_of(SQUARE)
     place = figure.subplots()
@@ -146,23 +158,28 @@ def differences(rows: Sequence[Mapping[str, Any]], told: str) -> str:
     place.set_yticks(range(len(rows)), [row["figure"] for row in rows])
     place.set(xlabel="B less A", ylim=(len(rows) - 0.5, -0.5))
     place.margins(x=0.15)
-    return _finished(figure, [place], told)
+    return _finished(figure, [place])
 
 
-def of_patients(summary: PatientSummary, draw: Callable[[Any, PatientSummary], None], told: str) -> str:
+def of_patients(summary: PatientSummary, draw: Callable[[Any, PatientSummary], None]) -> Any:
     """One part of the picture that a patient-level validation has."""
     figure = figure_of(PATIENTS)
     draw(figure, summary)
-    return svg(figure, told)
+    return figure
 
 
-def _finished(figure: Any, places: Any, told: str) -> str:
+def estimate_numbers(name: str, estimate: Mapping[str, Any]) -> Record:
+    """A figure and its interval, in columns of their own."""
+    return {name: estimate["value"], f"{name}_low": estimate["low"], f"{name}_high": estimate["high"]}
+
+
+def _finished(figure: Any, places: Any) -> Any:
     for place in places:
         place.spines[["top", "right"]].set_visible(False)
         place.tick_params(labelsize=9)
         place.grid(color="#e4e7eb", linewidth=0.6)
         place.set_axisbelow(True)
-    return svg(figure, told)
+    return figure
 
 
 def _gaps(values: Any) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lnauto.report.page import NOTHING, Column, Html, Value
+from lnauto.report.tables import Column, Interval
 
 NODE_FIGURES = {"recall": "recall", "precision": "precision", "f1": "F1", "false_per_case": "false nodes per case"}
 HOW = {
@@ -16,13 +16,10 @@ HOW = {
 }
 
 
-def with_interval(estimate: Mapping[str, Any] | None, form: str = ".2f") -> Html:
-    """A figure with its interval beside it; sorts by the figure."""
-    if estimate is None or estimate["value"] is None:
-        return Html(NOTHING)
-    value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    between = "" if low is None or high is None else f" <span class=quiet>({low:{form}} to {high:{form}})</span>"
-    return Html(f"<span class=figure>{value:{form}}{between}</span>", value)
+def with_interval(estimate: Mapping[str, Any] | None, form: str = ".2f") -> Interval:
+    """What JSON holds of an estimate, as a cell."""
+    value, low, high = (None if estimate is None else estimate[key] for key in ("value", "low", "high"))
+    return Interval(value, low, high, form)
 
 
 def names_of(figures: Sequence[str]) -> dict[str, str]:
@@ -34,7 +31,3 @@ def names_of(figures: Sequence[str]) -> dict[str, str]:
 
 def columns_of(names: Mapping[str, str]) -> list[Column]:
     return [Column(told, "", HOW.get(name, "mean over cases")) for name, told in names.items()]
-
-
-def share(part: int, whole: int) -> Value | Html:
-    return Html(f"<span class=figure>{part} of {whole}</span>", part / whole if whole else None)

@@ -14,9 +14,9 @@ from lnauto.errors import InputError
 from lnauto.files import write_text
 from lnauto.inference.prediction import Prediction
 from lnauto.nodes import Array, Node
-from lnauto.report.page import escape
 from lnauto.report.prediction_page import CasePart, Story, prediction_page
 from lnauto.report.slices import Detail, pictures_of
+from lnauto.report.tables import escape
 
 HEIGHT = 900  # pixels of the frame in a notebook
 
@@ -64,7 +64,7 @@ def show(
     )
     name = prediction.nodes[0].case if prediction.nodes else "scan"
     part = CasePart(name, [_row(node) for node in prediction.nodes], {}, viewer, thumbnail)
-    return Shown(prediction_page(Story(name, {}), [part]))
+    return Shown(prediction_page(Story(name, {}), [part]).html())
 
 
 def _row(node: Node) -> dict[str, Any]:

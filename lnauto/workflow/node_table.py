@@ -19,7 +19,7 @@ from lnauto import __version__
 from lnauto.data.raw import Case
 from lnauto.data.scans import shows_pet
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import write_json, write_text
+from lnauto.files import safe_cell, write_json, write_text
 from lnauto.nodes import PERCENTILES, Array, Intensity, Node, Piece, component_pieces, measure_piece
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ HEAD = {
 }
 STATISTICS = {"mean": "mean", **{f"p{percent}": f"{percent}th percentile" for percent in PERCENTILES}, "max": "highest value"}
 CELLS = {"mm": ".2f", "mm3": ".2f", "voxel": ".2f", "1": ".4f"}  # how numbers of a unit are written into the CSV
-STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # of a cell, for spreadsheets
 
 
 @dataclass(frozen=True)
@@ -214,11 +213,6 @@ def _cell(value: Any, unit: str) -> str:
     if isinstance(value, str):
         return safe_cell(value)
     return str(value) if isinstance(value, int) else format(value, CELLS.get(unit, ".6g"))
-
-
-def safe_cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(STARTS_FORMULA) else text
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,10 @@
-"""`report.html`: the page of a folder of predicted or measured masks."""
+"""`report.html` and `report.json` of a folder of predicted or measured masks."""
 
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,15 @@ from tqdm import tqdm
 
 from lnauto.errors import InputError, Problem
 from lnauto.evaluation.masks import Mask, read_mask
-from lnauto.files import read_json, write_json, write_text
+from lnauto.files import read_json, write_json
 from lnauto.nodes import Array
+from lnauto.workflow.evaluate import plain
 from lnauto.workflow.mask_values import Meaning
+from lnauto.workflow.page_files import write_page
 
 if TYPE_CHECKING:
+    from lnauto.report.prediction_page import CasePart
     from lnauto.report.slices import Detail
-
-log = logging.getLogger(__name__)
 
 PAGE, SOURCES, NODES, PATIENTS, RUN = "report.html", "sources.json", "nodes.json", "patients.csv", "run.json"
 PROBABILITIES = "probabilities"
@@ -58,13 +59,14 @@ def _told(path: Path, folder: Path) -> str:
     return str(whole.relative_to(folder.resolve())) if whole.is_relative_to(folder.resolve()) else str(whole)
 
 
-def report(folder: Path, anonymous: bool = False, quiet: bool = False) -> Path:
+def report(folder: Path, anonymous: bool = False, quiet: bool = False, paper: bool = False) -> Path:
     """Write the page of a folder; returns where it is.
 
     Args:
         anonymous: cases are numbered instead of named, and no path is told.
+        paper: also its tables and figures, in `paper/`.
     """
-    from lnauto.report.prediction_page import Story, prediction_page
+    from lnauto.report.prediction_page import Story, prediction_figures, prediction_page
 
     table, sources = read_tables(folder)
     run = read_json(folder / RUN, AGAIN) if (folder / RUN).is_file() else {}
@@ -73,14 +75,10 @@ def report(folder: Path, anonymous: bool = False, quiet: bool = False) -> Path:
         failed = [f"{len(failed)} of the scans"] if failed else []
     story = Story(folder.resolve().name if not anonymous else "Lymph nodes", _made_by(run, table, anonymous), failed)
     parts = _parts(folder, table["cases"], sources, anonymous)
-    with tqdm(parts, total=len(table["cases"]), desc="Drawing", unit="case", disable=quiet, delay=2) as bar:
-        text = prediction_page(story, bar)
-    try:
-        write_text(folder / PAGE, text)
-    except OSError as error:
-        raise InputError.of(f"the page cannot be written ({error.strerror or error})", folder / PAGE, "check the disk") from error
-    log.info("A page to look at: %s", folder / PAGE)
-    return folder / PAGE
+    drawn = _with_pictures(parts, folder, [case["case"] for case in table["cases"]], sources, anonymous)
+    with tqdm(drawn, total=len(parts), desc="Drawing", unit="case", disable=quiet, delay=2) as bar:
+        page = prediction_page(story, bar)
+    return write_page(page, plain(prediction_figures(story, parts)), folder / PAGE, paper)
 
 
 def read_tables(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -131,21 +129,34 @@ def _made_by(run: Mapping[str, Any], table: Mapping[str, Any], anonymous: bool) 
     return {key: value for key, value in told.items() if value is not None and key not in hidden}
 
 
-def _parts(folder: Path, cases: Sequence[Mapping[str, Any]], sources: Mapping[str, Any], anonymous: bool) -> Iterator[Any]:
+def _parts(folder: Path, cases: Sequence[Mapping[str, Any]], sources: Mapping[str, Any], anonymous: bool) -> list[CasePart]:
+    """What the tables say of each case."""
     from lnauto.report.prediction_page import CasePart
-    from lnauto.report.slices import Detail
 
     patients = _patients(folder / PATIENTS)
-    detail = Detail.for_cases(len(cases))
-    for number, case in enumerate(cases, start=1):
-        name = case["case"]
-        shown = f"case {number}" if anonymous else name
-        part = {"name": shown, "nodes": case["each_node"], "patient": patients.get(_patient(name, sources), {})}
+    return [
+        CasePart(
+            f"case {number}" if anonymous else case["case"],
+            case["each_node"],
+            patients.get(_patient(case["case"], sources), {}),
+        )
+        for number, case in enumerate(cases, start=1)
+    ]
+
+
+def _with_pictures(
+    parts: Sequence[CasePart], folder: Path, names: Sequence[str], sources: Mapping[str, Any], anonymous: bool
+) -> Iterator[CasePart]:
+    """The same with pictures, one after the other; `names` are those of the files."""
+    from lnauto.report.slices import Detail
+
+    detail = Detail.for_cases(len(parts))
+    for part, name in zip(parts, names, strict=True):
         try:
-            yield CasePart(**part, **_pictures(folder, name, sources, detail))
+            yield replace(part, **_pictures(folder, name, sources, detail))
         except InputError as error:
             missing = "Its scan or mask is no longer where it was." if anonymous else f"No pictures: {error.problems[0].what}."
-            yield CasePart(**part, missing=missing)
+            yield replace(part, missing=missing)
 
 
 def _patients(path: Path) -> dict[str, dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from lnauto import __version__
 from lnauto.errors import InputError
 from lnauto.workflow.evaluate import JSON_NAME, plain
-from lnauto.workflow.report_training import VALIDATION, Names, is_training, read_evaluation, write_page
+from lnauto.workflow.page_files import write_page
+from lnauto.workflow.report_training import VALIDATION, Names, is_training, read_evaluation
 
 if TYPE_CHECKING:
     from lnauto.evaluation.over_cases import OverCases
 
-log = logging.getLogger(__name__)
-
-PAGE, FIGURES = "comparison.html", "comparison.json"
+PAGE = "comparison.html"
 SAME = 1e-3  # part by which the volume of a case's truth may differ between the two
 PAIRED = "The difference is B less A, on the same cases and the same draws: what is hard in both does not widen it."
 
@@ -34,20 +32,20 @@ class Side:
     how: Mapping[str, Any]
 
 
-def report_comparison(first: Path, second: Path, output: Path | None = None, anonymous: bool = False) -> Path:
+def report_comparison(
+    first: Path, second: Path, output: Path | None = None, anonymous: bool = False, paper: bool = False
+) -> Path:
     """Write the page of two folders; returns where it is.
 
     Args:
         output: the folder for it; the first of the two, if there is none.
         anonymous: cases are numbered instead of named, and no path is told.
+        paper: also its tables and figures, in `paper/`.
     """
     from lnauto.report.comparison_page import comparison_page
 
     figures = comparison_figures(_side(first), _side(second), anonymous)
-    folder = first if output is None else output
-    write_page(folder, PAGE, FIGURES, comparison_page(figures), figures)
-    log.info("A page to look at: %s", folder / PAGE)
-    return folder / PAGE
+    return write_page(comparison_page(figures), figures, (first if output is None else output) / PAGE, paper)
 
 
 def comparison_figures(first: Side, second: Side, anonymous: bool = False) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from lnauto import __version__
 from lnauto.errors import InputError
-from lnauto.files import read_json, write_json, write_text
+from lnauto.files import read_json
 from lnauto.planners.plan import Plan
 from lnauto.workflow.checklists import checklists_of, write_checklists
 from lnauto.workflow.evaluate import JSON_NAME, plain
+from lnauto.workflow.page_files import write_page
 
 if TYPE_CHECKING:
     from lnauto.report.training_page import Look
 
-log = logging.getLogger(__name__)
-
-PAGE, FIGURES = "report.html", "report.json"
+PAGE = "report.html"
 PLANS, DESCRIPTION, HISTORY, VALIDATION, PATIENTS = "plans.json", "dataset.json", "history.json", "validation", "patients.json"
 OF_NETWORK = (HISTORY, "checkpoint_final.pth")  # a fold may hold a patient head alone
 AGAIN = "train or validate again with lnauto_train"
@@ -46,11 +44,12 @@ def is_training(folder: Path) -> bool:
     return (folder / PLANS).is_file() and any(path.is_dir() for path in folder.glob("fold_*"))
 
 
-def report_training(folder: Path, anonymous: bool = False, quiet: bool = False) -> Path:
+def report_training(folder: Path, anonymous: bool = False, quiet: bool = False, paper: bool = False) -> Path:
     """Write the page of a model's folder, and its figures; returns where the page is.
 
     Args:
         anonymous: cases are numbered instead of named, and no path is told.
+        paper: also its tables and figures, in `paper/`.
     """
     from tqdm import tqdm
 
@@ -74,20 +73,11 @@ def report_training(folder: Path, anonymous: bool = False, quiet: bool = False) 
     figures["looked_at"] = [one.shown for one in wanted] if looks != () else []
     figures["dataset"] = None if anonymous else figures["dataset"]
     with tqdm(looks, total=len(figures["looked_at"]), desc="Drawing", unit="case", disable=quiet, delay=2) as bar:
-        text = training_page(figures, bar)
-    write_page(folder, PAGE, FIGURES, text, figures)
+        looked_at = list(bar)
+    figures["looked_at_nodes"] = [{"case": look.case, "nodes": look.figures} for look in looked_at]
+    where = write_page(training_page(figures, looked_at), plain(figures), folder / PAGE, paper)
     write_checklists(folder, figures["checklists"])
-    log.info("A page to look at: %s", folder / PAGE)
-    return folder / PAGE
-
-
-def write_page(folder: Path, page: str, numbers: str, text: str, figures: Mapping[str, Any]) -> None:
-    """The page, and beside it what it shows in numbers."""
-    try:
-        write_text(folder / page, text)
-        write_json(folder / numbers, figures)
-    except OSError as error:
-        raise InputError.of(f"the page cannot be written ({error.strerror or error})", folder / page, "check the disk") from error
+    return where
 
 
 def training_figures(folder: Path, names: Names) -> dict[str, Any]:

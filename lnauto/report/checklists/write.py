@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,8 @@ from typing import Any
 
 from lnauto import __version__
 from lnauto.report.checklists.item import STATUS, Checklist, Filled
+from lnauto.report.page import Piece
+from lnauto.report.tables import Cell, Column, Html, Table, escape
 
 COLUMNS = ("item", "topic, in lnauto's words", "status", "what the run knows, or what is to be written")
 DRAFT = (
@@ -61,29 +62,28 @@ def _plain(text: str) -> str:
     return SPECIAL.sub(r"\\\1", " ".join(text.split()).replace("&", "&amp;"))
 
 
-def section(checklists: Sequence[Mapping[str, Any]]) -> str:
+def section(checklists: Sequence[Mapping[str, Any]]) -> list[Piece]:
     """The page's section: a table for each checklist, closed at first."""
     lead = "<p>Drafts, also as Markdown beside this page. Topics are in lnauto's words; each item itself is in the source.</p>"
-    return lead + "".join(_details(content, number) for number, content in enumerate(checklists, start=1))
+    return [lead, *(piece for content in checklists for piece in _details(content))]
 
 
-def _details(content: Mapping[str, Any], number: int) -> str:
-    items = content["items"]
-    heads = "".join(f'<th scope="col"><button type="button">{_escape(title)}</button></th>' for title in COLUMNS)
-    rows = "".join(_line(item, place) for place, item in enumerate(items))
-    summary = f"<summary><h3>{_escape(content['name'])}</h3><span class=quiet>{_escape(counted(items))}</span></summary>"
-    notes = f"<p class=quiet>Source: {_escape(content['source'])}. {_escape(content['note'])}</p>"
-    table = f'<table id="checklist-{number}" class="sortable"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
-    return f'<details class="case">{summary}<div class="inside">{notes}<div class="scroll">{table}</div></div></details>'
+def _details(content: Mapping[str, Any]) -> list[Piece]:
+    items, name = content["items"], content["name"]
+    summary = f"<summary><h3>{escape(name)}</h3><span class=quiet>{escape(counted(items))}</span></summary>"
+    notes = f"<p class=quiet>Source: {escape(content['source'])}. {escape(content['note'])}</p>"
+    rows = [_line(item) for item in items]
+    table = Table(f"checklist-{anchor(name)}", [Column(title) for title in COLUMNS], rows)
+    return [f'<details class="case">{summary}<div class="inside">{notes}', table, "</div></details>"]
 
 
-def _line(item: Mapping[str, Any], place: int) -> str:
-    rest = f" <span class=quiet>To add: {_escape(item['rest'])}.</span>" if item["rest"] else ""
-    cells = [(place, item["number"]), (item["topic"], item["topic"])]
-    cells += [(STATUS[item["status"]], STATUS[item["status"]])]
-    plain = "".join(f'<td data-key="{_escape(key)}">{_escape(text)}</td>' for key, text in cells)
-    return f'<tr>{plain}<td data-key="{_escape(item["text"])}">{_escape(item["text"])}{rest}</td></tr>'
+def anchor(name: str) -> str:
+    """`tripod-ai` of `TRIPOD+AI`."""
+    return re.sub(r"[^a-z]+", "-", name.lower()).strip("-")
 
 
-def _escape(text: object) -> str:
-    return html.escape(str(text), quote=True)
+def _line(item: Mapping[str, Any]) -> list[Cell]:
+    rest = f" <span class=quiet>To add: {escape(item['rest'])}.</span>" if item["rest"] else ""
+    told = f"{item['text']} To add: {item['rest']}." if item["rest"] else item["text"]
+    text = Html(escape(item["text"]) + rest, told)
+    return [item["number"], item["topic"], STATUS[item["status"]], text]

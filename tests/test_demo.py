@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pages import Reader
 
 from lnauto.networks import probe
 
@@ -39,6 +41,7 @@ def test_a_short_demo_goes_the_whole_way_and_does_nothing_twice(
     figures = json.loads((tmp_path / "demo/demo.json").read_text())
     assert figures["network"]["cases"] == figures["threshold"]["cases"] == 1
     assert not (tmp_path / "elsewhere").exists()
+    pages_of_the_demo(tmp_path / "demo")
 
     code, out, complaint = command("demo", "demo", *arguments)
     assert code == 0, complaint
@@ -48,6 +51,22 @@ def test_a_short_demo_goes_the_whole_way_and_does_nothing_twice(
     code, _, complaint = command("demo", "demo", "--cases", 3, "--quiet")
     assert code == 2
     assert complaint.startswith("lnauto: there is a demo of other settings already, in ")
+
+
+def pages_of_the_demo(folder: Path) -> None:
+    """All that it leads to is there, and its figures are those of the JSON beside it."""
+    page = (folder / "report.html").read_text()
+    links = re.findall(r"<a href='([^']+)'", page)
+    assert [link.rsplit("/", 1)[-1] for link in links] == ["report.html", "report.html", "comparison.html"]
+    assert all((folder / link).is_file() for link in links)
+    assert page.count('src="data:image/png;base64,') == 1
+    figures = json.loads((folder / "report.json").read_text())
+    assert [row["of"] for row in figures["rows"]] == ["network", "best HU threshold"]
+    network = json.loads((folder / "demo.json").read_text())["network"]
+    assert figures["rows"][0]["figures"]["false_per_case"]["value"] == network["nodes"]["all nodes"]["false_per_case"]
+    cells = Reader(page).rows["test-cases"]
+    assert [row[0] for row in cells[1:]] == ["network", "best HU threshold"]
+    assert cells[1][-1].startswith(f"{network['nodes']['all nodes']['false_per_case']:.2f}")
 
 
 @pytest.mark.slow

@@ -12,27 +12,34 @@ import numpy as np
 import psutil
 import SimpleITK as sitk
 
+from lnauto import __version__
 from lnauto.data.phantom import make_phantom
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
 from lnauto.evaluation.cases import ALL_NODES
+from lnauto.evaluation.over_cases import HOW, OverCases
 from lnauto.evaluation.summary import Summary
 from lnauto.files import read_json, write_json
 from lnauto.paths import VARIABLES
 from lnauto.planners.wishes import Wishes
+from lnauto.report.demo_page import Link, demo_page
 from lnauto.report.overlay import draw_overlay
 from lnauto.workflow import threshold_baseline
 from lnauto.workflow.evaluate import evaluate, plain
+from lnauto.workflow.page_files import write_page
 from lnauto.workflow.plan import Request as PlanRequest
 from lnauto.workflow.plan import plan_and_preprocess
 from lnauto.workflow.predict import Request as PredictRequest
 from lnauto.workflow.predict import predict
+from lnauto.workflow.report_comparison import report_comparison
+from lnauto.workflow.report_training import read_evaluation
 from lnauto.workflow.train import Request as TrainRequest
 from lnauto.workflow.train import train
 
 log = logging.getLogger(__name__)
 
 NAME = "Dataset501_Phantom"
+THRESHOLD = "best HU threshold"
 
 
 @dataclass(frozen=True)
@@ -84,17 +91,42 @@ def run_demo(output: Path, settings: Settings) -> str:
     log.info("\n5. Comparing with the truth (lnauto_evaluate -r %s -p %s)", raw / "labelsTs", predictions)
     network, _ = evaluate(raw / "labelsTs", predictions, quiet=settings.quiet)
     threshold = _threshold_rival(RawDataset.read(raw), output / "threshold")
-    table = _table({"network": network.summary, "best HU threshold": threshold})
+    table = _table({"network": network.summary, THRESHOLD: threshold})
     _draw_overlays(raw, predictions, output / "overlays")
     write_json(output / "demo.json", plain({"network": network.summary.to_json(), "threshold": threshold.to_json()}))
-    peak = psutil.Process().memory_info()
+    took = f"Done in {(time.monotonic() - started) / 60:.1f} minutes, with at most {_peak_gb():.1f} GB of memory."
+    report_comparison(output / "threshold", predictions, output)
+    page = _write_page(output, settings, took)
     log.info("\n%s\n", table)
     log.info("Pictures of the test cases: %s", output / "overlays")
-    log.info("A page to look at:          %s", predictions / "report.html")
     log.info("Masks and node table:       %s", predictions)
     log.info("Model and learning curve:   %s", output / "results" / NAME)
-    log.info("Done in %.1f minutes, with at most %.1f GB of memory.", (time.monotonic() - started) / 60, _peak_gb(peak.rss))
+    log.info("All of it on a page:        %s", page)
+    log.info("%s", took)
     return table
+
+
+def _write_page(output: Path, settings: Settings, took: str) -> Path:
+    """The demo's own page, which leads to those of the commands."""
+    found = {of: output / folder / "evaluation.json" for of, folder in (("network", "predictions"), (THRESHOLD, "threshold"))}
+    cases = {of: OverCases.of(read_evaluation(path)["each_case"], path) for of, path in found.items()}
+    figures = {
+        "title": "lnauto: the demo",
+        "lead": f"{settings.cases} drawn chests to train on, {settings.test_cases} to test on. {took}",
+        "rows": [
+            {"of": of, "figures": {name: one.to_json() for name, one in each.estimates().items()}} for of, each in cases.items()
+        ],
+        "notes": [HOW],
+        "made_by": {"lnauto": __version__, "seed": settings.seed, "minutes of training": settings.minutes},
+    }
+    model = next(output.glob(f"results/{NAME}/*/report.html")).relative_to(output).as_posix()
+    links = [
+        Link("predictions/report.html", "What was found", "each test case slice by slice, and a table of its nodes"),
+        Link(model, "How it was learned", "the plan with its reasons, the learning curve, and drafts of reporting checklists"),
+        Link("comparison.html", "Network and threshold", "both on the same cases, with the differences and their intervals"),
+    ]
+    pictures = {path.stem: path.read_bytes() for path in sorted((output / "overlays").glob("*.png"))}
+    return write_page(demo_page(figures, links, pictures), plain(figures), output / "report.html")
 
 
 def _threshold_rival(dataset: RawDataset, folder: Path) -> Summary:
@@ -138,10 +170,10 @@ def _draw_overlays(raw: Path, predictions: Path, folder: Path) -> None:
         draw_overlay(sitk.GetArrayFromImage(image).astype(np.float32), predicted, spacing, folder / f"{name}.png", title, truth)
 
 
-def _peak_gb(now: int) -> float:
+def _peak_gb() -> float:
     """The largest resident memory of this process so far, where the system tells; else what it holds now."""
     try:
         import resource
     except ImportError:  # Windows
-        return now / 1e9
+        return psutil.Process().memory_info().rss / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from lnauto.planners.topology import Preset, Topology, fit, fit_to_patch
 from lnauto.planners.wishes import Wishes
 
 FEWEST_STAGES = 3  # of a network: nnU-Net's loss leaves out the coarsest of its outputs, and one has to remain
+SHARE_AT_A_TIME, LEAST_BATCH = 0.05, 2  # nnU-Net's: of the voxels of all images, so that a step does not see most of them
 CONTEXT_MM = 10.0  # on either side of a node, so that the network sees what it lies in [our choice]
 
 
@@ -55,11 +56,19 @@ class Fitter:
 
     def fit(self, preset: Preset, spacing: NDArray[np.float64]) -> Topology:
         ordered = spacing[self.order(spacing)]
-        return fit(preset, ordered, self.median_shape(spacing), self.channels, self.classes, self.least_mm)
+        topology = fit(preset, ordered, self.median_shape(spacing), self.channels, self.classes, self.least_mm)
+        return self._within_share(topology, spacing)
 
     def fit_to(self, preset: Preset, spacing: NDArray[np.float64], patch: Sequence[int]) -> Topology:
         order = self.order(spacing)
-        return fit_to_patch(preset, spacing[order], [patch[axis] for axis in order], self.channels, self.classes)
+        topology = fit_to_patch(preset, spacing[order], [patch[axis] for axis in order], self.channels, self.classes)
+        return self._within_share(topology, spacing)
+
+    def _within_share(self, topology: Topology, spacing: NDArray[np.float64]) -> Topology:
+        """No more patches at a time than nnU-Net allows: where patches are small, a large card would hold a hundred."""
+        voxels = float(np.prod(self.median_shape(spacing))) * len(self.fingerprint.shapes_after_crop)
+        most = round(SHARE_AT_A_TIME * voxels / float(np.prod(topology.patch)))
+        return replace(topology, batch=max(min(topology.batch, most), LEAST_BATCH))
 
     def holds(self, topology: Topology, spacing: NDArray[np.float64]) -> bool:
         """Whether the patch takes a large node with its context, or the whole image where that is smaller."""

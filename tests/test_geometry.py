@@ -54,6 +54,19 @@ def test_an_axis_is_not_shrunk_below_what_nodes_need_while_another_can_be() -> N
     assert min(fit(SMALL, spacing, shape, 1, 2, least_mm=40).patch) >= 40
 
 
+@pytest.mark.parametrize(("cases", "batch"), [(5, 2), (200, 10), (100_000, 140)])
+def test_a_large_card_is_not_filled_with_the_same_few_images(cases: int, batch: int) -> None:
+    """Small images have small patches, of which a card of 80 GB would hold more than a hundred."""
+    small = Fingerprint([[3.0, 3.0, 3.0]] * cases, [[56, 64, 56]] * cases, {}, 1.0)
+    fitter, card = make_fitter(small, Evidence(), 1, 2), Machine("cuda", "a card of 80 GB", 80, 16)
+    geometry = choose_geometry(fitter, Evidence(), RESENC[-1], card, False, NONE)
+    alone = fit(RESENC[-1], np.full(3, 3.0), np.array([56.0, 64.0, 56.0]), 1, 2)
+    assert alone.batch > 100
+    assert geometry.topology.batch == min(batch, alone.batch)
+    asked = choose_geometry(fitter, Evidence(), RESENC[-1], card, False, Wishes(patch=(56, 64, 56)))
+    assert asked.topology.batch == geometry.topology.batch
+
+
 def test_a_person_decides_spacing_and_patch_and_the_plan_says_so() -> None:
     wishes = Wishes(spacing=(3.0, 1.5, 1.5), patch=(20, 60, 64), trainer="LNTrainer")
     plan = plan_of(wishes, CPU)

@@ -153,7 +153,7 @@ def as_stocks(path: Path) -> None:
     write_json(path, plan)
 
 
-TRAINED = ("stock", "lnauto", "lnauto fp32", "lnauto bf16", "stock compiled", "lnauto compiled")
+TRAINED = ("stock", "lnauto", "lnauto channels last", "lnauto fp32", "lnauto bf16", "stock compiled", "lnauto compiled")
 
 
 def train_one(options: argparse.Namespace, kind: str) -> None:
@@ -180,6 +180,7 @@ def train_one(options: argparse.Namespace, kind: str) -> None:
 
 
 def own(options: argparse.Namespace, kind: str) -> Any:
+    from lnauto.networks.compute import Compute
     from lnauto.trainers.lntrainer import LNTrainer
     from lnauto.trainers.options import Options
     from lnauto.trainers.schedule import Length
@@ -190,6 +191,8 @@ def own(options: argparse.Namespace, kind: str) -> Any:
     length = Length(1000, None, 1000, 1)
     precision = kind.split()[-1] if kind.endswith(("fp32", "bf16")) else "auto"
     trainer.configure(Options(length, precision=precision, workers=workers_for(options.device, length), quiet=True))
+    if kind.endswith("channels last"):
+        trainer.compute = Compute(trainer.device, "amp", channels_last=True)
     trainer.on_train_start()
     if kind.endswith("compiled"):
         trainer.network.compile()  # in place: names in checkpoints stay

@@ -43,6 +43,7 @@ class Row:
     size: int = 48
     chain: Callable[[Runner], dict[str, Any]] | None = None
     predict: bool = True
+    patients: bool = False
 
 
 @dataclass
@@ -81,6 +82,8 @@ class Runner:
         row, folder = self.row, self.root / "raw/Dataset701_Smoke"
         shape = ["--cases", row.cases, "--test-cases", 1, "--size", row.size, "--annotation", row.annotation, "--declare"]
         self.run("lnauto_make_phantom", folder, *(shape if row.annotation != "none" else shape[:-1]), "--quiet")
+        if not row.patients:  # the table would have a patient head trained as well
+            (folder / "patients.csv").unlink()
         self.run("lnauto_plan_and_preprocess", "-d", "701", *row.plan, *self.on)
 
     def train(self, *more: Any, **how: Any) -> str:
@@ -147,7 +150,11 @@ def heads(runner: Runner) -> dict[str, Any]:
 
 
 def doctor(runner: Runner) -> dict[str, Any]:
-    return {"told": runner.run("lnauto_doctor")[:1500]}
+    """What it says of the machine; that something is missing (OpenVINO, on a card no loss) is for the reader to judge."""
+    try:
+        return {"told": runner.run("lnauto_doctor")[-1500:]}
+    except FailedError as error:
+        return {"told": str(error)}
 
 
 SMOKE = (
@@ -161,12 +168,12 @@ SMOKE = (
     Row("LNTrainerIgnore", "partial", ("-tr", "LNTrainerIgnore")),
     Row("LNTrainerPartial", "partial"),
     Row("LNTrainerScribble", "scribble"),
-    Row("LNTrainerJoint", train=("-tr", "LNTrainerJoint"), cases=10),
+    Row("LNTrainerJoint", train=("-tr", "LNTrainerJoint"), cases=10, patients=True),
     Row("pre-training", train=("--pretrain",)),
     Row("rounds", "partial", ("--rounds", "1")),
     Row("goes on", chain=goes_on),
     *(Row(f"tuned by {method}", chain=tuned(method)) for method in ("full", "lora", "dgst", "static", "random")),
-    Row("patient heads", chain=heads, cases=24),
+    Row("patient heads", chain=heads, cases=24, patients=True),
 )
 
 

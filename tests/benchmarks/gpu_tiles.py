@@ -98,6 +98,9 @@ def tiles(options: argparse.Namespace) -> None:
     found: dict[str, Any] = {}
     for name, (size, make) in WAYS.items():
         image = tile.repeat(size, 1, 1, 1, 1)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         torch.backends.cudnn.benchmark = name != "fp16, cuDNN as it is"
         try:
             with torch.inference_mode(), FORMS[name.split(",")[0]](device.type):
@@ -112,9 +115,6 @@ def tiles(options: argparse.Namespace) -> None:
             found[name] = {"ms": 1000 * seconds / size, "ready_s": ready, "apart": apart, "card_gb": taken}
         except Exception as error:  # a way that cannot be gone is a finding
             found[name] = {"error": f"{type(error).__name__}: {str(error)[:200]}"}
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
         keep(options, "tiles", found)
         print(name, found[name], flush=True)
 

@@ -36,6 +36,9 @@ COMMANDS = (
 )
 
 ONNX = ["onnx>=1.17", "onnxscript>=0.2"]
+TENSORBOARD = ["tensorboard>=2.16"]
+# MLflow's client; without a server it keeps runs in a database in the working directory, for which it needs the other two
+MLFLOW = ["mlflow-skinny>=2.16", "sqlalchemy>=2", "alembic>=1.13"]
 
 setup(
     name="lnauto",
@@ -75,7 +78,9 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
-        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, "onnxruntime>=1.20", "selenium>=4.20"],
+        "tensorboard": TENSORBOARD,
+        "mlflow": MLFLOW,
+        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, *TENSORBOARD, "onnxruntime>=1.20", "selenium>=4.20"],
     },
     entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},
 )

@@ -38,6 +38,9 @@ COMMANDS = (
 
 ONNX = ["onnx>=1.17", "onnxscript>=0.2"]
 VIEW = ["ipyniivue>=2.4,<2.5"]  # its widget.js is driven by report/assets/view.js, which tests/test_view_in_browser.py checks
+TENSORBOARD = ["tensorboard>=2.16"]
+# MLflow's client; without a server it keeps runs in a database in the working directory, for which it needs the other two
+MLFLOW = ["mlflow-skinny>=2.16", "sqlalchemy>=2", "alembic>=1.13"]
 
 setup(
     name="lnauto",
@@ -78,7 +81,9 @@ setup(
     extras_require={
         "onnx": ONNX,
         "view": VIEW,
-        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, *VIEW, "onnxruntime>=1.20", "selenium>=4.20"],
+        "tensorboard": TENSORBOARD,
+        "mlflow": MLFLOW,
+        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, *TENSORBOARD, *VIEW, "onnxruntime>=1.20", "selenium>=4.20"],
     },
     entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},
 )

@@ -169,7 +169,7 @@ class TestFound:
         assert checklists(own_model)["CLAIM 2024"]["24"]["status"] == "yours"
         state = {"seed": 41, "precision": "fp32", "pretrained": None, "versions": {"torch": "2.98"}}
         weights = {"a": torch.zeros(3, 4), "b": torch.zeros(5)}
-        content = {"network_weights": {**weights, "again": weights["a"]}, "trainer_name": "LNTrainer", "lnauto": state}
+        content = {"network_weights": {**weights, "again": weights["a"][:]}, "trainer_name": "LNTrainer", "lnauto": state}
         torch.save(content, own_model / "fold_0/checkpoint_final.pth")
         (own_model / "fold_1/checkpoint_final.pth").write_text("spoilt")
         items = checklists(own_model)["CLAIM 2024"]

@@ -22,7 +22,6 @@ from torch import nn
 from lnauto.compat.training import nnUNetTrainer, without_intensity, without_timing
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json
-from lnauto.inference.foundation import Foundation
 from lnauto.networks.compute import Compute, choose_compute
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
@@ -32,8 +31,9 @@ from lnauto.trainers.options import Options
 from lnauto.trainers.patches import PatchLoader
 from lnauto.trainers.progress import ProgressBar
 from lnauto.trainers.schedule import Clock, Length, learning_rate
-from lnauto.trainers.validation import NodeCheck, validate_fold
-from lnauto.trainers.warm_start import start_from_foundation, warm_start
+from lnauto.trainers.tracking import Tracking
+from lnauto.trainers.validation import NodeCheck, scores_of_patches, validate_fold
+from lnauto.trainers.warm_start import first_weights
 from lnauto.trainers.yardstick import yardstick_of
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class LNTrainer(nnUNetTrainer):
         """Take over what the command line says; before `run_training`."""
         self.options = options
         self.clock = Clock(options.length)
+        self.tracking = Tracking(options.track)
         self.history: list[dict[str, Any]] = []
         self.epoch_losses: list[float] = []
         self.pretrained: str | None = None  # what the weights it starts from were made of
@@ -119,12 +120,7 @@ class LNTrainer(nnUNetTrainer):
         nnU-Net calls this as soon as the network is built, so it is also the moment to extend it.
         """
         self.network = self.extend(self.network)
-        if self.options.pretrained is not None:
-            self.pretrained = warm_start(self.network, self.options.pretrained)
-        if self.options.foundation is not None:
-            mapping = self.plans_manager.plans["lnauto"]["foundation"]["labels"]
-            foundation = Foundation.load(self.options.foundation)
-            self.pretrained = start_from_foundation(self.network, foundation, mapping, self.dataset_json["labels"])
+        self.pretrained = first_weights(self)
         settings = self.plans_manager.plans.get("lnauto", {}).get("optimizer", {"name": "SGD"})
         self.initial_lr = settings.get("learning_rate", self.initial_lr)
         self.weight_decay = settings.get("weight_decay", self.weight_decay)
@@ -221,21 +217,22 @@ class LNTrainer(nnUNetTrainer):
         self.on_train_start()
         batches = self.dataloader_train
         assert batches is not None
-        try:
-            with ProgressBar(self.clock, self.options.quiet, self.activity, self.yardstick.dice) as bar:
-                while not self.clock.done:
-                    self._set_learning_rate()
-                    loss = float(self.train_step(next(batches))["loss"])
-                    self.clock.iteration += 1
-                    self.epoch_losses.append(loss)
-                    bar.step(loss)
-                    if self.clock.epoch_is_full or self.clock.done:
-                        bar.dice = self._end_epoch()["dice"]
-                    self._save_now_and_then()
-        except KeyboardInterrupt:  # between two iterations or within one, which --continue then repeats
-            self.save_checkpoint(str(Path(self.output_folder) / checkpoints.LATEST))
-            raise
-        self.on_train_end()
+        with self.tracking.of(self):
+            try:
+                with ProgressBar(self.clock, self.options.quiet, self.activity, self.yardstick.dice) as bar:
+                    while not self.clock.done:
+                        self._set_learning_rate()
+                        loss = float(self.train_step(next(batches))["loss"])
+                        self.clock.iteration += 1
+                        self.epoch_losses.append(loss)
+                        bar.step(loss)
+                        if self.clock.epoch_is_full or self.clock.done:
+                            bar.dice = self._end_epoch()["dice"]
+                        self._save_now_and_then()
+            except KeyboardInterrupt:  # between two iterations or within one, which --continue then repeats
+                self.save_checkpoint(str(Path(self.output_folder) / checkpoints.LATEST))
+                raise
+            self.on_train_end()
 
     def on_train_start(self) -> None:
         if not self.was_initialized:
@@ -300,17 +297,12 @@ class LNTrainer(nnUNetTrainer):
         self.network.eval()
         with torch.no_grad():
             steps = [self.validation_step(self.validation_batches[number]) for number in range(self.num_val_iterations_per_epoch)]
-        found, invented, missed = (np.sum([step[key] for step in steps], axis=0) for key in ("tp_hard", "fp_hard", "fn_hard"))
-        with np.errstate(invalid="ignore"):
-            dice = 2 * found / (2 * found + invented + missed)
         record = {
             "iteration": self.clock.iteration,
             "seconds": round(self.clock.seconds, 1),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "train_loss": float(np.mean(self.epoch_losses)),
-            "val_loss": float(np.mean([step["loss"] for step in steps])),
-            "dice": None if np.isnan(dice).all() else float(np.nanmean(dice)),
-            "dice_per_label": [None if np.isnan(value) else float(value) for value in dice],
+            **scores_of_patches(steps),
             "nodes": None,
             **self.more_to_record(),
         }
@@ -318,14 +310,19 @@ class LNTrainer(nnUNetTrainer):
         if self.clock.progress * NODE_CHECKS >= milestones + 1:
             record["nodes"] = self.node_check.run()
         self.network.train()
-        self.history.append(record)
-        self.epoch_losses = []
+        self.keep_record(record)
         if self.local_rank == 0:
             folder = Path(self.output_folder)
             draw_learning_curve(self.history, folder / "progress.png", self.yardstick)
             write_json(folder / "history.json", self.history)
             self.print_to_log_file(record)
         return record
+
+    def keep_record(self, record: dict[str, Any]) -> None:
+        """An epoch is over: into the history, and to whoever follows it."""
+        self.history.append(record)
+        self.epoch_losses = []
+        self.tracking.epoch(record)
 
     def on_train_end(self) -> None:
         folder = Path(self.output_folder)

@@ -51,3 +51,4 @@ class Options:
     pretrained: Path | None = None  # the pre-training a new training starts from
     foundation: Path | None = None  # the foundation model it starts from
     tune: Tune | None = None  # None: as the trainer does it by default
+    track: tuple[str, ...] = ()  # with what, by the names in `tracking.TRACKERS`

@@ -108,8 +108,7 @@ class LNPretraining(LNTrainer):
             "val_loss": float(np.mean(losses)),
             "dice": None,
         }
-        self.history.append(record)
-        self.epoch_losses = []
+        self.keep_record(record)
         write_json(Path(self.output_folder) / "history.json", self.history)
         return record
 

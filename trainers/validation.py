@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,18 @@ class NodeCheck:
             return None
         false = counts.false / len(self.cases)
         return {"cases": len(self.cases), "recall": counts.recall, "false_per_case": false, "f1": counts.f1}
+
+
+def scores_of_patches(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Loss and Dice over the batches of an epoch's end; None where no label is in any of them."""
+    found, invented, missed = (np.sum([step[key] for step in steps], axis=0) for key in ("tp_hard", "fp_hard", "fn_hard"))
+    with np.errstate(invalid="ignore"):
+        dice = 2 * found / (2 * found + invented + missed)
+    return {
+        "val_loss": float(np.mean([step["loss"] for step in steps])),
+        "dice": None if np.isnan(dice).all() else float(np.nanmean(dice)),
+        "dice_per_label": [None if np.isnan(value) else float(value) for value in dice],
+    }
 
 
 def predictor_of(trainer: LNTrainer, overlap: float | None = None) -> Predictor:

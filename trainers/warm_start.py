@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -17,10 +17,25 @@ from lnauto.inference.foundation import Foundation
 from lnauto.networks.mask_gate import MaskGate
 from lnauto.networks.multi_decoder import MultiDecoder
 
+if TYPE_CHECKING:
+    from lnauto.trainers.lntrainer import LNTrainer
+
 log = logging.getLogger(__name__)
 
 HEADS = "seg_layers"  # nnU-Net's name for what turns features into classes
 DECODER = "decoder."
+
+
+def first_weights(trainer: LNTrainer) -> str | None:
+    """Give a trainer's network the weights it is to start from, if any; returns what they were made of."""
+    options, plans = trainer.options, trainer.plans_manager.plans
+    made_of = None
+    if options.pretrained is not None:
+        made_of = warm_start(trainer.network, options.pretrained)
+    if options.foundation is not None:
+        mapping, foundation = plans["lnauto"]["foundation"]["labels"], Foundation.load(options.foundation)
+        made_of = start_from_foundation(trainer.network, foundation, mapping, trainer.dataset_json["labels"])
+    return made_of
 
 
 def warm_start(network: nn.Module, checkpoint: Path) -> str:

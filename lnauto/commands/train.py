@@ -66,6 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--continue", dest="proceed", action="store_true", help="go on with a training that was stopped")
     again.add_argument("--overwrite", action="store_true", help="start anew even if there is a training already")
+    parser.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        choices=("tensorboard", "mlflow"),
+        help="send the learning curves there, too; may be given twice (default: neither)",
+    )
     parser.add_argument("--no-report", action="store_true", help="write no page to look at (report.html)")
     add_device(parser)
     return run(parser, _act, argv)
@@ -94,6 +101,7 @@ def _act(arguments: argparse.Namespace) -> None:
         sensitivity=arguments.sensitivity,
         dino_weights=arguments.dino_weights,
         report=not arguments.no_report,
+        track=tuple(arguments.track),
         quiet=arguments.quiet,
     )
     model = train(arguments.dataset, arguments.folds, request)

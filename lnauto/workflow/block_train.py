@@ -37,6 +37,7 @@ def train_on_blocks(paths: Paths, name: str, identifier: str, folds: Sequence[st
         "--source": request.source,
         "--epochs": request.epochs,
         "--dino-weights": request.dino_weights,
+        "--track": request.track or None,
     }
     refuse(flags, NO_MASK)
     remedy, folder = f"plan again: lnauto_plan_and_preprocess -d {identifier}", paths.preprocessed / name

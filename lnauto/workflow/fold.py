@@ -54,6 +54,7 @@ class Request:
     dino_weights: Path | None = None  # of the global branch of LNMTrainerWeGA; None: nnU-Net's kind of encoder
     source: str | None = None  # the data set the foundation model comes from, to see what it keeps
     report: bool = field(default=True, repr=False)  # a page to look at; `made_of` of a head, which reads `repr`, is the same
+    track: tuple[str, ...] = field(default=(), repr=False)  # learning curves besides, for the same reason no part of `repr`
     quiet: bool = False
 
     @property
@@ -85,6 +86,7 @@ def validate(trainer: LNTrainer) -> list[CaseResult]:
     tell_results(
         results, Path(trainer.output_folder) / "validation", f"Validation of fold {trainer.fold}{trainer.yardstick.told}"
     )
+    trainer.tracking.validated(trainer)
     return results
 
 
@@ -176,7 +178,9 @@ def find_training(folder: Path, request: Request, fold: str) -> Path | None:
 def clear(folder: Path) -> None:
     """Remove an earlier training of this fold, now that the new one is sure to start."""
     from lnauto.trainers.checkpoint import FINAL, LATEST
+    from lnauto.trainers.tracking import forget
 
+    forget(folder)
     for name in (FINAL, LATEST, "history.json", "progress.png"):
         (folder / name).unlink(missing_ok=True)
     for name in ("validation", ROUNDS):
@@ -228,6 +232,7 @@ def configure(
             pretrained=pretrained,
             foundation=Path(foundation["folder"]) if foundation is not None else None,
             tune=None if resumed is not None and request.tune is None else tune_of(plan, request.tune),
+            track=request.track,
         )
     )
 

@@ -74,6 +74,7 @@ def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str
             "--epochs": request.epochs,
             "--iterations": request.iterations,
             "--dino-weights": request.dino_weights,
+            "--track": request.track or None,
         }
     )
     training = _prepare(paths, name, identifier, request)

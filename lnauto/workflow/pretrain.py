@@ -85,7 +85,7 @@ def _trainer(
     device = find_device(request.device)
     workers = workers_for(device.type, length) if request.workers is None else request.workers
     trainer = LNPretraining(plan.content, request.configuration, "all", description, device)
-    trainer.configure(Options(length, seed, request.precision, workers, quiet=request.quiet))
+    trainer.configure(Options(length, seed, request.precision, workers, quiet=request.quiet, track=request.track))
     return trainer
 
 

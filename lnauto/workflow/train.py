@@ -22,6 +22,7 @@ from lnauto.planners.plan import Plan
 from lnauto.planners.wishes import Wishes
 from lnauto.trainers import find_trainer
 from lnauto.trainers.patient import check_head
+from lnauto.trainers.tracking import check_tracking
 from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.adaptation import check_source, tell_adaptation
 from lnauto.workflow.block_train import has_block_plan, train_on_blocks
@@ -65,6 +66,7 @@ def _train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     paths = activate()
     name = find_dataset(identifier, paths.preprocessed, paths.raw)
     _check_together(request)
+    check_tracking(request.track)
     if has_table_plan(paths.preprocessed / name, identifier):
         return train_patients(paths, name, identifier, folds, request)
     if request.pretrained is None and has_block_plan(paths.preprocessed / name):

@@ -181,6 +181,8 @@ def test_numbers_of_measured_masks(pages: dict[str, Shown]) -> None:
     assert [row["case"].lstrip("'") for row in cases] == [case["case"] for case in shown.figures["cases"]]
     for name, key in {**{name: name for name in names}, **of_head}.items():
         assert numbers(cases, name) == [case.get(key) for case in shown.figures["cases"]]
+    said = numbers(cases, "probability", "probability_low", "probability_high")
+    assert said == [[None] * 3, [0.731, 0.6, 0.8], [0.25, None, None]]
     assert [row["class"] for row in cases] == ["", "positive", "negative"]
     assert (cases[1]["case"], cases[1]["flags"]) == (f"'{FORMULA}", "'@age missing")
     assert shown.figures["made_by"].keys() == {"versions"}

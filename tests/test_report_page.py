@@ -152,12 +152,15 @@ def test_a_case_has_the_row_of_its_patient(measured: Path, command: Command) -> 
 
 
 def test_names_and_paths_may_be_hidden(measured: Path, command: Command) -> None:
-    assert command("report", measured, "--anonymous", "--quiet")[0] == 0
+    assert command("report", measured, "--anonymous", "--paper", "--quiet")[0] == 0
     text = (measured / "report.html").read_text(encoding="utf-8")
     assert [row[0] for row in Reader(text).rows["patients"][1:]] == ["case 1", "case 2"]
     assert "plain" not in text
     assert str(measured.parent) not in text
     assert measured.name not in re.sub(r"outline", "", text.split("<style>")[0])
+    for path in (measured / "report.json", *(measured / "paper/tables").iterdir()):
+        assert not re.search(rf"plain|onerror|{re.escape(str(measured.parent))}", path.read_text(encoding="utf-8")), path
+        assert "case 1" in path.read_text(encoding="utf-8")
 
 
 def test_a_scan_that_has_gone_leaves_a_sentence(measured: Path, command: Command) -> None:

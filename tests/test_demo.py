@@ -57,13 +57,15 @@ def pages_of_the_demo(folder: Path) -> None:
     """All that it leads to is there, and its figures are those of the JSON beside it."""
     page = (folder / "report.html").read_text()
     links = re.findall(r"<a href='([^']+)'", page)
-    assert [link.rsplit("/", 1)[-1] for link in links] == ["report.html", "report.html", "comparison.html"]
+    assert [link.rsplit("/", 1)[-1] for link in links] == ["report.html"] * 3 + ["comparison.html"]
     assert all((folder / link).is_file() for link in links)
     assert page.count('src="data:image/png;base64,') == 1
     figures = json.loads((folder / "report.json").read_text())
     assert [row["of"] for row in figures["rows"]] == ["network", "best HU threshold"]
     network = json.loads((folder / "demo.json").read_text())["network"]
     assert figures["rows"][0]["figures"]["false_per_case"]["value"] == network["nodes"]["all nodes"]["false_per_case"]
+    head = (folder / links[2]).read_text()
+    assert all(f"<h2>{title}</h2>" in head for title in ("The plan", "Patients", "Reporting checklists"))
     cells = Reader(page).rows["test-cases"]
     assert [row[0] for row in cells[1:]] == ["network", "best HU threshold"]
     assert cells[1][-1].startswith(f"{network['nodes']['all nodes']['false_per_case']:.2f}")

@@ -6,9 +6,10 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from lnauto.data.phantom import make_phantom
+from lnauto.data.phantom import make_patients, make_phantom
 from lnauto.data.phantom.acquisition import STYLES
 from lnauto.data.phantom.patients import COLUMNS, MISSING, Patient, Plan, describe, with_gaps
 from lnauto.data.phantom.stations import STATIONS, n_stage
@@ -85,3 +86,15 @@ def test_marker_and_t_stage_carry_part_of_the_truth() -> None:
 )
 def test_n_stage_is_that_of_tnm(involved: list[str], side: str, stage: int) -> None:
     assert n_stage(involved, side) == stage
+
+
+def test_a_table_alone_is_of_the_same_label_model(tmp_path: Path) -> None:
+    tables = [make_patients(tmp_path / f"Dataset50{n}_Table", count=200, seed=4) for n in (1, 2)]
+    assert [path.name for path in tables[0].iterdir()] == ["patients.csv"]
+    first, again = (pd.read_csv(path / "patients.csv") for path in tables)
+    pd.testing.assert_frame_equal(first, again)
+    assert list(first.columns) == [column for column in COLUMNS if column != "cases"]
+    assert 0.35 < first["lnm"].mean() < 0.65
+    assert 0 < first["marker"].isna().sum() < 100
+    known = first.dropna(subset=["lnm", "marker"])
+    assert known[known["lnm"] == 1]["marker"].median() > known[known["lnm"] == 0]["marker"].median()

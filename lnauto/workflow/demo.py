@@ -13,7 +13,7 @@ import psutil
 import SimpleITK as sitk
 
 from lnauto import __version__
-from lnauto.data.phantom import make_phantom
+from lnauto.data.phantom import make_patients, make_phantom
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
 from lnauto.evaluation.cases import ALL_NODES
@@ -38,7 +38,7 @@ from lnauto.workflow.train import train
 
 log = logging.getLogger(__name__)
 
-NAME = "Dataset501_Phantom"
+NAME, TABLE = "Dataset501_Phantom", "Dataset502_PhantomPatients"
 THRESHOLD = "best HU threshold"
 
 
@@ -49,6 +49,7 @@ class Settings:
     cases: int = 24
     test_cases: int = 4
     size: int = 96
+    patients: int = 240  # of the table
     minutes: float = 7.5
     seed: int = 0
     device: str | None = None
@@ -80,7 +81,7 @@ def run_demo(output: Path, settings: Settings) -> str:
             workers=os.cpu_count() or 1,
             quiet=settings.quiet,
         )
-        # The demo is about masks: of two dozen patients a head could say nothing, and would take half as long again.
+        # Of two dozen patients a head could say nothing, and would take half as long again; step 6 has a table of more.
         (raw / "patients.csv").unlink()
     log.info("\n2. Planning (lnauto_plan_and_preprocess -d 501)")
     plan_and_preprocess("501", PlanRequest(wishes=Wishes(minutes=settings.minutes), device=settings.device, quiet=settings.quiet))
@@ -94,9 +95,11 @@ def run_demo(output: Path, settings: Settings) -> str:
     table = _table({"network": network.summary, THRESHOLD: threshold})
     _draw_overlays(raw, predictions, output / "overlays")
     write_json(output / "demo.json", plain({"network": network.summary.to_json(), "threshold": threshold.to_json()}))
+    log.info("\n6. Learning metastasis from a table of %d such patients (lnauto_train 502 cv)", settings.patients)
+    head = _learn_from_a_table(output, settings)
     took = f"Done in {(time.monotonic() - started) / 60:.1f} minutes, with at most {_peak_gb():.1f} GB of memory."
     report_comparison(output / "threshold", predictions, output)
-    page = _write_page(output, settings, took)
+    page = _write_page(output, settings, head, took)
     log.info("\n%s\n", table)
     log.info("Pictures of the test cases: %s", output / "overlays")
     log.info("Masks and node table:       %s", predictions)
@@ -106,7 +109,16 @@ def run_demo(output: Path, settings: Settings) -> str:
     return table
 
 
-def _write_page(output: Path, settings: Settings, took: str) -> Path:
+def _learn_from_a_table(output: Path, settings: Settings) -> Path:
+    """A patient head: of two dozen scans it could say nothing, and a table has patients enough. Returns the model's folder."""
+    raw = output / "raw" / TABLE
+    if not raw.is_dir():
+        make_patients(raw, count=settings.patients, seed=settings.seed)
+    plan_and_preprocess("502", PlanRequest(device="cpu", quiet=True))
+    return train("502", ["cv"], TrainRequest(device="cpu", proceed=True, quiet=True))
+
+
+def _write_page(output: Path, settings: Settings, head: Path, took: str) -> Path:
     """The demo's own page, which leads to those of the commands."""
     found = {of: output / folder / "evaluation.json" for of, folder in (("network", "predictions"), (THRESHOLD, "threshold"))}
     cases = {of: OverCases.of(read_evaluation(path)["each_case"], path) for of, path in found.items()}
@@ -123,6 +135,11 @@ def _write_page(output: Path, settings: Settings, took: str) -> Path:
     links = [
         Link("predictions/report.html", "What was found", "each test case slice by slice, and a table of its nodes"),
         Link(model, "How it was learned", "the plan with its reasons, the learning curve, and drafts of reporting checklists"),
+        Link(
+            (head / "report.html").relative_to(output).as_posix(),
+            "Metastasis from a table",
+            f"who has metastases, from a table of {settings.patients} patients: ROC, calibration, decision curve, subgroups",
+        ),
         Link("comparison.html", "Network and threshold", "both on the same cases, with the differences and their intervals"),
     ]
     pictures = {path.stem: path.read_bytes() for path in sorted((output / "overlays").glob("*.png"))}

@@ -15,12 +15,14 @@ from tqdm import tqdm
 
 from lnauto import __version__
 from lnauto.data.phantom.acquisition import STYLES
-from lnauto.data.phantom.case import PhantomCase, draw_case
-from lnauto.data.phantom.write import Writer, whole_folder
+from lnauto.data.phantom.case import PhantomCase, describe_patient, draw_case
+from lnauto.data.phantom.patients import COLUMNS
+from lnauto.data.phantom.write import Writer, as_csv, whole_folder
 from lnauto.errors import InputError
+from lnauto.files import write_text
 from lnauto.paths import DATASET_NAME
 
-__all__ = ["ANNOTATIONS", "SMALLEST_SIZE", "PhantomCase", "make_case", "make_phantom"]
+__all__ = ["ANNOTATIONS", "SMALLEST_SIZE", "PhantomCase", "make_case", "make_patients", "make_phantom"]
 
 ANNOTATIONS = ("full", "partial", "scribble", "none")
 CASES_THAT_PAY = 8  # from so many on, starting processes takes less time than they save
@@ -31,6 +33,17 @@ TRAINING, TEST = "phantom_{:03d}", "phantom_t{:03d}"
 def make_case(index: int, *, size: int = 96, seed: int = 0, style: str = "a", test: bool = False) -> PhantomCase:
     """Draw one case; it depends on these arguments alone."""
     return draw_case((TEST if test else TRAINING).format(index), (seed, int(test), index), size, style)
+
+
+def make_patients(out: Path, *, count: int, seed: int = 0, style: str = "a") -> Path:
+    """Write a data set that is a table alone: patients of the same label model, of whom no scan is drawn."""
+    out = Path(out).absolute()
+    _check(out, count, "none", 1.0, SMALLEST_SIZE, seed, style, 0)
+    patients = [describe_patient(TRAINING.format(index), (seed, 2, index), style) for index in range(count)]
+    with whole_folder(out) as folder:
+        columns = [column for column in COLUMNS if column != "cases"]
+        write_text(folder / "patients.csv", as_csv(columns, [{name: one.row[name] for name in columns} for one in patients]))
+    return out
 
 
 def make_phantom(

@@ -11,7 +11,7 @@ from lnauto.data.phantom import bones, lookalikes, lungs, mediastinum, thorax
 from lnauto.data.phantom.acquisition import FULL_FIELD, STYLES, Scan, Style, scanned
 from lnauto.data.phantom.canvas import Canvas, Warp
 from lnauto.data.phantom.nodes import Form, cover, paint
-from lnauto.data.phantom.patients import Patient, Plan, describe
+from lnauto.data.phantom.patients import Patient, Plan, describe, with_gaps
 from lnauto.data.phantom.placement import Room, mark, place
 from lnauto.data.phantom.shapes import ellipsoid
 from lnauto.data.phantom.stations import STATIONS
@@ -71,6 +71,14 @@ def draw_case(name: str, seed: tuple[int, ...], size: int, style_name: str) -> P
 def draw_plan(seed: tuple[int, ...], size: int, style_name: str) -> Plan:
     """The plan of the case that `draw_case` draws, in a thousandth of the time: the picture is left out."""
     return _begin(np.random.default_rng(seed), STYLES[style_name], size)[3]
+
+
+def describe_patient(name: str, seed: tuple[int, ...], style_name: str) -> Patient:
+    """A patient without a scan: the nodes are planned, with the size of chest that has them all in view, and none is drawn."""
+    rng = np.random.default_rng(seed)
+    scan, _, _, plan = _begin(rng, STYLES[style_name], FULL_FIELD)
+    involved = sorted({station for station, form in plan.nodes if form.metastatic})
+    return with_gaps(rng, describe(rng, name, plan, involved, STYLES[style_name], scan.phase_name == "plain"))
 
 
 def _begin(rng: Rng, style: Style, size: int) -> tuple[Scan, Canvas, list[str], Plan]:

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,11 +147,17 @@ class TestATraining:
         assert not (fold / EVENTS).exists()
         assert not (fold / STATE).exists()
 
+    def test_epochs_are_sent_when_they_end(self, balls: Path, command: Command, server: Runs) -> None:
+        """Not only with a validation, which sends what is missing: the model of all cases has none."""
+        assert command("train", 901, "all", "--iterations", 2, "--track", "mlflow", *BRIEFLY)[0] == 0
+        [run] = server.runs.values()
+        assert [step for step, _ in run["metrics"]] == [2]
+
     def test_a_package_that_is_missing_is_a_line_before_anything_is_trained(
         self, balls: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "mlflow", None)
-        code, _, complaint = command("train", 901, 0, "--track", "mlflow", *BRIEFLY)
+        code, _, complaint = command("train", 901, 0, "--track", "mlflow", "--iterations", 1, *BRIEFLY)
         assert (code, complaint.count("\n")) == (2, 1)
         assert complaint == "lnauto: mlflow is not installed, in --track; install it: pip install 'lnauto[mlflow]'\n"
         assert not (tmp_path / "results").exists()
@@ -212,12 +219,22 @@ class TestFaults:
         [run] = server.runs.values()
         assert run["metrics"] == [(step, {"train_loss": float(step)}) for step in range(4)]
 
+    @pytest.mark.usefixtures("opened")
+    def test_a_training_that_fails_ends_its_run_and_another_one_begins_a_new(self, tmp_path: Path, server: Runs) -> None:
+        trainer = self.trainer(tmp_path / "fold", [])
+        for _ in range(2):
+            with pytest.raises(MemoryError), Tracking(["mlflow"]).of(trainer):
+                raise MemoryError
+        assert [run["status"] for run in server.runs.values()] == ["KILLED", "KILLED"]
+
     def test_a_server_that_hangs_is_left_behind(self, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         answer = threading.Event()
         monkeypatch.setattr(tracking, "PATIENCE_S", 0.05)
         monkeypatch.setitem(tracking.TRACKERS, "mlflow", lambda *_: answer.wait(30) and types.SimpleNamespace(remembers={}))
+        started = time.monotonic()
         with Tracking(["mlflow"]).of(self.trainer(tmp_path / "fold", [])):
             pass
+        assert time.monotonic() - started < 5
         answer.set()
         assert said == ["Tracking with mlflow is not done after 0 s, and is left behind."]
 

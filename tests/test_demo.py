@@ -25,6 +25,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.smoke
+@pytest.mark.pictures
 @pytest.mark.usefixtures("_own_folders")
 def test_a_short_demo_goes_the_whole_way_and_does_nothing_twice(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch

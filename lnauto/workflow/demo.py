@@ -86,7 +86,7 @@ def run_demo(output: Path, settings: Settings) -> str:
     log.info("\n2. Planning (lnauto_plan_and_preprocess -d 501)")
     plan_and_preprocess("501", PlanRequest(wishes=Wishes(minutes=settings.minutes), device=settings.device, quiet=settings.quiet))
     log.info("\n3. Training one model on all cases, in the %g minutes the plan has (lnauto_train 501 all)", settings.minutes)
-    train("501", ["all"], TrainRequest(device=settings.device, proceed=True, quiet=settings.quiet))
+    network_folder = train("501", ["all"], TrainRequest(device=settings.device, proceed=True, quiet=settings.quiet))
     log.info("\n4. Predicting the test cases (lnauto_predict -i %s -o %s)", raw / "imagesTs", predictions)
     predict(raw / "imagesTs", predictions, PredictRequest(device=settings.device, quiet=settings.quiet, overwrite=True))
     log.info("\n5. Comparing with the truth (lnauto_evaluate -r %s -p %s)", raw / "labelsTs", predictions)
@@ -99,7 +99,7 @@ def run_demo(output: Path, settings: Settings) -> str:
     head = _learn_from_a_table(output, settings)
     took = f"Done in {(time.monotonic() - started) / 60:.1f} minutes, with at most {_peak_gb():.1f} GB of memory."
     report_comparison(output / "threshold", predictions, output)
-    page = _write_page(output, settings, head, took)
+    page = _write_page(output, settings, network_folder, head, took)
     log.info("\n%s\n", table)
     log.info("Pictures of the test cases: %s", output / "overlays")
     log.info("Masks and node table:       %s", predictions)
@@ -118,7 +118,7 @@ def _learn_from_a_table(output: Path, settings: Settings) -> Path:
     return train("502", ["cv"], TrainRequest(device="cpu", proceed=True, quiet=True))
 
 
-def _write_page(output: Path, settings: Settings, head: Path, took: str) -> Path:
+def _write_page(output: Path, settings: Settings, network: Path, head: Path, took: str) -> Path:
     """The demo's own page, which leads to those of the commands."""
     found = {of: output / folder / "evaluation.json" for of, folder in (("network", "predictions"), (THRESHOLD, "threshold"))}
     cases = {of: OverCases.of(read_evaluation(path)["each_case"], path) for of, path in found.items()}
@@ -131,19 +131,24 @@ def _write_page(output: Path, settings: Settings, head: Path, took: str) -> Path
         "notes": [HOW],
         "made_by": {"lnauto": __version__, "seed": settings.seed, "minutes of training": settings.minutes},
     }
-    model = next(output.glob(f"results/{NAME}/*/report.html")).relative_to(output).as_posix()
+    network_page, head_page = ((model / "report.html").relative_to(output).as_posix() for model in (network, head))
     links = [
         Link("predictions/report.html", "What was found", "each test case slice by slice, and a table of its nodes"),
-        Link(model, "How it was learned", "the plan with its reasons, the learning curve, and drafts of reporting checklists"),
         Link(
-            (head / "report.html").relative_to(output).as_posix(),
+            network_page,
+            "How it was learned",
+            "the plan with its reasons, the learning curve, and drafts of reporting checklists",
+        ),
+        Link(
+            head_page,
             "Metastasis from a table",
             f"who has metastases, from a table of {settings.patients} patients: ROC, calibration, decision curve, subgroups",
         ),
         Link("comparison.html", "Network and threshold", "both on the same cases, with the differences and their intervals"),
     ]
     pictures = {path.stem: path.read_bytes() for path in sorted((output / "overlays").glob("*.png"))}
-    return write_page(demo_page(figures, links, pictures), plain(figures), output / "report.html")
+    there = [link for link in links if (output / link.to).is_file()]  # a page that could not be written was told already
+    return write_page(demo_page(figures, there, pictures), plain(figures), output / "report.html")
 
 
 def _threshold_rival(dataset: RawDataset, folder: Path) -> Summary:

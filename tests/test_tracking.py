@@ -230,7 +230,8 @@ class TestFaults:
     def test_a_server_that_hangs_is_left_behind(self, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         answer = threading.Event()
         monkeypatch.setattr(tracking, "PATIENCE_S", 0.05)
-        monkeypatch.setitem(tracking.TRACKERS, "mlflow", lambda *_: answer.wait(30) and types.SimpleNamespace(remembers={}))
+        late = types.SimpleNamespace(remembers={}, keep=lambda files: None, close=lambda status: None)
+        monkeypatch.setitem(tracking.TRACKERS, "mlflow", lambda *_: answer.wait(30) and late)
         started = time.monotonic()
         with Tracking(["mlflow"]).of(self.trainer(tmp_path / "fold", [])):
             pass

@@ -6,7 +6,9 @@ import http.client
 import importlib.util
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +52,14 @@ def served(folder: Path, tmp_path: Path) -> Iterator[ViewServer]:
 
 
 def running(server: ViewServer) -> Iterator[ViewServer]:
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def ask(server: ViewServer, address: str, method: str = "GET", secret: str | None = None, **headers: str) -> tuple[int, bytes]:
@@ -87,7 +91,7 @@ class TestWhatIsServed:
                 "place": [table["centroid_x_mm"], table["centroid_y_mm"], table["centroid_z_mm"]],
             }
         ]
-        assert [name for name, _, _ in first["images"][0]["windows"]] == ["soft tissue", "lung", "bone"]
+        assert first["images"][0]["windows"][0] == {"name": "soft tissue", "low": -160, "high": 240, "inverted": False}
         assert "gone_0000.nrrd is no longer there" in gone["missing"]
         assert gone["images"] == []
 
@@ -104,8 +108,7 @@ class TestWhatIsServed:
         row = {"case": "a", "each_node": []}
         here = Path(__file__)
         case, _ = viewing._case(here.parent, row, {"mask": here.name, "images": [str(here), str(here)]}, ["CT", "PET SUV"], "0/")
-        assert [image["inverted"] for image in case["images"]] == [False, True]
-        assert case["images"][1]["windows"][0] == ("SUV 0 to 10", 0, 10)
+        assert case["images"][1]["windows"][0] == {"name": "PET, SUV 0 to 10", "low": 0, "high": 10, "inverted": True}
 
 
 class TestWhoIsServed:
@@ -187,6 +190,24 @@ class TestCommand:
             2,
             "lnauto: the viewer is not installed, in ipyniivue; pip install 'lnauto[view]'\n",
         )
+
+
+def test_what_is_being_made_is_served_whole_to_whoever_asks_meanwhile(tmp_path: Path) -> None:
+    made, begun = tmp_path / "made", threading.Event()
+
+    def make() -> Path:
+        if not made.is_file():
+            made.write_bytes(b"h")
+            begun.set()
+            time.sleep(0.3)
+            made.write_bytes(b"whole")
+        return made
+
+    for server in running(ViewServer({"a": Served(make, "text/plain")})):
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(ask, server, "a")
+            assert begun.wait(5)
+            assert pool.submit(ask, server, "a").result() == first.result() == (200, b"whole")
 
 
 def test_a_reader_waits_when_many_are_served(monkeypatch: pytest.MonkeyPatch) -> None:

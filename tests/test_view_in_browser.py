@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -38,7 +39,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         image.SetSpacing((2.0, 2.0, 3.0))
         image.SetOrigin((-40.0, 17.0, 100.0))
         sitk.WriteImage(image, str(root / part))
+    for part, ending in (("masks", ""), ("scans", "_0000")):
+        shutil.copy(root / part / f"case{ending}.nii.gz", root / part / f"spoilt{ending}.nii.gz")
     measure(root / "masks", root / "scans", root / "out", Request(kind="labels", channels=["CT"], quiet=True))
+    (root / "masks/spoilt.nii.gz").write_bytes(b"no image")
     server = ViewServer(table_of(root / "out", tmp_path_factory.mktemp("written")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.address
@@ -125,3 +129,9 @@ def test_the_window_changes_what_is_seen(browser: Any) -> None:
     before = np.median(picture(browser)[picture(browser).sum(axis=2) > 0])
     set_value(browser, "window", "1")  # lung: everything is brighter
     waits_for(lambda: np.median(picture(browser)[picture(browser).sum(axis=2) > 0]) > before + 50)
+
+
+def test_a_file_that_cannot_be_read_is_told(browser: Any) -> None:
+    assert browser.find_element("css selector", "#missing").text == ""
+    set_value(browser, "case", "1")
+    waits_for(lambda: browser.find_element("css selector", "#missing").text.startswith("A file of this case cannot be shown."))

@@ -37,6 +37,16 @@ class Mask:
             return False
         return bool(np.abs(self.corners() - other.corners()).max() <= SAME_PLACE * min(other.spacing))
 
+    def image(self, array: Array) -> Any:
+        """An array of this shape as SimpleITK's image on this grid."""
+        import SimpleITK
+
+        image = SimpleITK.GetImageFromArray(array)
+        image.SetSpacing(self.spacing[::-1])
+        image.SetOrigin(self.origin)
+        image.SetDirection(self.direction)
+        return image
+
     def grid(self) -> str:
         """The grid in words, x first as viewers show it."""
         parts = {"size": self.array.shape[::-1], "spacing": self.spacing[::-1], "origin": self.origin}
@@ -59,13 +69,7 @@ def resampled(mask: Mask, grid: Mask) -> Mask:
     if not np.allclose(mask.spacing, grid.spacing, rtol=1e-4):
         what = f"another spacing than the truth's ({mask.grid()}; truth: {grid.grid()})"
         raise InputError.of(what, mask.path, "predict at the truth's spacing")
-    images = []
-    for part in (mask, grid):
-        image = SimpleITK.GetImageFromArray(part.array)
-        image.SetSpacing(part.spacing[::-1])
-        image.SetOrigin(part.origin)
-        image.SetDirection(part.direction)
-        images.append(image)
+    images = (part.image(part.array) for part in (mask, grid))
     return _mask(mask.path, SimpleITK.Resample(*images, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0))
 
 

@@ -36,7 +36,7 @@ def demo_page(figures: Mapping[str, Any], links: Sequence[Link], pictures: Mappi
     sections = [
         Section("figures", "How good it is", [table]),
         Section("pages", "Pages to look at", f"<dl class=facts>{pages}</dl>"),
-        Section("pictures", "The test cases", f'<div class="pair overlays">{shown}</div>'),
+        Section("pictures", "The test cases", f'<div class="pair">{shown}</div>'),
         Section("made-by", "How this was made", facts(figures["made_by"])),
     ]
     return Page(figures["title"], f"<p>{escape(figures['lead'])}</p>", sections)

@@ -63,12 +63,17 @@ class Drawn:
 SOFT_TISSUE, LUNG, BONE = Window("soft tissue", -160, 240), Window("lung", -1350, 150), Window("bone", -100, 900)
 
 
-def windows_for(channel: str, image: Array) -> list[Window]:
-    """Those a reader of such an image would use."""
+def usual_windows(channel: str) -> list[Window]:
+    """Those for images whose intensities mean the same in every scan; none for others."""
     if channel.upper() == "CT":
         return [SOFT_TISSUE, LUNG]
-    if shows_pet(channel):
-        return [Window("PET, SUV 0 to 10", 10, 0), Window("PET, SUV 0 to 5", 5, 0)]
+    return [Window("PET, SUV 0 to 10", 10, 0), Window("PET, SUV 0 to 5", 5, 0)] if shows_pet(channel) else []
+
+
+def windows_for(channel: str, image: Array) -> list[Window]:
+    """Those a reader of such an image would use."""
+    if known := usual_windows(channel):
+        return known
     black, white = np.percentile(image[:: max(len(image) // 32, 1)], [1, 99.5])
     return [Window("whole range", float(black), float(white))]
 

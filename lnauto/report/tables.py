@@ -69,6 +69,13 @@ class Interval:
         between = "" if self.ends is None else f" <span class=quiet>({self.ends[0]} to {self.ends[1]})</span>"
         return f"<span class=figure>{self.value:{self.form}}{between}</span>"
 
+    def plain(self) -> str | None:
+        """`0.71 (0.66 to 0.75)`, as far as they exist."""
+        if self.value is None:
+            return None
+        between = "" if self.ends is None else f" ({self.ends[0]} to {self.ends[1]})"
+        return f"{self.value:{self.form}}{between}"
+
     @property
     def ends(self) -> tuple[str, str] | None:
         """The interval as it is shown."""

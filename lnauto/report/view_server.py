@@ -57,6 +57,7 @@ class ViewServer(ThreadingHTTPServer):
         self.table = table
         self.secret = secrets.token_urlsafe(24)
         self.busy = threading.BoundedSemaphore(AT_ONCE)
+        self.making = threading.Lock()  # a page that is loaded again asks for what is being written
         self.rate = Rate(PER_SECOND, BURST)
         try:
             super().__init__((LOOPBACK, port), Handler)
@@ -147,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content)
             return
         try:
-            path = content if isinstance(content, Path) else content()
+            path = content if isinstance(content, Path) else self._made(content)
             file = path.open("rb")
         except (OSError, InputError) as error:
             log.warning("Not shown: %s", error)
@@ -157,6 +158,10 @@ class Handler(BaseHTTPRequestHandler):
             self._start(served.kind, path.stat().st_size)
             if with_content:
                 shutil.copyfileobj(file, self.wfile)
+
+    def _made(self, make: Callable[[], Path]) -> Path:
+        with self.server.making:
+            return make()
 
     def _start(self, kind: str, length: int) -> None:
         self.send_response(HTTPStatus.OK)

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from lnauto.data.scans import shows_pet
 from lnauto.errors import InputError
 from lnauto.evaluation.masks import read_mask
+from lnauto.files import replacing
+from lnauto.report.slices import Window, usual_windows
 from lnauto.report.view_server import Served, ViewServer
 from lnauto.workflow.report import PROBABILITIES, nodes_in, read_tables
 
@@ -30,8 +31,6 @@ PAGE = {
     "view.js": ("view.js", "text/javascript"),
     "view.css": ("view.css", "text/css"),
 }
-CT_WINDOWS = (("soft tissue", -160, 240), ("lung", -1350, 150), ("bone", -100, 900))
-PET_WINDOWS = (("SUV 0 to 10", 0, 10), ("SUV 0 to 5", 0, 5))
 
 
 def view(folder: Path, port: int = 0, open_browser: bool = True) -> None:
@@ -99,7 +98,7 @@ def _case(
     for number, (channel, path) in enumerate(zip(channels, paths, strict=True)):
         address = f"{at}image_{number}{_ending(path)}"
         volumes[address] = path
-        case["images"].append({"name": channel, "at": address, "windows": _windows(channel), "inverted": shows_pet(channel)})
+        case["images"].append({"name": channel, "at": address, "windows": [_window(one) for one in usual_windows(channel)]})
     if likely.is_file():
         volumes[f"{at}probability.nii.gz"] = likely
         case["probability"] = f"{at}probability.nii.gz"
@@ -116,11 +115,10 @@ def _node(node: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _windows(channel: str) -> Sequence[tuple[str, float, float]]:
-    """Without one, the viewer takes what fits the image."""
-    if channel.upper() == "CT":
-        return CT_WINDOWS
-    return PET_WINDOWS if shows_pet(channel) else ()
+def _window(window: Window) -> dict[str, Any]:
+    """An image without one is shown in the window that the viewer finds for it."""
+    low, high = sorted((window.black, window.white))
+    return {"name": window.name, "low": low, "high": high, "inverted": window.black > window.white}
 
 
 def _ending(path: Path) -> str:
@@ -133,20 +131,19 @@ def _nodes_alone(path: Path, sources: Mapping[str, Any], written: Path) -> Path:
 
     if not written.is_file():
         mask = read_mask(path)
-        image = sitk.GetImageFromArray((nodes_in(mask, sources) > 0).astype(np.uint8))
-        image.SetSpacing(mask.spacing[::-1])
-        image.SetOrigin(mask.origin)
-        image.SetDirection(mask.direction)
-        sitk.WriteImage(image, str(written))
+        with replacing(written) as temporary:
+            sitk.WriteImage(mask.image((nodes_in(mask, sources) > 0).astype(np.uint8)), str(temporary))
     return written
 
 
 def _as_nifti(path: Path, written: Path) -> Path:
     import SimpleITK as sitk
 
+    if written.is_file():
+        return written
     try:
-        if not written.is_file():
-            sitk.WriteImage(sitk.ReadImage(str(path)), str(written))
+        with replacing(written) as temporary:
+            sitk.WriteImage(sitk.ReadImage(str(path)), str(temporary))
     except RuntimeError as error:
         raise InputError.of(f"{path.name} cannot be read", path, "check that it is a whole 3D image") from error
     return written

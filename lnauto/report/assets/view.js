@@ -1,7 +1,7 @@
 // The volume viewer: NiiVue as its notebook widget brings it, with models of our own in the notebook's place.
 import widget from "./niivue.js";
 
-const NODE = [6, 214, 224], LAYERS = { image: "image", mask: "mask", likely: "likely" };
+const NODE = [6, 214, 224];
 
 // What a notebook widget expects of its model: states with listeners. Nothing is sent back to a notebook, as there is none.
 class Model {
@@ -60,11 +60,11 @@ function load() {
   const case_ = shown;
   models.clear();
   loads += 1;
-  const picture = case_.images[image], [, low, high] = picture.windows[0] || ["", null, null];
-  const volumes = [volume(LAYERS.image, picture.at, { cal_min: low, cal_max: high, colormap_invert: picture.inverted })];
-  volumes.push(volume(LAYERS.mask, case_.mask, { colormap_label: { lut: [0, 0, 0, 0, ...NODE, 255], min: 0, max: 1, labels: ["", "node"] }, opacity: fill() }));
+  const picture = case_.images[image], { low = null, high = null, inverted = false } = picture.windows[0] || {};
+  const volumes = [volume("image", picture.at, { cal_min: low, cal_max: high, colormap_invert: inverted })];
+  volumes.push(volume("mask", case_.mask, { colormap_label: { lut: [0, 0, 0, 0, ...NODE, 255], min: 0, max: 1, labels: ["", "node"] }, opacity: fill() }));
   if (case_.probability)
-    volumes.push(volume(LAYERS.likely, case_.probability, { colormap: "hot", cal_min: 0.05, cal_max: 1, opacity: $("likely").checked ? 0.5 : 0 }));
+    volumes.push(volume("likely", case_.probability, { colormap: "hot", cal_min: 0.05, cal_max: 1, opacity: $("likely").checked ? 0.5 : 0 }));
   viewer.set("volumes", volumes);
 }
 
@@ -88,7 +88,7 @@ function choose(number) {
 function pick(number) {
   image = number;
   const windows = shown.images[image]?.windows || [];
-  options("window", windows.map(([name]) => name), windows.length > 1);
+  options("window", windows.map(({ name }) => name), windows.length > 1);
   if (shown.images.length) load();
   else viewer.set("volumes", []);
 }
@@ -100,7 +100,7 @@ function options(id, names, worth) {
 
 // Millimetres to the viewer's own coordinates, by the matrix it keeps for the image.
 function jump(node, row) {
-  const matrix = layer(LAYERS.image)?.get("frac2mm");
+  const matrix = layer("image")?.get("frac2mm");
   if (!matrix) return;
   for (const each of $("nodes").children) each.classList.toggle("chosen", each === row);
   const [x, y, z] = node.place;
@@ -117,21 +117,25 @@ function solve(m, to) {
   return [0, 1, 2].map((k) => det(columns.map((column, j) => (j === k ? right : column))) / det(columns));
 }
 
+window.addEventListener("unhandledrejection", () => {
+  $("missing").textContent = "A file of this case cannot be shown. What is wrong with it stands where lnauto_view was started.";
+});
+
 document.title = $("title").textContent = run.title;
 options("case", run.cases.map((each) => each.name), true);
 $("case").addEventListener("change", (event) => choose(Number(event.target.value)));
 $("image").addEventListener("change", (event) => pick(Number(event.target.value)));
 $("window").addEventListener("change", (event) => {
-  const [, low, high] = shown.images[image].windows[Number(event.target.value)];
-  layer(LAYERS.image).set("cal_min", low);
-  layer(LAYERS.image).set("cal_max", high);
+  const { low, high } = shown.images[image].windows[Number(event.target.value)];
+  layer("image").set("cal_min", low);
+  layer("image").set("cal_max", high);
 });
 $("layout").addEventListener("change", (event) => {
   viewer.set("opts", { ...viewer.get("opts"), sliceType: Number(event.target.value) });
   viewer.ask("draw_scene");
 });
-for (const id of ["masked", "fill"]) $(id).addEventListener("input", () => layer(LAYERS.mask)?.set("opacity", fill()));
-$("likely").addEventListener("change", (event) => layer(LAYERS.likely)?.set("opacity", event.target.checked ? 0.5 : 0));
+for (const id of ["masked", "fill"]) $(id).addEventListener("input", () => layer("mask")?.set("opacity", fill()));
+$("likely").addEventListener("change", (event) => layer("likely")?.set("opacity", event.target.checked ? 0.5 : 0));
 const place = $("canvas");
 viewer.state.height = place.clientHeight;
 await widget.initialize({ model: viewer });

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lnauto.report.checklists.run import Run
+from lnauto.report.figures import with_interval
 
 Finder = Callable[[Run], "str | None"]
 
@@ -20,11 +21,7 @@ def finder(function: Finder) -> Finder:
 
 def told(estimate: Mapping[str, Any] | None, form: str = ".2f") -> str | None:
     """A figure with its interval, as far as they exist."""
-    if estimate is None or estimate["value"] is None:
-        return None
-    value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    between = "" if low is None or high is None else f" ({low:{form}} to {high:{form}})"
-    return f"{value:{form}}{between}"
+    return with_interval(estimate, form).plain()
 
 
 def number(value: float) -> str:

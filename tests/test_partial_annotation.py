@@ -286,7 +286,7 @@ def test_a_place_is_likely_from_where_undrawn_nodes_are_most_of_what_looks_so(pl
     """20 nodes of 0.5 ml are drawn, a quarter of all; 60 more should have 15 ml, and 40 % of it look so."""
     dataset, cases = RawDataset.read(planned / "raw" / NAME), [drawn(0, 60)] * 20
     found = {}
-    for there in (8.0, 9.0, 40.0):
+    for there in (11.5, 12.5, 40.0):
         undrawn = np.zeros(101)
         undrawn[60:] = there / 41
         trust, reason = choose_trust(dataset, cases, "partial_instance", "none", undrawn, 0.25)
@@ -294,7 +294,7 @@ def test_a_place_is_likely_from_where_undrawn_nodes_are_most_of_what_looks_so(pl
         assert trust.likeness == "likeness"
         assert "what looks less like a drawn node than 80 % of drawn voxels do" in reason
         found[there] = trust.likely_from
-    assert found == {8.0: 60.0, 9.0: None, 40.0: None}
+    assert found == {11.5: 60.0, 12.5: None, 40.0: None}
     assert (
         "than 60 % of drawn voxels is taken for one"
         in choose_trust(dataset, cases, "partial_instance", "none", np.zeros(101) + 0.01, 0.25)[1]

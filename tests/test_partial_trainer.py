@@ -128,17 +128,6 @@ def test_the_pseudo_label_sharpens() -> None:
     assert found[1] < 0.25
 
 
-def test_the_share_of_nodes_that_is_expected_shifts_the_pseudo_label() -> None:
-    p = torch.softmax(voxels(0.6, 0.95), 1)
-    doubted = pseudo_label(p, p, 0.5, known(IGNORE, IGNORE), prior=0.2)[0, 1].flatten()
-    odds = torch.tensor([0.2, 0.9]) / TEMPERATURE + math.log(0.2 / 0.8)
-    assert torch.allclose(doubted, torch.sigmoid(odds))
-    assert doubted[0] < 0.5 < doubted[1]
-    sure = pseudo_label(p, p, 0.5, known(1, 0), prior=0.2)[0, 1].flatten()
-    assert sure[0] >= 0.999
-    assert sure[1] <= 0.001
-
-
 def test_what_is_likely_is_a_node_only_where_nothing_is_known() -> None:
     target = torch.stack([labels(1, 0, IGNORE, IGNORE)[0], labels(0, 1, 1, 0)[0]])[None]
     assert with_likely(target, IGNORE).flatten().tolist() == [1, 0, 1, IGNORE]
@@ -267,6 +256,44 @@ def test_what_is_likely_is_learned_as_a_node(part: Path) -> None:
         trainer.loss_of_outputs([[scales[0], scales[1]], torch.zeros(1, 2, 8, 8, 8)], target).backward()
         slopes.append(float(scales[0].grad[0, 1, 6, 4, 4]))
     assert slopes[1] < 0 <= slopes[0]
+
+
+def test_where_the_background_is_trusted_both_decoders_learn_by_nnunets_own_loss(part: Path) -> None:
+    trainer = make_trainer(part)
+    trainer.initialize()
+    target = [torch.zeros(1, 1, *shape) for shape in ((8, 8, 8), (4, 4, 4))]
+    for each in target:
+        each[:, :, :2], each[:, :, 3:5] = 1, IGNORE
+    slopes: list[Any] = []
+    given: list[Tensor] = []
+    for of_labels_alone in (False, True):
+        torch.manual_seed(1)
+        first, coarse, second = (torch.randn(1, 2, *([side] * 3)).requires_grad_() for side in (8, 4, 8))
+        if of_labels_alone:
+            loss = trainer.loss([first, coarse], target) + trainer.loss.loss(second, target[0])
+        else:
+            trainer.loss_of_the_unknown = lambda first, *rest: given.extend(rest) or 0 * first.sum()  # type: ignore[method-assign]
+            loss = trainer.loss_of_outputs([[first, coarse], second], target)
+        loss.backward()
+        slopes.append([first.grad, second.grad])  # the coarsest scale has no weight
+    assert all(torch.allclose(ours, nnunets) for ours, nnunets in zip(*slopes, strict=True))
+    assert all(bool(slope.abs().sum() > 0) for slope in slopes[0])
+    _, pinned, doubtful = given
+    assert torch.equal(doubtful, (target[0][:, 0] == IGNORE).float())
+    assert torch.equal(pinned.sum(dim=1), 1 - doubtful)
+
+
+def test_pseudo_labels_count_only_where_nothing_is_known(part: Path) -> None:
+    trainer = make_trainer(part)
+    trainer.clock = Clock(trainer.options.length, trainer.options.length.iterations or 0)
+    sure, label = voxels(0.8, 0.8, 0.8), known(0, 1, IGNORE)
+    slopes = []
+    for doubtful in (1 - label.sum(dim=1), torch.ones(1, 1, 1, 3)):
+        logits = sure.clone().requires_grad_()
+        trainer.loss_of_the_unknown(logits, logits.detach(), label, doubtful).backward()
+        slopes.append(logits.grad[0, 1].flatten())
+    assert slopes[0].abs().gt(1e-6).tolist() == [False, False, True]
+    assert slopes[1].abs().gt(1e-6).tolist() == [True, True, True]
 
 
 def test_a_batch_without_a_drawn_voxel_gives_a_finite_step(part: Path) -> None:

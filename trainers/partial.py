@@ -1,15 +1,14 @@
 """`LNTrainerPartial`: some of the nodes are drawn, and two decoders tell each other about the rest.
 
 DBDMP as its authors meant it: a dual-branch network with dynamically mixed pseudo labels (documentation/methods/partial.md says
-what is theirs and where we depart). What is drawn, and what the plan trusts to be background, is learned by losses that a wrong
-label cannot dominate. For the rest, the two decoders' answers are mixed at random in every iteration, sharpened, and learned by
-both; where they disagree, less. Three things are ours: what looks very much like a drawn node begins as one, the rest of the
-unknown begins as probably none, and the first decoder learns by nnU-Net's own deeply supervised loss as well.
+what is theirs and where we depart). What is drawn, and what the plan trusts to be background, both decoders learn. For the rest,
+their answers are mixed at random in every iteration, sharpened, and learned by both; where they disagree, less. Two things are
+ours: what looks very much like a drawn node begins as one; and where the background is trusted, labels are learned by nnU-Net's
+own loss, because the paper's, which no wrong label can dominate, guard against what trust has removed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ SURE = 1e-4  # what is drawn is as sure as that
 CROSS_ENTROPY, REVERSE = 0.8, 1.0  # in the symmetric cross-entropy
 LABELS = 0.25  # weight of the losses on labels, each decoder's
 RISE = 1 / 3  # of the training, until pseudo labels count in full; the paper's 100 of 300 epochs
-NODE_AMONG_UNKNOWN = 0.05  # what is unknown and not likely belongs to a node that rarely [ours, from phantoms]
 
 
 class LNTrainerPartial(ManyDecoders):
@@ -51,26 +49,29 @@ class LNTrainerPartial(ManyDecoders):
         return training, validation
 
     def loss_of_outputs(self, outputs: list[Any], target: Any) -> Tensor:
-        scales = [with_likely(each, self.label_manager.ignore_label) for each in target]
-        first, second = [output.float() for output in outputs[0]], outputs[1].float()
-        loss = self.loss_of_branches([first[0], second], scales[0][:, 0].long())
-        if self.label_manager.ignore_label is None:
-            return loss  # as published; nnU-Net's loss would learn what is not drawn as background
-        return loss + self.loss(first, scales)
+        ignore = self.label_manager.ignore_label
+        scales = [with_likely(each, ignore) for each in target]
+        label = scales[0][:, 0].long()
+        at_scales, second = [output.float() for output in outputs[0]], outputs[1].float()
+        if ignore is None:
+            return self.loss_of_branches([at_scales[0], second], label)
+        known = known_classes(label, second.shape[1])
+        labels: Tensor = self.loss(at_scales, scales) + self.loss.loss(second, scales[0])
+        return labels + self.loss_of_the_unknown(at_scales[0], second, known, 1 - known.sum(dim=1))
 
     def loss_of_branches(self, branches: list[Tensor], target: Tensor) -> Tensor:
+        """As published: what is not drawn is background to the losses on labels, and unknown to the pseudo label."""
         known = known_classes(target, branches[0].shape[1])
-        first, second = (functional.log_softmax(branch, dim=1) for branch in branches)
-        labels = label_loss(first, known) + label_loss(second, known)
-        if self.label_manager.ignore_label is None:
-            # As published: what is not drawn is background to the losses on labels, and unknown to the other one.
-            pinned, prior, doubtful = known * (target > 0)[:, None], 0.5, torch.ones_like(first[:, 0])
-        else:
-            pinned, prior, doubtful = known, NODE_AMONG_UNKNOWN, 1 - known.sum(dim=1)
-        share = float(torch.rand(()))
-        pseudo = pseudo_label(first.detach().exp(), second.detach().exp(), share, pinned, prior)
+        labels = sum(label_loss(functional.log_softmax(branch, dim=1), known) for branch in branches)
+        drawn = known * (target > 0)[:, None]
+        return LABELS * labels + self.loss_of_the_unknown(branches[0], branches[1], drawn, torch.ones_like(branches[0][:, 0]))
+
+    def loss_of_the_unknown(self, first: Tensor, second: Tensor, pinned: Tensor, doubtful: Tensor) -> Tensor:
+        """Each decoder learns what both make of a voxel; `doubtful` is 1 where that counts."""
+        first, second = (functional.log_softmax(branch, dim=1) for branch in (first, second))
+        pseudo = pseudo_label(first.detach().exp(), second.detach().exp(), float(torch.rand(())), pinned)
         crossed = cross_supervision(first, second, pseudo, doubtful) + cross_supervision(second, first, pseudo, doubtful)
-        return LABELS * labels + ramp(self.clock.progress / RISE) * crossed / 2
+        return ramp(self.clock.progress / RISE) * crossed / 2
 
 
 def with_likely(target: Tensor, ignore: int | None) -> Tensor:
@@ -89,15 +90,10 @@ def label_loss(log_p: Tensor, known: Tensor) -> Tensor:
     return tversky(p, known) + CROSS_ENTROPY * everywhere + REVERSE * reverse_cross_entropy(p, known, SURE) + on_nodes
 
 
-def pseudo_label(first: Tensor, second: Tensor, share: float, pinned: Tensor, prior: float = 0.5) -> Tensor:
-    """Two answers, mixed and sharpened; what is pinned is as it is known. Probabilities without gradient.
-
-    `prior` is the share of foreground that is expected; half leaves the answers as they are.
-    """
+def pseudo_label(first: Tensor, second: Tensor, share: float, pinned: Tensor) -> Tensor:
+    """Two answers, mixed and sharpened; what is pinned is as it is known. Probabilities without gradient."""
     mixed = share * first + (1 - share) * second
-    expected = torch.full((mixed.shape[1],), math.log(prior / (mixed.shape[1] - 1)), device=mixed.device)
-    expected[0] = math.log(1 - prior)
-    sharp = functional.softmax(mixed / TEMPERATURE + expected.view(1, -1, 1, 1, 1), dim=1)
+    sharp = functional.softmax(mixed / TEMPERATURE, dim=1)
     sure = pinned * (1 - SURE) + (1 - pinned) * SURE / (mixed.shape[1] - 1)
     return torch.where(pinned.sum(dim=1, keepdim=True) > 0, sure, sharp).detach()
 

@@ -77,6 +77,9 @@ class Plan:
 
     def check(self, configuration: str, path: Path) -> None:
         """Whether a plan that was edited by hand can be trained; what is wrong is told."""
+        from lnauto.compat.plans import check_names
+
+        check_names(self.content)
         chosen = self.configuration(configuration)
         missing = [key for key in ("strategy", "trainer", "budget") if key not in self.lnauto]
         missing += [f"budget.{key}" for key in _BUDGET_KEYS if key not in self.lnauto.get("budget", {})]

@@ -5,13 +5,31 @@ from __future__ import annotations
 import inspect
 import pickle
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
+import nnunetv2
 import numpy as np
 import pytest
 import torch
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
 from lnauto.compat import images, inference, launch, networks, planning, plans, preprocessing, storage, training
+
+# where nnU-Net looks for what a plan names
+PLACES = {
+    "preprocessor_name": "preprocessing",
+    "resampling_fn_data": "preprocessing/resampling",
+    "resampling_fn_seg": "preprocessing/resampling",
+    "resampling_fn_probabilities": "preprocessing/resampling",
+    "normalization_schemes": "preprocessing/normalization",
+    "image_reader_writer": "imageio",
+    "label_manager": "utilities/label_handling",
+}
+
+
+def dotted(folder: str) -> str:
+    return f"nnunetv2.{folder.replace('/', '.')}"
 
 
 def parameters(function: object) -> list[str]:
@@ -129,6 +147,14 @@ def test_signature(function: object, expected: list[str]) -> None:
 def test_a_network_is_found_by_its_name_wherever_it_lies() -> None:
     assert networks.find_architecture("ResidualEncoderUNet").__module__ == "dynamic_network_architectures.architectures.unet"
     assert networks.find_architecture("NoSuchNetwork") is None
+
+
+@pytest.mark.parametrize(("key", "folder"), PLACES.items())
+def test_what_a_plan_may_name_is_there(key: str, folder: str) -> None:
+    package = files(nnunetv2)
+    found = {name for name in plans.ALLOWED[key] if recursive_find_python_class(f"{package}/{folder}", name, dotted(folder))}
+    assert found == set(plans.ALLOWED[key])
+    assert set(PLACES) == set(plans.ALLOWED)
 
 
 def test_storage_takes_the_keywords_lnauto_gives() -> None:

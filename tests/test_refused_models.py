@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from nnunetv2.utilities.plans_handling import plans_handler
 
+from lnauto.errors import InputError
 from lnauto.inference.model import FINAL
+from lnauto.planners.plan import Plan
 from lnauto.workflow import archive
 
 Command = Callable[..., tuple[int, str, str]]
@@ -207,3 +211,42 @@ def test_a_cache_that_cannot_be_written_to_is_told(model: Path, packed_model: Pa
     Path("cache").write_text("in the way")
     code, _, complaint = command("predict", "-i", "scans", "-o", "out", "-m", packed_model, "--quiet")
     assert (code, complaint.count("\n"), "cannot be unpacked into" in complaint) == (2, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("preprocessor_name", "sleep"),
+        ("resampling_fn_data", "os.system"),
+        ("resampling_fn_seg", "deepcopy"),
+        ("resampling_fn_probabilities", "map_coordinates"),
+        ("normalization_schemes", ["eval"]),
+        ("image_reader_writer", "BaseReaderWriter"),
+        ("label_manager", "print"),
+    ],
+)
+def test_a_plan_names_only_what_is_on_the_list(
+    model: Path, command: Command, monkeypatch: pytest.MonkeyPatch, key: str, value: Any
+) -> None:
+    """nnU-Net would search its folders for any of these, and call what it finds."""
+    other = Path("other") / model.name
+    shutil.copytree(model, other)
+    plans = json.loads((other / "plans.json").read_text())
+    (plans if key in plans else plans["configurations"]["3d_fullres"])[key] = value
+    (other / "plans.json").write_text(json.dumps(plans))
+    searched: list[str] = []
+    monkeypatch.setattr(plans_handler, "recursive_find_python_class", lambda folder, name, module: searched.append(name))
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "-m", other, "-f", 0, "--device", "cpu", "--quiet")
+    name = value[0] if isinstance(value, list) else value
+    assert (code, complaint.count("\n")) == (2, 1)
+    assert f"the plan names {name} as its {key}, which is none of" in complaint
+    assert searched == []
+    assert not Path("out").exists()
+
+
+def test_a_plan_to_train_by_names_only_what_is_on_the_list(model: Path) -> None:
+    plan = Plan.load(model / "plans.json", "")
+    plan.check("3d_fullres", model / "plans.json")
+    plan.content["configurations"]["3d_fullres"]["resampling_fn_seg"] = "system"
+    with pytest.raises(InputError, match="the plan names system as its resampling_fn_seg"):
+        plan.check("3d_fullres", model / "plans.json")

@@ -170,9 +170,9 @@ def preprocess_case(case: Case, job: Job) -> Problem | None:
 
 
 def _preprocess_and_store(case: Case, job: Job) -> None:
-    from lnauto.compat.plans import PlansManager
+    from lnauto.compat.plans import read_plans
 
-    plans = PlansManager(job.plans)
+    plans = read_plans(job.plans)
     configuration = plans.get_configuration(job.configuration)
     if case.label is None:
         _store_image(case, job, plans, configuration)

@@ -60,9 +60,9 @@ class Foundation:
 
     def network(self) -> nn.Module:
         """The plain network, with its weights, ready to predict."""
-        from lnauto.compat.plans import PlansManager
+        from lnauto.compat.plans import read_plans
 
-        network = build_network(PlansManager(self.plans), self.configuration, self.dataset_json, deep_supervision=False)
+        network = build_network(read_plans(self.plans), self.configuration, self.dataset_json, deep_supervision=False)
         try:
             network.load_state_dict(self.weights())
         except RuntimeError as error:

@@ -44,7 +44,7 @@ def trained_folds(folder: Path) -> list[str]:
 
 def load_model(folder: Path, folds: list[str] | None = None) -> Model:
     """The model in `folder`: the folds asked for, or the one trained on everything, or all numbered folds."""
-    from lnauto.compat.plans import PlansManager
+    from lnauto.compat.plans import read_plans
 
     there = trained_folds(folder)
     if folds is None:
@@ -61,7 +61,7 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
     dataset_json = read_json(folder / "dataset.json", remedy)
     checkpoints = [_load_model_checkpoint(folder / f"fold_{fold}" / FINAL) for fold in folds]
     configuration = checkpoints[0]["init_args"]["configuration"]
-    manager = PlansManager(plans)
+    manager = read_plans(plans)
     networks = [
         _load_network(checkpoint, manager, configuration, dataset_json, folder / f"fold_{fold}" / FINAL)
         for fold, checkpoint in zip(folds, checkpoints, strict=True)
@@ -80,11 +80,11 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
 
 def load_alone(path: Path) -> Model:
     """The model of one checkpoint, under the plan and labels it was trained with, wherever it lies."""
-    from lnauto.compat.plans import PlansManager
+    from lnauto.compat.plans import read_plans
 
     checkpoint = _load_model_checkpoint(path)
     made = checkpoint["init_args"]
-    network = _load_network(checkpoint, PlansManager(made["plans"]), made["configuration"], made["dataset_json"], path)
+    network = _load_network(checkpoint, read_plans(made["plans"]), made["configuration"], made["dataset_json"], path)
     return Model(
         folder=path.parent,
         plans=made["plans"],

@@ -83,9 +83,9 @@ class Predictor:
             crop: look only at the region the plan names, and there not at tiles of air.
             voxels: of all images in the plan's spacing, from which `engine="auto"` tells whether a conversion pays.
         """
-        from lnauto.compat.plans import PlansManager
+        from lnauto.compat.plans import read_plans
 
-        plans = PlansManager(model.plans)
+        plans = read_plans(model.plans)
         configuration = plans.get_configuration(model.configuration)
         defaults = model.plans.get("lnauto", {}).get("inference", {})
         tta = tta or defaults.get("tta", "full")

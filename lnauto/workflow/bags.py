@@ -130,10 +130,10 @@ class BagMaker:
         return look
 
     def scene(self, case: str, images: Sequence[Path], mask: Path | None) -> Scene:
-        from lnauto.compat.plans import PlansManager
+        from lnauto.compat.plans import read_plans
         from lnauto.trainers.patient.scenes import read_scene
 
-        manager = PlansManager(self.plan.content)
+        manager = read_plans(self.plan.content)
         scheme = None if mask is None else LabelScheme.of_description(self.description)
         nodes = [value for label in scheme.nodes for value in label.values] if scheme is not None else []
         return read_scene(

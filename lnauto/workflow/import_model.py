@@ -149,16 +149,13 @@ def _configuration(plans: dict[str, Any], own: Any, wanted: str | None, source: 
 
 def _present_form(plans: dict[str, Any], configuration: str, source: Source, told: list[str]) -> dict[str, Any]:
     """The plans with this configuration alone, complete, and as nnU-Net writes them today."""
-    from lnauto.compat.plans import PlansManager
+    from lnauto.compat.plans import read_plans
     from lnauto.networks.permitted import permitted
 
-    if plans.get("label_manager", LABEL_MANAGER) != LABEL_MANAGER:
-        what = f"the plans name {plans['label_manager']} as their label manager, and there is {LABEL_MANAGER} only"
-        raise InputError.of(what, source.checkpoint.parent, "do not use this file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is told below
-            chosen = dict(PlansManager(plans).get_configuration(configuration).configuration)
+            chosen = dict(read_plans(plans).get_configuration(configuration).configuration)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         what = f"nnU-Net cannot read configuration {configuration} of these plans ({type(error).__name__}: {error})"
         remedy = "plan again with a present nnU-Net, and give that with --plans"
@@ -204,11 +201,11 @@ def _labels(content: dict[str, Any], source: Source) -> dict[str, Any]:
 
 
 def _build(origin: Origin) -> Any:
-    from lnauto.compat.plans import PlansManager
+    from lnauto.compat.plans import read_plans
     from lnauto.inference.model import build_network
 
     try:
-        return build_network(PlansManager(origin.plans), origin.configuration, origin.dataset_json, deep_supervision=False)
+        return build_network(read_plans(origin.plans), origin.configuration, origin.dataset_json, deep_supervision=False)
     except InputError:
         raise
     except Exception as error:  # whatever a stranger's arguments lead to in a constructor

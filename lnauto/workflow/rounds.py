@@ -93,12 +93,12 @@ def prepare_rounds(
     if dataset is None:
         place = paths.raw / plan.content["dataset_name"]
         raise InputError.of("rounds of pseudo labels need the raw data set", place, "put it there, or leave out --rounds")
-    from lnauto.compat.plans import PlansManager
+    from lnauto.compat.plans import read_plans
 
     bring_images_up_to_date(dataset, plan, request.configuration, paths, request.quiet)
     annotated = paths.preprocessed / dataset.name / plan.configuration(request.configuration)["data_identifier"]
     description = adding_ignore(dataset.description)
-    labels = PlansManager(plan.content).get_label_manager(description)
+    labels = read_plans(plan.content).get_label_manager(description)
     unannotated = [case.name for case in dataset.unannotated_cases]
     found = {}
     for fold, rounds in asked.items():

@@ -58,7 +58,7 @@ setup(
         "nnunetv2>=2.8.1,<2.9",  # what lnauto relies on inside it is checked by tests/test_compat.py
         "batchgenerators>=0.25.5",
         "batchgeneratorsv2>=0.3.6",
-        "acvl-utils>=0.2.3,<0.3",
+        "acvl-utils>=0.2.6,<0.3",
         "SimpleITK>=2.3",
         "pydicom>=3.0.1",
         # brings Pillow and pyjpegls, with which pydicom decodes JPEG 2000 and JPEG-LS; other JPEG beyond 8 bits is left to

@@ -36,12 +36,14 @@ COMMANDS = (
     "doctor",
 )
 
-ONNX = ["onnx>=1.17", "onnxscript>=0.2"]
+ONNX = ["onnx>=1.17,<2", "onnxscript>=0.2,<1"]
 VIEW = ["ipyniivue>=2.4,<2.5"]  # its widget.js is driven by report/assets/view.js, which tests/test_view_in_browser.py checks
-TENSORBOARD = ["tensorboard>=2.16"]
+TENSORBOARD = ["tensorboard>=2.16,<3"]
 # MLflow's client; without a server it keeps runs in a database in the working directory, for which it needs the other two
-MLFLOW = ["mlflow-skinny>=2.16", "sqlalchemy>=2", "alembic>=1.13"]
+MLFLOW = ["mlflow-skinny>=2.16,<4", "sqlalchemy>=2,<3", "alembic>=1.13,<2"]
 
+# Lower bounds are what .ci/matrix installs and runs with the oldest Python, upper bounds the next major version after what it runs
+# with the newest.
 setup(
     name="lnauto",
     version=version,
@@ -54,29 +56,29 @@ setup(
     package_dir={"lnauto": "lnauto", **{f"lnauto.{wing}": wing for wing in WINGS}},
     package_data={"lnauto": ["py.typed", "ext_trainer/*.py", "report/assets/*"]},  # ext_trainer: a folder for nnU-Net to search
     install_requires=[
-        "torch>=2.6,!=2.9.*",  # before 2.6 even a checkpoint read as data could run code; nnU-Net excludes 2.9, which is slow
+        "torch>=2.6,!=2.9.*,<3",  # before 2.6 even a checkpoint read as data could run code; nnU-Net excludes 2.9, which is slow
         "nnunetv2>=2.8.1,<2.9",  # what lnauto relies on inside it is checked by tests/test_compat.py
-        "batchgenerators>=0.25.5",
-        "batchgeneratorsv2>=0.3.6",
+        "batchgenerators>=0.25.5,<0.26",
+        "batchgeneratorsv2>=0.3.6,<0.4",
         "acvl-utils>=0.2.6,<0.3",
-        "SimpleITK>=2.3",
-        "pydicom>=3.0.1",
+        "SimpleITK>=2.3,<3",
+        "pydicom>=3.0.1,<4",
         # brings Pillow and pyjpegls, with which pydicom decodes JPEG 2000 and JPEG-LS; other JPEG beyond 8 bits is left to
         # SimpleITK, because pylibjpeg-libjpeg is under the GPL
-        "highdicom>=0.25",
-        "numpy>=1.26",
-        "scipy>=1.11",
-        "pandas>=2.1",
-        "scikit-learn>=1.3",
-        "scikit-image>=0.22",
-        "connected-components-3d>=3.12",
-        "openvino>=2024.4; platform_machine in 'x86_64 AMD64 arm64 aarch64'",  # elsewhere PyTorch does its work
-        "matplotlib>=3.8",
-        "packaging>=23",
-        "pillow>=10",
-        "psutil>=5.9",
-        "threadpoolctl>=3.1",
-        "tqdm>=4.66",
+        "highdicom>=0.25,<1",
+        "numpy>=1.26,<3",
+        "scipy>=1.11,<2",
+        "pandas>=2.1,<4",
+        "scikit-learn>=1.3,<2",
+        "scikit-image>=0.22,<1",
+        "connected-components-3d>=3.12,<5",
+        "openvino>=2024.4,<2027; platform_machine in 'x86_64 AMD64 arm64 aarch64'",  # elsewhere PyTorch does its work
+        "matplotlib>=3.8,<4",
+        "packaging>=23,<27",
+        "pillow>=10,<14",
+        "psutil>=5.9,<8",
+        "threadpoolctl>=3.1,<4",
+        "tqdm>=4.66,<5",
     ],
     extras_require={
         "onnx": ONNX,

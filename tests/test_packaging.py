@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import email
 import importlib
 import importlib.metadata
 import json
@@ -14,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import lnauto
 
@@ -124,6 +126,15 @@ class TestPlainInstall:
         modules = {file.relative_to(REPOSITORY / "lnauto") for file in (REPOSITORY / "lnauto").rglob("*.py")}
         modules |= {file.relative_to(REPOSITORY) for wing in WINGS for file in (REPOSITORY / wing).rglob("*.py")}
         assert sorted(str(name) for name in modules if not (installed / "lnauto" / name).is_file()) == []
+
+    def test_every_dependency_has_a_lower_and_an_upper_bound(self, installed: Path) -> None:
+        """`.ci/matrix` installs the lower ones with the oldest Python, and what the upper ones allow with the newest."""
+        metadata = email.message_from_bytes((installed / f"lnauto-{lnauto.__version__}.dist-info/METADATA").read_bytes())
+        declared = [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
+        used = [one for one in declared if one.marker is None or 'extra == "test"' not in str(one.marker)]
+        assert len(used) > 20
+        unbound = [one.name for one in used if not {">=", "<"} <= {bound.operator for bound in one.specifier}]
+        assert unbound == []
 
     def test_only_lnauto_is_shipped(self, installed: Path) -> None:
         assert sorted(entry.name for entry in installed.iterdir()) == ["lnauto", f"lnauto-{lnauto.__version__}.dist-info"]

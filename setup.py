@@ -42,8 +42,8 @@ TENSORBOARD = ["tensorboard>=2.16,<3"]
 # MLflow's client; without a server it keeps runs in a database in the working directory, for which it needs the other two
 MLFLOW = ["mlflow-skinny>=2.16,<4", "sqlalchemy>=2,<3", "alembic>=1.13,<2"]
 
-# Lower bounds are what .ci/matrix installs and runs with the oldest Python; upper bounds the major version after what it runs with
-# the newest.
+# Lower bounds are what .ci/matrix installs and runs with the oldest Python; upper bounds the major version after what it
+# runs with the newest.
 setup(
     name="lnauto",
     version=version,

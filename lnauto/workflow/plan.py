@@ -19,6 +19,7 @@ from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.inference.foundation import find_foundation
+from lnauto.locks import locked
 from lnauto.nodes import Array
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.adaptation import check_channels, plans_name
@@ -65,6 +66,11 @@ class Request:
 def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     """Everything before training, for one data set."""
     paths = activate()
+    with locked(paths.preprocessed / find_dataset(identifier, paths.raw)):
+        return _plan_and_preprocess(paths, identifier, request)
+
+
+def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Plan:
     dataset = read_checked(paths, identifier, request.quiet)
     if dataset.annotation == "table":
         refuse({"--pretrained": request.pretrained, "--masks": request.wishes.masks})
@@ -195,10 +201,11 @@ def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, wor
     if stale:
         log.info("%d preprocessed %s were made from other %s or under another plan; they are made again.", stale, noun, source)
     cost = expected_cost(len(waiting), job.plans, job.configuration)
-    check_disk(cost, job.folder)
-    log.info("Preprocessing %d of %d %s, at most %.0f MB on disk.", len(waiting), len(cases), noun, cost.bytes / 1e6)
-    start = time.monotonic()
-    preprocess(waiting, job, quiet, workers)
+    with locked(job.folder.parent):
+        check_disk(cost, job.folder)
+        log.info("Preprocessing %d of %d %s, at most %.0f MB on disk.", len(waiting), len(cases), noun, cost.bytes / 1e6)
+        start = time.monotonic()
+        preprocess(waiting, job, quiet, workers)
     log.info("Preprocessed in %.0f s, to %s.", time.monotonic() - start, job.folder)
 
 

@@ -13,7 +13,17 @@ import numpy as np
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
 from lnauto.data.coarse_maps import write_map
-from lnauto.data.preprocess import Job, check_disk, expected_cost, files_there, likeness_name, pending, preprocess
+from lnauto.data.preprocess import (
+    Job,
+    check_disk,
+    expected_cost,
+    files_there,
+    likeness_name,
+    pending,
+    preprocess,
+    provenance_path,
+)
+from lnauto.data.provenance import Provenance
 from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
@@ -197,7 +207,8 @@ def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, wor
     if not waiting:
         log.info("All %d %s are preprocessed, from these %s and under this plan.", len(cases), noun, source)
         return
-    stale = sum(files_there(job.folder, case) for case in waiting)
+    known = Provenance(provenance_path(job.folder)).cases  # without what a killed run made in its last second
+    stale = sum(case.name in known and files_there(job.folder, case) for case in waiting)
     if stale:
         log.info("%d preprocessed %s were made from other %s or under another plan; they are made again.", stale, noun, source)
     cost = expected_cost(len(waiting), job.plans, job.configuration)

@@ -9,8 +9,8 @@ four threads, and which of them is done first shows in the bytes), and of the fi
 
 Moments are drawn from each tenth of the undisturbed run, so that they lie in the middle of the work, too; where a run was done
 before its moment, it is begun once more and killed earlier. To kill that often in minutes, each command runs in a child forked
-from a process that has imported everything and computed nothing; checkpoints are written twice a second, and how fast this machine
-is, is not measured but given, because a plan depends on it. POSIX.
+from a process that has imported everything and computed nothing; checkpoints are written twice a second, and how fast this
+machine is, is not measured but given, because a plan depends on it. POSIX.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="everything is written there; what is there from an earlier run goes")
     parser.add_argument("--kills", type=int, default=10, help="of each command")
-    parser.add_argument("--cases", type=int, default=10)
-    parser.add_argument("--test-cases", type=int, default=10)
-    parser.add_argument("--size", type=int, default=40)
-    parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--cases", type=int, default=8)
+    parser.add_argument("--test-cases", type=int, default=4)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--iterations", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, default=Path("benchmark_kills.json"))
     options = parser.parse_args()

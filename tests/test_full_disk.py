@@ -249,6 +249,17 @@ def test_a_table_that_does_not_fit_is_told(
     assert Path("out/nodes.csv").read_text().startswith("case,node,")
 
 
+def test_a_page_that_does_not_fit_takes_nothing_from_the_masks(
+    balls: Path, random_model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lnauto.workflow.page_files.write_text", fails_at("report.html", files.write_text))
+    code, _, complaint = command(
+        "predict", "-i", balls / "raw/Dataset901_Balls/imagesTs", "-o", "out", "-m", random_model, "--quiet"
+    )
+    assert (code, complaint.count("\n"), "in out/report.html; free space there" in complaint) == (3, 1, True)
+    assert (Path("out/ball_07.nii.gz").is_file(), Path("out/report.html").exists()) == (True, False)
+
+
 @pytest.mark.parametrize("name", ["ball.nii.gz", "ball.nii"])
 def test_a_cut_off_volume_is_never_renamed(tmp_path: Path, name: str) -> None:
     image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (30, 20, 10)).astype(np.uint8))

@@ -19,7 +19,7 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 @pytest.mark.smoke
 def test_a_command_that_was_killed_and_run_again_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """In a process of its own, which forks the commands: one that has computed with PyTorch could not."""
-    small = ("--kills", "1", "--cases", "5", "--test-cases", "2", "--size", "32", "--iterations", "6")
+    small = ("--kills", "1", "--no-repeat", "--cases", "4", "--test-cases", "1", "--size", "32", "--iterations", "4")
     command = [
         sys.executable,
         str(BENCHMARKS / "kills.py"),

@@ -75,6 +75,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="everything is written there; what is there from an earlier run goes")
     parser.add_argument("--kills", type=int, default=10, help="of each command")
+    repeat = argparse.BooleanOptionalAction
+    parser.add_argument("--repeat", action=repeat, default=True, help="compare a second undisturbed run with the first, too")
     parser.add_argument("--cases", type=int, default=8)
     parser.add_argument("--test-cases", type=int, default=4)
     parser.add_argument("--size", type=int, default=32)
@@ -109,11 +111,12 @@ def main() -> int:
 def killed_and_run_again(stage: Stage, root: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Two undisturbed runs, and what came of each kill."""
     whole, rng, kills = root / "whole", random.Random(f"{options.seed} {stage.name}"), []
-    run(begin(stage, root), stage.first)
+    seconds, repeats = run(begin(stage, root), stage.first), list[str]()
     (root / "work" / stage.makes).rename(whole / stage.makes)
-    own = begin(stage, root)
-    seconds = run(own, stage.first)
-    repeats = sorted(differences(whole / stage.makes, own / stage.makes))
+    if options.repeat:
+        own = begin(stage, root)
+        seconds = run(own, stage.first)
+        repeats = sorted(differences(whole / stage.makes, own / stage.makes))
     for number in range(options.kills):
         moment = seconds * (number + rng.random()) / options.kills
         own = begin(stage, root)

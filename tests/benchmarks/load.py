@@ -3,10 +3,10 @@ prediction, and five hundred predictions in one Python process.
 
     python tests/benchmarks/load.py FOLDER --json load.json
 
-Cases are balls in 20 voxels a side; the network is the plan's, with random weights. Memory (resident) and open file descriptors
-are those of all processes of a command together, read every tenth of a second beside the number of cases that are done; growth is
-the slope over the last three quarters of the cases. Planning does not say how far it is, so it is run on a quarter of the cases,
-too, and the peaks are compared. Linux.
+Cases are balls in 20 voxels a side; the network is the plan's, with random weights. Memory (resident; what processes share is
+divided among them) and open files are those of all processes of a command together, read every tenth of a second beside the number of
+cases that are done; growth is the slope over the last three quarters of the cases. Planning does not say how far it is, so it is
+run on a quarter of the cases, too, and the peaks are compared. Linux.
 """
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ def run_all(root: Path, options: argparse.Namespace) -> dict[str, dict[str, floa
     scans = root / "raw" / NAME / "imagesTs"
     arguments = ["predict", "--quiet", "--no-report", "-i", str(scans), "-o", str(out), "-m", str(model)]
     rows["predict"] = grown(watch(root, arguments, lambda: count(out, ".nii.gz")), options.cases)
-    rows["report of these"] = peak(watch(root, ["report", "--quiet", str(out)], lambda: 0))
     again = [sys.executable, __file__, str(root), "--predictions", str(options.predictions), "--child", str(model), str(scans)]
     told = subprocess.run(again, env=environment(root), capture_output=True, text=True, check=True).stdout.splitlines()[-1]
     rows["predictions in one process"] = grown(json.loads(told), options.predictions)
@@ -114,12 +113,12 @@ def watch(root: Path, arguments: Sequence[str], finished: Callable[[], int]) -> 
 
 
 def held_by(process: psutil.Process) -> tuple[float, float]:
-    """Resident bytes and open files of a process and all it started."""
+    """Resident bytes and open files of a process and all it started; a child that was just forked shares all of its memory."""
     memory = files = 0
     try:
         for one in (process, *process.children(recursive=True)):
-            memory, files = memory + one.memory_info().rss, files + one.num_fds()
-    except psutil.NoSuchProcess:
+            memory, files = memory + one.memory_full_info().pss, files + one.num_fds()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it is ending
         return 0, 0
     return memory, files
 

@@ -4,9 +4,9 @@ prediction, and five hundred predictions in one Python process.
     python tests/benchmarks/load.py FOLDER --json load.json
 
 Cases are balls in 20 voxels a side; the network is the plan's, with random weights. Memory (resident; what processes share is
-divided among them) and open files are those of all processes of a command together, read every tenth of a second beside the number of
-cases that are done; growth is the slope over the last three quarters of the cases. Planning does not say how far it is, so it is
-run on a quarter of the cases, too, and the peaks are compared. Linux.
+divided among them) and open files are those of all processes of a command together, read every tenth of a second beside the
+number of cases that are done; growth is the slope over the last three quarters of the cases. Planning does not say how far it
+is, so it is run on a quarter of the cases, too, and the peaks are compared. Linux.
 """
 
 from __future__ import annotations

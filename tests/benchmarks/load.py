@@ -3,10 +3,10 @@ prediction, and five hundred predictions in one Python process.
 
     python tests/benchmarks/load.py FOLDER --json load.json
 
-Cases are balls in 20 voxels a side; the network is the plan's, with random weights. Memory (resident; what processes share is
-divided among them) and open files are those of all processes of a command together, read every tenth of a second beside the
-number of cases that are done; growth is the slope over the last three quarters of the cases. Planning does not say how far it
-is, so it is run on a quarter of the cases, too, and the peaks are compared. Linux.
+Cases are balls in 20 voxels a side; the network is the plan's, with random weights. Resident memory and open files are those of
+all processes of a command together, read every tenth of a second beside the number of cases that are done; growth is the slope
+over the last three quarters of the cases. Planning does not say how far it is, so it is run on a quarter of the cases, too, and
+the peaks are compared. Linux.
 """
 
 from __future__ import annotations
@@ -113,11 +113,15 @@ def watch(root: Path, arguments: Sequence[str], finished: Callable[[], int]) -> 
 
 
 def held_by(process: psutil.Process) -> tuple[float, float]:
-    """Resident bytes and open files of a process and all it started; a child that was just forked shares all of its memory."""
+    """Resident bytes and open files of a process and all it started.
+
+    What a child shares with it counts twice, for the moment after a fork; what it shares with programs that come and go beside it
+    counts in full, which is steady.
+    """
     memory = files = 0
     try:
         for one in (process, *process.children(recursive=True)):
-            memory, files = memory + one.memory_full_info().pss, files + one.num_fds()
+            memory, files = memory + one.memory_info().rss, files + one.num_fds()
     except (psutil.NoSuchProcess, psutil.AccessDenied):  # it is ending
         return 0, 0
     return memory, files

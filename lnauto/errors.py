@@ -27,6 +27,10 @@ class LnautoError(Exception):
         self.problems = list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    def __reduce__(self) -> tuple[type[LnautoError], tuple[list[Problem]]]:
+        """So that it comes out of a worker process as it was raised."""
+        return type(self), (self.problems,)
+
 
 class InputError(LnautoError):
     """The input is wrong: nothing was done."""
@@ -34,6 +38,10 @@ class InputError(LnautoError):
     @classmethod
     def of(cls, what: str, where: object, remedy: str) -> InputError:
         return cls([Problem(what, str(where), remedy)])
+
+
+class NoSpaceError(InputError):
+    """The disk is full: whatever case comes next would fail, too, so the work stops."""
 
 
 class CasesFailedError(LnautoError):

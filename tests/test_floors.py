@@ -36,6 +36,7 @@ GROUND = {
     "paths",
     "errors",
     "files",
+    "locks",
     "cores",
     "compat",
 }  # may know each other; "" is lnauto/__init__.py, as others import it

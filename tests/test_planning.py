@@ -243,6 +243,38 @@ def test_a_plan_edited_by_hand_is_kept_when_planning_again(own: Path, command: C
     assert json.loads((own / BASE / "lnautoPlans_earlier_1.json").read_text())["configurations"]["3d_fullres"]["batch_size"] == 3
 
 
+def test_planning_again_without_a_change_keeps_no_copy(own: Path, command: Command) -> None:
+    plan = ("plan_and_preprocess", "-d", 901, "--device", "cpu", "--no-preprocess")
+    assert command(*plan)[0] == 0
+    before = (own / BASE / "lnautoPlans.json").read_bytes()
+    assert command(*plan)[0] == 0
+    assert (own / BASE / "lnautoPlans.json").read_bytes() == before
+    assert list((own / BASE).glob("*earlier*")) == []
+
+
+def test_cases_that_a_killed_run_did_not_record_are_made_again_without_a_word_of_other_labels(
+    own: Path, command: Command
+) -> None:
+    assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")[0] == 0
+    record = own / BASE / "lnautoPlans_3d_fullres_cases.json"
+    known = json.loads(record.read_text())
+    record.write_text(json.dumps({name: known[name] for name in sorted(known)[:3]}))
+    code, out, complaint = command("plan_and_preprocess", "-d", 901, "--device", "cpu")
+    assert (code, "Preprocessing 1 of 4 cases" in out, "they are made again" in out) == (0, True, False), complaint
+    assert json.loads(record.read_text()).keys() == known.keys()
+
+
+def test_a_record_of_cases_is_not_written_after_every_case(own: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one file: with many cases that would take longer than the cases."""
+    from lnauto.data import provenance
+
+    written = []
+    monkeypatch.setattr(provenance, "write_json", lambda path, cases: written.append(len(cases)))
+    monkeypatch.setattr(provenance, "SAVE_EVERY_SECONDS", 1000.0)
+    assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")[0] == 0
+    assert written == [1, 4]
+
+
 def test_folds_made_by_lnauto_follow_the_cases(own: Path, command: Command) -> None:
     assert command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu", "--no-preprocess")[0] == 0
     raw = own / "raw/Dataset901_Balls"

@@ -112,7 +112,7 @@ def test_what_cannot_be_written_is_told(model: Path, command: Command) -> None:
     Path("file").write_text("in the way")
     for form in ([], ["--stock"]):
         code, _, complaint = command("export", model, "-o", "file/balls", *form)
-        assert (code, complaint.count("\n"), "the export cannot be written (" in complaint) == (2, 1, True)
+        assert (code, complaint.count("\n"), "cannot be written to (" in complaint) == (2, 1, True)
 
 
 def test_what_is_there_is_kept(model: Path, command: Command) -> None:

@@ -21,7 +21,7 @@ from lnauto.data.provenance import Provenance, digest_of
 from lnauto.data.raw import Case
 from lnauto.data.region import find_region, region_of
 from lnauto.data.trusted_background import Trust, materialise
-from lnauto.errors import CasesFailedError, InputError, Problem
+from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.files import replacing
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | 
         workers = _workers_that_pay(len(cases), expected_cost(len(cases), job.plans, job.configuration))
     done = _in_workers(cases, job, workers) if workers > 1 else _in_process(cases, job)
     failed = []
-    with tqdm(total=len(cases), desc="Preprocessing", unit="case", disable=quiet, delay=2) as bar:
+    with provenance.kept(), tqdm(total=len(cases), desc="Preprocessing", unit="case", disable=quiet, delay=2) as bar:
         for case, problem in done:
             bar.update()
             if problem is None:
@@ -134,25 +134,31 @@ def _in_workers(cases: list[Case], job: Job, workers: int) -> Iterator[tuple[Cas
 
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = {pool.submit(preprocess_case, case, job): case for case in cases}
-        for future in as_completed(waiting):
-            case = waiting[future]
-            try:
-                yield case, future.result()
-            except BrokenProcessPool:
-                yield (
-                    case,
-                    Problem(
-                        "a worker process died before this case was done, most likely for want of memory",
-                        case.name,
-                        "run again; what is finished stays",
-                    ),
-                )
+        try:
+            for future in as_completed(waiting):
+                case = waiting[future]
+                try:
+                    yield case, future.result()
+                except BrokenProcessPool:
+                    yield (
+                        case,
+                        Problem(
+                            "a worker process died before this case was done, most likely for want of memory",
+                            case.name,
+                            "run again; what is finished stays",
+                        ),
+                    )
+        finally:
+            for future in waiting:  # a full disk ends the work, and so does Ctrl-C
+                future.cancel()
 
 
 def preprocess_case(case: Case, job: Job) -> Problem | None:
     """Preprocess and store one case; what goes wrong is told, so that one bad case does not stop the others."""
     try:
         _preprocess_and_store(case, job)
+    except NoSpaceError:
+        raise
     except MemoryError:
         return Problem(
             "the memory of this machine does not hold the case", case.name, "close other programs, or use a coarser spacing"

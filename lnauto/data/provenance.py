@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from lnauto.data.raw import Case
 from lnauto.files import read_json, write_json
 
 CHUNK = 1 << 22
+SAVE_EVERY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,15 @@ class Source:
 
 
 class Provenance:
-    """The record beside a folder of preprocessed cases: per case, its sources and the hash of plan and labels."""
+    """The record beside a folder of preprocessed cases: per case, its sources and the hash of plan and labels.
+
+    It is one file, so that writing it after every case would take a time that grows with the square of their number. A case that
+    was made after the last writing is made again by the run after a kill.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._saved_at = -math.inf
         self.cases: dict[str, dict[str, Any]] = {}
         if path.is_file():
             self.cases = read_json(path, "delete it; the cases are then preprocessed again")
@@ -41,7 +51,20 @@ class Provenance:
 
     def record(self, case: Case, data_hash: str) -> None:
         self.cases[case.name] = {"hash": data_hash, "sources": [asdict(_describe(path)) for path in _files(case)]}
+        if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
+            self._save()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Whatever ends the block, what was recorded in it is written down."""
+        try:
+            yield
+        finally:
+            self._save()
+
+    def _save(self) -> None:
         write_json(self.path, self.cases)
+        self._saved_at = time.monotonic()
 
 
 def _files(case: Case) -> list[Path]:

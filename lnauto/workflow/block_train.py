@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from lnauto.data.raw import RawDataset
@@ -13,7 +14,7 @@ from lnauto.paths import Paths
 from lnauto.planners.plan import PLANS_NAME, Plan
 from lnauto.trainers.patient import check_block_head
 from lnauto.workflow.block_plan import NO_MASK, bring_scans_up_to_date
-from lnauto.workflow.fold import Request
+from lnauto.workflow.fold import Request, lock_folds
 from lnauto.workflow.heads import HeadWork, prepare_heads, train_heads
 from lnauto.workflow.patient_plan import refuse
 from lnauto.workflow.splits import SPLITS, check_folds
@@ -27,7 +28,7 @@ def has_block_plan(folder: Path) -> bool:
     return path.is_file() and Plan.load(path, "plan again").on_blocks
 
 
-def train_on_blocks(paths: Paths, name: str, identifier: str, folds: Sequence[str], request: Request) -> Path:
+def train_on_blocks(paths: Paths, name: str, identifier: str, folds: Sequence[str], request: Request, locks: ExitStack) -> Path:
     """Train the folds asked for; returns the model's folder."""
     flags: dict[str, object] = {
         "--pretrain": request.pretrain,
@@ -53,6 +54,7 @@ def train_on_blocks(paths: Paths, name: str, identifier: str, folds: Sequence[st
         raise InputError.of(f"the folds name {unknown[0]}, of which there is no scan", folder / SPLITS, remedy)
     model = paths.results / name / f"{plan.lnauto['trainer']}__{PLANS_NAME}__{request.configuration}"
     work = HeadWork(plan, dataset.description, dataset, splits, model, preprocessed, request, head)
+    lock_folds(locks, model, chosen)
     prepare_heads(work, chosen)
     if request.minutes is not None:
         log.info("--budget does not change how long a patient head trains: its steps are few and fixed.")

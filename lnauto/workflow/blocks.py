@@ -18,8 +18,9 @@ from tqdm import tqdm
 from lnauto.data.preprocess import provenance_path
 from lnauto.data.provenance import Provenance
 from lnauto.data.raw import Case, RawDataset
-from lnauto.errors import CasesFailedError, Problem
+from lnauto.errors import CasesFailedError, NoSpaceError, Problem
 from lnauto.files import replacing
+from lnauto.locks import locked
 from lnauto.planners.plan import Plan, hash_of
 
 if TYPE_CHECKING:
@@ -95,12 +96,13 @@ def bring_blocks_up_to_date(dataset: RawDataset, plan: Plan, maker: BagMaker, st
         log.info("The blocks of all %d scans are there, from these scans and under this plan.", len(dataset.cases))
         return
     started, failed = time.monotonic(), list[Problem]()
-    for case in tqdm(waiting, desc="Cutting blocks", unit="case", disable=quiet, delay=2):
-        store.file(case.name).unlink(missing_ok=True)
-        if (problem := _cut(case, maker, store)) is None:
-            record.record(case, made_of)
-        else:
-            failed.append(problem)
+    with locked(store.folder.parent), record.kept():
+        for case in tqdm(waiting, desc="Cutting blocks", unit="case", disable=quiet, delay=2):
+            store.file(case.name).unlink(missing_ok=True)
+            if (problem := _cut(case, maker, store)) is None:
+                record.record(case, made_of)
+            else:
+                failed.append(problem)
     if failed:
         raise CasesFailedError(failed)
     log.info("Cut the blocks of %d scans in %.0f s, to %s.", len(waiting), time.monotonic() - started, store.folder)
@@ -110,6 +112,8 @@ def _cut(case: Case, maker: BagMaker, store: BlockStore) -> Problem | None:
     """What goes wrong is told, so that one bad case does not stop the others."""
     try:
         store.save(case.name, maker.blocks(case.name, case.images))
+    except NoSpaceError:
+        raise
     except MemoryError:
         return Problem("the memory of this machine does not hold the case", case.name, "close other programs")
     except OSError as error:

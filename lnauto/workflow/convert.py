@@ -15,8 +15,9 @@ from lnauto import __version__
 from lnauto.data.checks import case_problems
 from lnauto.data.description import Description, drop_faulty_keys
 from lnauto.data.raw import Case, RawDataset
-from lnauto.errors import CasesFailedError, InputError, Problem
+from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.files import read_json, write_json
+from lnauto.locks import locked
 from lnauto.paths import DATASET_NAME
 from lnauto.workflow.convert_case import Wishes, convert_case
 from lnauto.workflow.convert_sources import SourceCase, ending_of, find_cases
@@ -61,6 +62,11 @@ def convert(request: Request) -> RawDataset:
     """Convert what is not yet; raise CasesFailedError with a line for each case that could not be."""
     request = _with_full_paths(request)
     _check_place(request)
+    with locked(request.out):
+        return _convert(request)
+
+
+def _convert(request: Request) -> RawDataset:
     sources = find_cases(request.source, request.images, request.masks)
     _check_channels(request, sources)
     table = _table(request, sources)
@@ -90,7 +96,7 @@ def _check_place(request: Request) -> None:
             raise InputError.of("the data set would lie inside its source, or around it", out, "write it somewhere else")
     if out.exists() and not out.is_dir():
         raise InputError.of("there is a file of that name", out, "name another folder")
-    if not out.is_dir() or not any(out.iterdir()):
+    if not out.is_dir() or all(path.name.startswith(".") for path in out.iterdir()):  # a killed run may have left its lock
         return
     if not (out / STATE).is_file():
         what = "the folder is not empty, and it was not begun by lnauto_convert"
@@ -146,6 +152,8 @@ class _Conversion:
                 continue
             try:
                 entry = self._convert(case)
+            except NoSpaceError:
+                raise
             except InputError as error:
                 problems += [replace(one, where=_naming(case.name, one.where)) for one in error.problems]
                 continue

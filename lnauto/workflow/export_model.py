@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lnauto.data.region import region_of
 from lnauto.errors import InputError
-from lnauto.files import replacing_folder, sha256_of, write_json
+from lnauto.files import replacing_folder, sha256_of, workshop, write_json
+from lnauto.locks import locked_beside
 from lnauto.workflow.archive import CARD, FOLD, SUFFIX, pack
 from lnauto.workflow.model_card import write_card
 from lnauto.workflow.network_recipe import INPUT, OUTPUT, recipe
@@ -45,7 +45,8 @@ def export(wanted: Wanted, output: Path, request: Request) -> Path:
     """Write the model to `output`, whole or not at all; returns where it is."""
     trained = Trained.find(wanted, request.with_heads)
     try:
-        return _export(trained, output, request)
+        with locked_beside(output):
+            return _export(trained, output, request)
     except OSError as error:
         what = f"the export cannot be written ({error.strerror or error})"
         raise InputError.of(what, output, "make room there, and check that it can be written to") from error
@@ -68,9 +69,7 @@ def _export_file(trained: Trained, output: Path, overwrite: bool) -> Path:
     path = output if output.suffix == SUFFIX else output.with_name(output.name + SUFFIX)
     if path.is_dir() or (path.exists() and not overwrite):
         raise InputError.of("there is something of this name already", path, "give another -o, or add --overwrite for a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".") as temporary:
-        folder = Path(temporary)
+    with workshop(path) as folder:
         trained.write(folder)
         how = (
             f"`lnauto_predict --patients TABLE -o out -m {path.name}`"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from lnauto.cores import usable_cores
 from lnauto.errors import InputError
 from lnauto.evaluation.folder import Evaluation
 from lnauto.files import read_json
+from lnauto.locks import locked
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.workflow.evaluate import write_evaluation
 from lnauto.workflow.tuner import trainer_name, tune_of
@@ -185,6 +187,13 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for name in ("validation", ROUNDS):
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def lock_folds(locks: ExitStack, model: Path, folds: Sequence[str]) -> None:
+    """Be alone in the folders of these folds until `locks` are let go; other folds of the model may be trained meanwhile."""
+    shared = (model, model / "crossvalidation", *model.glob("*/crossvalidation"))  # that of a head is in its own folder
+    for fold in folds:
+        locks.enter_context(locked(model / f"fold_{fold}", model, *shared))
 
 
 def _check_other_folds(model: Path, fold: str, plan: Plan, request: Request) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lnauto import __version__
 from lnauto.errors import InputError
+from lnauto.locks import locked_beside
 from lnauto.paths import activate
 from lnauto.workflow.archive import SUFFIX, opened
 from lnauto.workflow.import_source import LABELS_REMEDY, PLANS_REMEDY, USUAL, Source, find_source
@@ -56,10 +57,15 @@ class Origin:
 
 def import_model(path: Path, request: Request) -> Foundation:
     """Check everything, then store it; nothing of a model that was refused is left."""
+    folder = _place(request)
+    with locked_beside(folder):
+        return _import_model(path, folder, request)
+
+
+def _import_model(path: Path, folder: Path, request: Request) -> Foundation:
     from lnauto.inference.foreign import find_weights, load_strictly, read_foreign, unwrap
     from lnauto.inference.foundation import store_foundation
 
-    folder = _place(request)
     path = opened(path) if path.suffix == SUFFIX else path
     source = find_source(path, request.configuration, request.fold, request.plans, request.dataset_json)
     log.info("Reading %s (%.0f MB).", source.checkpoint, source.checkpoint.stat().st_size / 1e6)

@@ -19,6 +19,7 @@ from lnauto.errors import InputError, Problem
 from lnauto.evaluation.patient_text import table as as_text
 from lnauto.evaluation.patients import summarise_patients
 from lnauto.files import read_json, write_json, write_text
+from lnauto.locks import locked
 from lnauto.paths import activate, find_dataset
 from lnauto.trainers.patient.clinical import ClinicalHead
 from lnauto.trainers.patient.decision import sigmoid
@@ -40,6 +41,11 @@ class Request:
 
 def predict_patients(patients: Path, output: Path, request: Request) -> pd.DataFrame:
     """A row for each patient of the table, in its order, written to `output` and returned."""
+    with locked(output):
+        return _predict_patients(patients, output, request)
+
+
+def _predict_patients(patients: Path, output: Path, request: Request) -> pd.DataFrame:
     if not patients.is_file():
         raise InputError.of("there is no such file", patients, "give --patients a table, one row per patient")
     if not request.overwrite and (output / "patients.csv").is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from lnauto.planners.plan import PLANS_NAME, Plan, hash_of
 from lnauto.planners.table import carrying_problems
 from lnauto.trainers.patient import find_patient_trainer
 from lnauto.trainers.patient.clinical import ClinicalHead
-from lnauto.workflow.fold import Request
+from lnauto.workflow.fold import Request, lock_folds
 from lnauto.workflow.patient_figures import POOLED, tell_figures
 from lnauto.workflow.patient_plan import refuse
 from lnauto.workflow.splits import SPLITS, check_folds
@@ -64,7 +65,7 @@ def _remedy(identifier: str) -> str:
     return f"plan again: lnauto_plan_and_preprocess -d {identifier}"
 
 
-def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str], request: Request) -> Path:
+def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str], request: Request, locks: ExitStack) -> Path:
     """Train the folds asked for; returns the model's folder."""
     refuse(
         {
@@ -82,6 +83,7 @@ def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str
     path = paths.preprocessed / name / SPLITS
     check_folds(chosen, len(training.splits), path)
     _check_classes(training, chosen, path)
+    lock_folds(locks, training.model, chosen)
     _check_not_there(training, chosen)
     write_json(training.model / "plans.json", training.plan.content)
     predicted = [_train_fold(training, fold, briefly=len(chosen) > 1) for fold in chosen]

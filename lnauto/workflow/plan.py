@@ -13,12 +13,23 @@ import numpy as np
 from lnauto import __version__
 from lnauto.data.checks import read_and_check
 from lnauto.data.coarse_maps import write_map
-from lnauto.data.preprocess import Job, check_disk, expected_cost, files_there, likeness_name, pending, preprocess
+from lnauto.data.preprocess import (
+    Job,
+    check_disk,
+    expected_cost,
+    files_there,
+    likeness_name,
+    pending,
+    preprocess,
+    provenance_path,
+)
+from lnauto.data.provenance import Provenance
 from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
 from lnauto.inference.foundation import find_foundation
+from lnauto.locks import locked
 from lnauto.nodes import Array
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.adaptation import check_channels, plans_name
@@ -65,6 +76,11 @@ class Request:
 def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     """Everything before training, for one data set."""
     paths = activate()
+    with locked(paths.preprocessed / find_dataset(identifier, paths.raw)):
+        return _plan_and_preprocess(paths, identifier, request)
+
+
+def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Plan:
     dataset = read_checked(paths, identifier, request.quiet)
     if dataset.annotation == "table":
         refuse({"--pretrained": request.pretrained, "--masks": request.wishes.masks})
@@ -191,14 +207,16 @@ def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, wor
     if not waiting:
         log.info("All %d %s are preprocessed, from these %s and under this plan.", len(cases), noun, source)
         return
-    stale = sum(files_there(job.folder, case) for case in waiting)
+    known = Provenance(provenance_path(job.folder)).cases  # without what a killed run made in its last second
+    stale = sum(case.name in known and files_there(job.folder, case) for case in waiting)
     if stale:
         log.info("%d preprocessed %s were made from other %s or under another plan; they are made again.", stale, noun, source)
     cost = expected_cost(len(waiting), job.plans, job.configuration)
-    check_disk(cost, job.folder)
-    log.info("Preprocessing %d of %d %s, at most %.0f MB on disk.", len(waiting), len(cases), noun, cost.bytes / 1e6)
-    start = time.monotonic()
-    preprocess(waiting, job, quiet, workers)
+    with locked(job.folder.parent):
+        check_disk(cost, job.folder)
+        log.info("Preprocessing %d of %d %s, at most %.0f MB on disk.", len(waiting), len(cases), noun, cost.bytes / 1e6)
+        start = time.monotonic()
+        preprocess(waiting, job, quiet, workers)
     log.info("Preprocessed in %.0f s, to %s.", time.monotonic() - start, job.folder)
 
 

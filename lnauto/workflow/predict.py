@@ -18,6 +18,7 @@ from lnauto import __version__
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.files import read_json, write_json
+from lnauto.locks import locked
 from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.patient_level import is_head
@@ -75,14 +76,19 @@ def holds_images(inputs: Path) -> bool:
 
 def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     """Masks of all scans in `inputs` (or of one file), in their own geometry; returns the nodes found."""
+    if output.resolve() == inputs.resolve():
+        raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
+    with locked(output):
+        return _predict(inputs, output, request)
+
+
+def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     from lnauto.inference.memory import MemoryLimit
     from lnauto.inference.model import load_model, trained_folds
     from lnauto.inference.predictor import Predictor
     from lnauto.networks.compute import find_device
     from lnauto.workflow.predict_cases import predict_cases
 
-    if output.resolve() == inputs.resolve():
-        raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
     folder = model_folder(request)
     if not trained_folds(folder) and reads_blocks(folder):
         from lnauto.workflow.predict_given import predict_given

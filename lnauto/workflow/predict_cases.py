@@ -16,7 +16,7 @@ import torch
 from lnauto.cores import usable_cores
 from lnauto.data.checks import scan_faults
 from lnauto.data.raw import Case
-from lnauto.errors import InputError, Problem
+from lnauto.errors import InputError, NoSpaceError, Problem
 from lnauto.files import replacing
 from lnauto.inference.memory import bytes_of
 from lnauto.inference.predictor import Predictor, Prepared
@@ -138,6 +138,8 @@ def _step(job: Job, act: Callable[[Job], None]) -> Job:
     name = job.case.name
     try:
         act(job)
+    except NoSpaceError:
+        raise
     except InputError as error:
         job.problem = error.problems[0]
     except MemoryError:

@@ -21,9 +21,10 @@ from lnauto.dicom.choosing import MODALITIES, choose
 from lnauto.dicom.listing import Contents, Series, read_folder
 from lnauto.dicom.write_rtstruct import write_rtstruct
 from lnauto.dicom.write_seg import write_seg
-from lnauto.errors import CasesFailedError, InputError, Problem
+from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import read_json
+from lnauto.files import read_json, replacing
+from lnauto.locks import locked
 from lnauto.nodes import label_components
 from lnauto.workflow.convert_case import on_one_grid
 from lnauto.workflow.convert_sources import safe_name
@@ -37,6 +38,11 @@ SEG, RTSTRUCT = "{}.seg.dcm", "{}.rtstruct.dcm"
 
 def predict_dicom(inputs: Path, output: Path, request: Request) -> None:
     """Masks, SEG objects and the node table of every case in a folder of DICOM."""
+    with locked(output):
+        _predict_dicom(inputs, output, request)
+
+
+def _predict_dicom(inputs: Path, output: Path, request: Request) -> None:
     request = replace(request, model=model_folder(request))
     assert request.model is not None
     description = read_json(request.model / "dataset.json", "give the whole result folder with -m")
@@ -87,7 +93,10 @@ def _read_all(
         try:
             chosen = [choose(contents.series, which, contents.folder) for which in wanted]
             for number, image in enumerate(on_one_grid(chosen)):
-                sitk.WriteImage(image, str(scans / f"{name}_{number:04d}.nii"))
+                with replacing(scans / f"{name}_{number:04d}.nii") as temporary:
+                    sitk.WriteImage(image, str(temporary))
+        except NoSpaceError:
+            raise
         except InputError as error:
             problems += error.problems
         else:

@@ -15,6 +15,7 @@ from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.files import read_json, write_json
+from lnauto.locks import locked
 from lnauto.nodes import Node
 from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
@@ -30,6 +31,11 @@ log = logging.getLogger(__name__)
 def predict_given(inputs: Path, masks: Path | None, output: Path, request: Request) -> list[Node]:
     """`patients.csv` and `nodes.csv` of scans with masks; returns the nodes. Without masks no node is known, and there is no
     `nodes.csv`."""
+    with locked(output):
+        return _predict_given(inputs, masks, output, request)
+
+
+def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Request) -> list[Node]:
     folder = model_folder(request)
     remedy = "train again, or give the whole result folder with -m"
     plan = Plan(read_json(folder / "plans.json", remedy))

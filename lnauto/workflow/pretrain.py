@@ -11,6 +11,7 @@ from lnauto.data.preprocess import image_file, provenance_path
 from lnauto.data.provenance import Provenance
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
+from lnauto.locks import locked
 from lnauto.paths import Paths
 from lnauto.planners.plan import Plan, hash_of
 from lnauto.planners.pretraining import SHARE
@@ -48,26 +49,27 @@ def pretrain(
         paths.results / plan.content["dataset_name"] / f"LNPretraining__{plan.content['plans_name']}__{request.configuration}"
     )
     folder = folder / "fold_all"
-    there = next((path for path in (folder / PRETRAINED, folder / LATEST) if path.is_file()), None)
-    found = load_checkpoint(there) if there is not None else None
-    if found is not None and found["lnauto"]["more"].get("made_of") != made_of:
-        log.info("The pre-training that is there was made with other images or another network; it is made anew.")
-        found = None
-    if found is not None and there is not None and there.name == PRETRAINED:
-        log.info("The pre-training that is there is used again (%d iterations).", found["lnauto"]["iteration"])
-        return there
-    trainer = _trainer(plan, description, request, found, seconds, folds)
-    trainer.images, trainer.made_of = list(images.values()), made_of
-    if found is None:
-        (folder / LATEST).unlink(missing_ok=True)
-        trainer.initialize()
-    else:
-        trainer.load_checkpoint(found)
-        log.info("Pre-training goes on from iteration %d.", trainer.clock.iteration)
-    log.info("Pre-training on %d images, of which no label is read.", len(images))
-    trainer.run_training()
-    log.info("Pre-trained: %d iterations in %.0f s.", trainer.clock.iteration, trainer.clock.seconds)
-    return folder / PRETRAINED
+    with locked(folder):
+        there = next((path for path in (folder / PRETRAINED, folder / LATEST) if path.is_file()), None)
+        found = load_checkpoint(there) if there is not None else None
+        if found is not None and found["lnauto"]["more"].get("made_of") != made_of:
+            log.info("The pre-training that is there was made with other images or another network; it is made anew.")
+            found = None
+        if found is not None and there is not None and there.name == PRETRAINED:
+            log.info("The pre-training that is there is used again (%d iterations).", found["lnauto"]["iteration"])
+            return there
+        trainer = _trainer(plan, description, request, found, seconds, folds)
+        trainer.images, trainer.made_of = list(images.values()), made_of
+        if found is None:
+            (folder / LATEST).unlink(missing_ok=True)
+            trainer.initialize()
+        else:
+            trainer.load_checkpoint(found)
+            log.info("Pre-training goes on from iteration %d.", trainer.clock.iteration)
+        log.info("Pre-training on %d images, of which no label is read.", len(images))
+        trainer.run_training()
+        log.info("Pre-trained: %d iterations in %.0f s.", trainer.clock.iteration, trainer.clock.seconds)
+        return folder / PRETRAINED
 
 
 def _trainer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from lnauto.data.trusted_background import Trust, as_drawn, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.inference.foundation import find_foundation
+from lnauto.locks import locked
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.adaptation import plans_name
 from lnauto.planners.patient_level import is_head
@@ -27,7 +29,7 @@ from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.adaptation import check_source, tell_adaptation
 from lnauto.workflow.block_train import has_block_plan, train_on_blocks
 from lnauto.workflow.choose_tuner import Trials, choose_tuner, parts_of
-from lnauto.workflow.fold import Request, find_training, tell_results, train_fold
+from lnauto.workflow.fold import Request, find_training, lock_folds, tell_results, train_fold
 from lnauto.workflow.heads import HeadWork, prepare_heads, train_heads
 from lnauto.workflow.patient_train import has_table_plan, train_patients
 from lnauto.workflow.plan import Request as PlanRequest
@@ -51,26 +53,27 @@ FINAL = "checkpoint_final.pth"
 
 def train(identifier: str, folds: Sequence[str], request: Request) -> Path:
     """Train the folds asked for, one after the other, and write the page of the model; returns the model's folder."""
-    model = _train(identifier, folds, request)
-    if request.report:
-        try:
-            report_training(model, False, request.quiet)
-        except InputError as error:  # such as a file of another fold that was changed by hand; the model is there all the same
-            for problem in error.problems:
-                log.warning("No page is written: %s, in %s; %s", problem.what, problem.where, problem.remedy)
+    with ExitStack() as locks:
+        model = _train(identifier, folds, request, locks)
+        if request.report:
+            try:
+                report_training(model, False, request.quiet)
+            except InputError as error:  # such as a file of another fold that was changed by hand; the model is there anyway
+                for problem in error.problems:
+                    log.warning("No page is written: %s, in %s; %s", problem.what, problem.where, problem.remedy)
     return model
 
 
-def _train(identifier: str, folds: Sequence[str], request: Request) -> Path:
+def _train(identifier: str, folds: Sequence[str], request: Request, locks: ExitStack) -> Path:
     started = time.monotonic()
     paths = activate()
     name = find_dataset(identifier, paths.preprocessed, paths.raw)
     _check_together(request)
     check_tracking(request.track)
     if has_table_plan(paths.preprocessed / name, identifier):
-        return train_patients(paths, name, identifier, folds, request)
+        return train_patients(paths, name, identifier, folds, request, locks)
     if request.pretrained is None and has_block_plan(paths.preprocessed / name):
-        return train_on_blocks(paths, name, identifier, folds, request)
+        return train_on_blocks(paths, name, identifier, folds, request, locks)
     plan = _plan(paths, name, identifier, request)
     head, only_head = _head(plan, name, request), is_head(request.trainer)
     asked_of_head, request = request, replace(request, trainer=None if only_head else request.trainer)
@@ -94,9 +97,11 @@ def _train(identifier: str, folds: Sequence[str], request: Request) -> Path:
             parts=parts_of(splits, chosen[0], dataset.patient_of if dataset is not None else {}),
             seconds=None if request.minutes is None else request.minutes * 60 - (time.monotonic() - started),
         )
-        request = replace(request, tune=choose_tuner(trials))
+        with locked(trials.folder):
+            request = replace(request, tune=choose_tuner(trials))
     find_trainer(trainer := trainer_name(plan, request.trainer, request.tune))
     model = paths.results / name / f"{trainer}__{plan_name}__{request.configuration}"
+    lock_folds(locks, model, chosen)
     work = None
     if head is not None and dataset is not None:
         work = HeadWork(plan, description, dataset, splits, model, preprocessed, asked_of_head, head)

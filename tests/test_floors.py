@@ -36,6 +36,7 @@ GROUND = {
     "paths",
     "errors",
     "files",
+    "image_files",
     "cores",
     "compat",
 }  # may know each other; "" is lnauto/__init__.py, as others import it

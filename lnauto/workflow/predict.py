@@ -18,6 +18,7 @@ from lnauto import __version__
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.files import read_json, write_json
+from lnauto.image_files import UnreadableError, header_reader
 from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
 from lnauto.planners.patient_level import is_head
@@ -227,7 +228,7 @@ def find_scans(inputs: Path, channels: list[str]) -> tuple[list[Case], list[Prob
     """The cases in a folder (or one file): CASE_0000.nii.gz and so on, or, with one channel, any name."""
     if not inputs.exists():
         raise InputError.of("there is no such file or folder", inputs, "check the path given with -i")
-    files = [inputs] if inputs.is_file() else sorted(path for path in inputs.iterdir() if path.is_file())
+    files = [inputs] if inputs.is_file() else sorted(inputs.iterdir())  # with what only looks like a scan: it is told
     files = [path for path in files if path.name.endswith(READABLE) and not path.name.startswith(".")]
     if not files:
         raise InputError.of(f"there is no image ({', '.join(READABLE)})", inputs, "give a folder of scans, or one scan, with -i")
@@ -265,15 +266,11 @@ def find_scans(inputs: Path, channels: list[str]) -> tuple[list[Case], list[Prob
 
 def voxels_of(cases: list[Case], spacing: Sequence[float]) -> float:
     """Voxels of the images in a spacing, from their headers; what cannot be read does not count."""
-    import SimpleITK as sitk
-
     total = 0.0
     for case in cases:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(case.images[0]))
         try:
-            reader.ReadImageInformation()
-        except RuntimeError:
+            reader = header_reader(case.images[0])
+        except UnreadableError:
             continue
         total += math.prod(size * side for size, side in zip(reader.GetSize(), reader.GetSpacing(), strict=True))
     return total / math.prod(spacing)

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
 from lnauto import __version__
 from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.files import read_json, write_json
+from lnauto.image_files import header_reader
 from lnauto.nodes import Node
 from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
@@ -108,7 +107,4 @@ def _unreadable(cases: Sequence[Case]) -> list[Problem]:
 
 
 def _size(path: Path) -> tuple[int, ...]:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return tuple(reader.GetSize())
+    return tuple(header_reader(path).GetSize())

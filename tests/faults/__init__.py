@@ -1,0 +1,7 @@
+"""Malformed and unlucky inputs, one a row, over all commands: what is refused, and how it is told."""
+
+from __future__ import annotations
+
+from faults import images
+
+ALL = [row for subject in (images,) for row in subject.ROWS.rows]

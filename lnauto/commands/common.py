@@ -10,17 +10,28 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from lnauto import __version__
 from lnauto.errors import InputError, LnautoError
 
 STOPPED_BY_KEYBOARD = 130
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
 FAULTS = "lnauto-faults"  # a logger apart, because the console has them from stderr
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a wrong flag as every fault is told, in a line, rather than beneath all flags there are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(
+            InputError.exit_code, f"{InputError.of(message, 'the command line', 'correct it; --help tells of every flag')}\n"
+        )
 
 
 def make_parser(description: str, **options: object) -> argparse.ArgumentParser:
     """A parser with the flags that every command has."""
-    parser = argparse.ArgumentParser(description=description, **options)  # type: ignore[arg-type]
+    parser = Parser(description=description, **options)  # type: ignore[arg-type]
     parser.add_argument("--quiet", action="store_true", help="say only what went wrong")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write what is said to a file, too, with the time")
     parser.add_argument("--version", action="version", version=f"lnauto {__version__}")
@@ -31,12 +42,13 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="where to compute (default: the best there is)")
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A whole number from `least` on; for argparse."""
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A whole number from `least` on, to `most` if there is one; for argparse."""
 
     def whole(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        is_whole = re.fullmatch(r"-?[0-9]+", text) is not None
+        if not is_whole or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}{f' to {most}' if most else ''}")
         return int(text)
 
     return whole

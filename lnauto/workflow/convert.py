@@ -15,6 +15,7 @@ from lnauto import __version__
 from lnauto.data.checks import case_problems
 from lnauto.data.description import Description, drop_faulty_keys
 from lnauto.data.raw import Case, RawDataset
+from lnauto.dicom.choosing import compiled
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.files import read_json, write_json
 from lnauto.paths import DATASET_NAME
@@ -62,7 +63,7 @@ def convert(request: Request) -> RawDataset:
     request = _with_full_paths(request)
     _check_place(request)
     sources = find_cases(request.source, request.images, request.masks)
-    _check_channels(request, sources)
+    _check_choices(request, sources)
     table = _table(request, sources)
     conversion = _Conversion(request, sources)
     with warnings.catch_warnings():
@@ -103,12 +104,18 @@ def _check_place(request: Request) -> None:
         raise InputError.of(f"it was begun with other settings ({names})", out, "name another folder, or remove this one")
 
 
-def _check_channels(request: Request, sources: Sequence[SourceCase]) -> None:
+def _check_choices(request: Request, sources: Sequence[SourceCase]) -> None:
     if request.series and request.channels and len(request.series) != len(request.channels):
         what = f"{len(request.series)} series are chosen, but {len(request.channels)} channels are named"
         raise InputError.of(what, "--series and --channels", "name one channel for each series")
     if any(not case.is_dicom for case in sources) and not request.channels:
         raise InputError.of("it is not said what the images are", "--channels", "name the channels, like --channels CT")
+    for pattern, flag in (
+        (request.roi, "--roi"),
+        (request.structures, "--structures"),
+        *((one, "--series") for one in request.series),
+    ):
+        compiled(pattern, flag)
     if request.annotation == "patient" and request.table is None:
         raise InputError.of("there are to be patient labels but no masks, and no table", "--annotation", "give a --table")
 

@@ -97,7 +97,6 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     heads = _fitting(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
     table = read_patients(request.patients, cases)
-    output.mkdir(parents=True, exist_ok=True)
     _check_made_by_the_same(model, output, request.overwrite)
     waiting = [case for case in cases if request.overwrite or not (output / f"{case.name}{ENDING}").is_file()]
     predictor = Predictor.of_model(
@@ -124,6 +123,7 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
         log.info(
             "%d of %d masks are there already and are kept (--overwrite makes them anew).", len(cases) - len(waiting), len(cases)
         )
+    output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     seconds: dict[str, float] = {}
     failed: list[str] = []

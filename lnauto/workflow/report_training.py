@@ -114,7 +114,7 @@ def training_figures(folder: Path, names: Names) -> dict[str, Any]:
 def _folds(folder: Path) -> list[str]:
     """By number, then `all`."""
     folds = [path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir()]
-    return sorted(folds, key=lambda fold: (not fold.isdigit(), int(fold) if fold.isdigit() else 0, fold))
+    return sorted(folds, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
 
 
 def _plan(plan: Plan) -> dict[str, Any]:

@@ -75,6 +75,6 @@ def _respect(path: Path, there: set[str], names: set[str], nouns: tuple[str, str
 def check_folds(folds: list[str], there: int, path: Path) -> None:
     """Whether the folds that are asked for exist."""
     for fold in folds:
-        if fold != "all" and not (fold.isdigit() and int(fold) < there):
+        if fold != "all" and fold not in map(str, range(there)):
             known = ", ".join(str(number) for number in range(there))
             raise InputError.of(f"there is no fold {fold} (there: {known})", path, "give one of them, or all, or cv")

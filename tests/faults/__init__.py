@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from faults import images
+from faults import flags, images
 
-ALL = [row for subject in (images,) for row in subject.ROWS.rows]
+ALL = [row for subject in (images, flags) for row in subject.ROWS.rows]

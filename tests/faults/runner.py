@@ -131,7 +131,8 @@ def _is_progress(line: str) -> bool:
 
 def _changed(before: dict[str, str], after: dict[str, str], attempt: Attempt) -> list[str]:
     """What was there is byte-identical; nothing is new where all was refused; nothing temporary is left."""
-    wrong = [f"{name} was changed" for name in before if name in after and before[name] != after[name]]
+    kept = {name: digest for name, digest in before.items() if not any(fnmatch(name, one) for one in attempt.leaves)}
+    wrong = [f"{name} was changed" for name, digest in kept.items() if name in after and digest != after[name]]
     wrong += [f"{name} is gone" for name in before if name not in after]
     new = [name for name in after if name not in before]
     if attempt.code == REFUSED:

@@ -23,6 +23,7 @@ from lnauto.compat.training import nnUNetTrainer, without_intensity, without_tim
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json
 from lnauto.networks.compute import Compute, choose_compute
+from lnauto.networks.permitted import permitted
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
 from lnauto.trainers.learning_curve import draw_learning_curve
@@ -105,6 +106,7 @@ class LNTrainer(nnUNetTrainer):
         self.clock = Clock(length, self.clock.iteration, self.seconds_before)
 
     def initialize(self) -> None:
+        permitted(self.configuration_manager.configuration["architecture"])  # nnU-Net calls whatever the plan names
         checkpoints.seed_everything(self.options.seed)
         super().initialize()
         channels, patch = self.num_input_channels, list(self.configuration_manager.patch_size)

@@ -13,6 +13,14 @@ from typing import Any
 
 from lnauto.errors import InputError
 
+# What JSON is to hold: a type, or several; [form], a list of such; {"key": form}, an object with these keys at least; and
+# {ANY: form}, one with whatever keys.
+Form = Any
+ANY = object()
+NUMBER = (int, float)
+NAMES = {list: "a list", dict: "an object", str: "a text", int: "a number", float: "a number", bool: "true or false"}
+NAMES |= {type(None): "null"}
+MOST_SHOWN = 40  # characters of what stands where something else belongs
 STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # of a cell, for spreadsheets
 
 
@@ -59,14 +67,42 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
-    """The content of a JSON file; a missing or broken one is told with `remedy`."""
+def read_json(path: Path, remedy: str, form: Form = object) -> Any:
+    """The content of a JSON file; a missing or broken one, or one of another form, is told with `remedy`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError.of(f"the file cannot be read ({error.strerror or error})", path, remedy) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError.of(f"this is not valid JSON ({error})", path, remedy) from error
+    if (what := misfit(content, form)) is not None:
+        raise InputError.of(what, path, remedy)
+    return content
+
+
+def misfit(content: Any, form: Form, place: str = "") -> str | None:
+    """Where some JSON is not of the form, and what stands there; None: it is of the form."""
+    kind = type(form) if isinstance(form, list | dict) else form
+    if not isinstance(content, kind) or (isinstance(content, bool) and kind in (int, NUMBER)):
+        return f"{place or 'it'} is {_shown(content)}, not {_name(kind)}"
+    parts: list[tuple[str, Any, Form]] = []
+    if isinstance(form, list):
+        parts = [(f"{place}[{number}]", value, form[0]) for number, value in enumerate(content)]
+    elif isinstance(form, dict):
+        if missing := [key for key in form if key is not ANY and key not in content]:
+            return f"{place or 'it'} does not say {missing[0]}"
+        named = [(name, one) for key, one in form.items() for name in (content if key is ANY else [key])]
+        parts = [(f"{place}.{name}".lstrip("."), content[name], one) for name, one in named]
+    return next((what for at, value, one in parts if (what := misfit(value, one, at)) is not None), None)
+
+
+def _shown(content: Any) -> str:
+    text = json.dumps(content)
+    return text if len(text) <= MOST_SHOWN else _name(type(content))
+
+
+def _name(kind: Any) -> str:
+    return " or ".join(dict.fromkeys(NAMES[one] for one in (kind if isinstance(kind, tuple) else (kind,))))
 
 
 def safe_cell(text: str) -> str:

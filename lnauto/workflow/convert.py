@@ -17,7 +17,7 @@ from lnauto.data.description import Description, drop_faulty_keys
 from lnauto.data.raw import Case, RawDataset
 from lnauto.dicom.choosing import compiled
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.files import read_json, write_json
+from lnauto.files import ANY, read_json, write_json
 from lnauto.paths import DATASET_NAME
 from lnauto.workflow.convert_case import Wishes, convert_case
 from lnauto.workflow.convert_sources import SourceCase, ending_of, find_cases
@@ -26,6 +26,7 @@ from lnauto.workflow.convert_table import PatientRows, read_table
 log = logging.getLogger(__name__)
 
 STATE = "conversion.json"
+STATE_FORM = {"settings": dict, "channels": [str], "cases": {ANY: {"images": [str], "label": (str, type(None))}}}
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _check_place(request: Request) -> None:
     if not (out / STATE).is_file():
         what = "the folder is not empty, and it was not begun by lnauto_convert"
         raise InputError.of(what, out, "name another folder")
-    earlier = read_json(out / STATE, "remove the folder to begin anew")["settings"]
+    earlier = _read_state(out)["settings"]
     now = request.settings()
     different = [name for name in now if now[name] != earlier.get(name)]
     if different:
@@ -135,8 +136,7 @@ class _Conversion:
         self.request, self.sources, self.out = request, sources, request.out
         self.ending = ending_of(sources)
         self.by_reference = any(not case.is_dicom for case in sources)
-        path = self.out / STATE
-        state = read_json(path, "remove the folder to begin anew") if path.is_file() else {}
+        state = _read_state(self.out) if (self.out / STATE).is_file() else {}
         self.done: dict[str, dict[str, Any]] = state.get("cases", {})
         self.channels: list[str] = list(request.channels) or state.get("channels", [])
         self._check_description()
@@ -240,6 +240,11 @@ class _Conversion:
             table.write(self.out / "patients.csv", list(self.done))
         write_json(self.out / "dataset.json", description)
         return RawDataset.read(self.out)
+
+
+def _read_state(out: Path) -> dict[str, Any]:
+    state: dict[str, Any] = read_json(out / STATE, "remove the folder to begin anew", STATE_FORM)
+    return state
 
 
 def _naming(case: str, where: str) -> str:

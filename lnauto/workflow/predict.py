@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lnauto import __version__
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.files import read_json, write_json
+from lnauto.files import write_json
 from lnauto.image_files import UnreadableError, header_reader
 from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
@@ -28,7 +28,7 @@ from lnauto.workflow.head_files import DESCRIPTION
 from lnauto.workflow.head_predict import Heads, find_heads, predict_heads, read_patients
 from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.node_table import measure_masks, write_nodes
-from lnauto.workflow.report import try_report, write_sources
+from lnauto.workflow.report import read_run, try_report, write_sources
 
 if TYPE_CHECKING:
     from lnauto.inference.model import Model
@@ -178,7 +178,7 @@ def _check_made_by_the_same(model: Model, output: Path, overwrite: bool) -> None
     record = output / "run.json"
     if overwrite or not record.is_file():
         return
-    known = read_json(record, "remove the folder, or give another one with -o")
+    known = read_run(record, "remove the folder, or give another one with -o")
     made_by = {"model": str(model.folder), "folds": model.folds, "plan_hash": Plan(model.plans).hash()}
     if {key: known.get(key) for key in made_by} != made_by:
         theirs = f"{Path(known.get('model', '?')).name}, fold {', '.join(known.get('folds', '?'))}"

@@ -64,7 +64,7 @@ def read_table(path: Path, patient_column: str, id_column: str) -> PatientRows:
     """
     try:
         cells, decimal_comma = read_cells(path)
-    except (OSError, UnicodeError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise InputError.of(f"the table cannot be read ({reason})", path, "save it as CSV, with one header line") from error
     columns = list(cells.columns)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lnauto.commands.common import at_least, make_parser, run
+from lnauto.commands.common import make_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,9 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         " machine alone, until Ctrl-C. Needs the package ipyniivue: pip install 'lnauto[view]'."
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="what lnauto_predict or lnauto_measure wrote")
-    parser.add_argument(
-        "--port", type=at_least(0, 65535), default=0, metavar="N", help="where to serve (default: a port that is free)"
-    )
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="where to serve (default: a port that is free)")
     parser.add_argument("--no-browser", action="store_true", help="open no browser, only say the address")
     return run(parser, _act, argv)
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from faults import flags, images
+from faults import flags, images, plans, tables
 
-ALL = [row for subject in (images, flags) for row in subject.ROWS.rows]
+ALL = [row for subject in (images, tables, plans, flags) for row in subject.ROWS.rows]

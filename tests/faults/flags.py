@@ -67,8 +67,6 @@ AT_ONCE: dict[str, tuple[tuple[str, ...], str]] = {
     "a demo of one case": (("demo", "demo", "--cases", "1"), "'1'"),
     "a demo in ten": (("demo", "demo", "--budget", "ten"), "30min"),
     "an address that is no port": (("view", "measured", "--port", "localhost"), "localhost"),
-    "a port beyond the last": (("view", "measured", "--port", "99999"), "99999"),
-    "a port below the first": (("view", "measured", "--port=-1"), "-1"),
     "three folders to compare": (("report", ".", ".", "."), "3 folders"),
     "no name for a model": (("import_model", "model.pth"), "--name"),
     "a model's name that leads elsewhere": (("import_model", "model.pth", "--name", "../evil"), "../evil"),
@@ -152,6 +150,12 @@ def predicting(arguments: tuple[str, ...], told: str, patch: Patch | None) -> Ca
 
 for _fault, (_arguments, _told, _patch) in MODEL.items():
     ROWS.add(_fault)(predicting(_arguments, _told, _patch))
+
+
+@ROWS.add("a port beyond the last")
+def port(place: Place) -> Attempt:
+    place.copy(place.material.measured, "measured")
+    return refused("view", "measured", "--port", "99999", "--no-browser", names="99999")
 
 
 @ROWS.add("a pattern of ROIs that is no pattern")

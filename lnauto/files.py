@@ -97,12 +97,12 @@ def misfit(content: Any, form: Form, place: str = "") -> str | None:
 
 
 def _shown(content: Any) -> str:
-    text = json.dumps(content)
+    text = json.dumps(content, default=repr)
     return text if len(text) <= MOST_SHOWN else _name(type(content))
 
 
 def _name(kind: Any) -> str:
-    return " or ".join(dict.fromkeys(NAMES[one] for one in (kind if isinstance(kind, tuple) else (kind,))))
+    return " or ".join(dict.fromkeys(NAMES.get(one, one.__name__) for one in (kind if isinstance(kind, tuple) else (kind,))))
 
 
 def safe_cell(text: str) -> str:

@@ -183,13 +183,12 @@ def make_trainer(plan: Plan, description: dict[str, Any], fold: str, request: Re
 
 def _resume_from(folder: Path, request: Request, fold: str) -> tuple[dict[str, Any] | None, bool]:
     """The checkpoint to go on from, and whether its training is finished."""
-    from lnauto.inference.model import load_checkpoint
-    from lnauto.trainers.checkpoint import FINAL
+    from lnauto.trainers.checkpoint import FINAL, load_to_go_on
 
     there = find_training(folder, request, fold)
     if there is None and request.proceed:
         log.info("Fold %s has no checkpoint yet; it starts from the beginning.", fold)
-    return (load_checkpoint(there), there.name == FINAL) if there is not None else (None, False)
+    return (load_to_go_on(there), there.name == FINAL) if there is not None else (None, False)
 
 
 def find_training(folder: Path, request: Request, fold: str) -> Path | None:

@@ -23,7 +23,7 @@ from lnauto.dicom.write_rtstruct import write_rtstruct
 from lnauto.dicom.write_seg import write_seg
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import read_json
+from lnauto.files import ANY, read_json
 from lnauto.nodes import label_components
 from lnauto.workflow.convert_case import on_one_grid
 from lnauto.workflow.convert_sources import safe_name
@@ -39,7 +39,7 @@ def predict_dicom(inputs: Path, output: Path, request: Request) -> None:
     """Masks, SEG objects and the node table of every case in a folder of DICOM."""
     request = replace(request, model=model_folder(request))
     assert request.model is not None
-    description = read_json(request.model / "dataset.json", "give the whole result folder with -m")
+    description = read_json(request.model / "dataset.json", "give the whole result folder with -m", {"channel_names": {ANY: str}})
     channels = list(description["channel_names"].values())
     found = find_dicom(inputs)
     scans = output / SCANS

@@ -12,7 +12,7 @@ from lnauto import __version__
 from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.files import read_json, write_json
+from lnauto.files import ANY, read_json, write_json
 from lnauto.image_files import header_reader
 from lnauto.nodes import Node
 from lnauto.planners.patient_level import is_head
@@ -31,8 +31,8 @@ def predict_given(inputs: Path, masks: Path | None, output: Path, request: Reque
     `nodes.csv`."""
     folder = model_folder(request)
     remedy = "train again, or give the whole result folder with -m"
-    plan = Plan(read_json(folder / "plans.json", remedy))
-    description: dict[str, Any] = read_json(folder / "dataset.json", remedy)
+    plan = Plan.load(folder / "plans.json", remedy)
+    description: dict[str, Any] = read_json(folder / "dataset.json", remedy, {"channel_names": {ANY: str}})
     numbered = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
     folds = request.folds or [fold for fold in numbered if fold != "all"] or numbered
     heads = find_heads(folder, folds, request.trainer if is_head(request.trainer) else None)

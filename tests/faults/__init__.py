@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from faults import flags, images, plans, tables
+from faults import archives, flags, images, models, plans, tables
 
-ALL = [row for subject in (images, tables, plans, flags) for row in subject.ROWS.rows]
+ALL = [row for subject in (images, tables, plans, models, archives, flags) for row in subject.ROWS.rows]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,45 @@ STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # of a cell, for spreadsheets
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends well, and vanishes when it does not.
 
-    The temporary name ends as `path` does, because writers choose the format by the ending.
+    The temporary name ends as `path` does, because writers choose the format by the ending. A failure to write is an OSError that
+    names the file; folders that were made for it go again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{os.getpid()}.{path.name}"
+    missing = _missing(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # where nothing may be written, nothing is there to be removed
+            temporary.unlink(missing_ok=True)
+        _remove_empty(missing)
+        raise
+
+
+def _missing(path: Path) -> list[Path]:
+    """The folders that have to be made for a file or folder, the innermost first."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):  # it is not there, or something is in it
+        for folder in folders:
+            folder.rmdir()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Whatever fails to be written within is told as an OSError of `path`: libraries tell it in ways of their own, and Python
+    tells of a full disk without a name."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    except RuntimeError as error:  # SimpleITK's, PyTorch's and Blosc's
+        reason = (str(error).strip().splitlines() or ["without a reason"])[-1]
+        raise OSError(errno.EIO, reason, str(path)) from error
 
 
 @contextmanager
@@ -47,14 +78,17 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         earlier.rename(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(earlier, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    missing = _missing(folder)
     try:
+        temporary.mkdir(parents=True)
         yield temporary
         if folder.exists():
             folder.rename(earlier)
         temporary.rename(folder)
-    finally:
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        _remove_empty(missing)
+        raise
     shutil.rmtree(earlier, ignore_errors=True)
 
 

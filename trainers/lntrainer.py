@@ -21,7 +21,7 @@ from torch import nn
 
 from lnauto.compat.training import nnUNetTrainer, without_intensity, without_timing
 from lnauto.evaluation.cases import CaseResult
-from lnauto.files import read_json, write_json
+from lnauto.files import read_json, write_json, writing
 from lnauto.networks.compute import Compute, choose_compute
 from lnauto.networks.permitted import permitted
 from lnauto.trainers import checkpoint as checkpoints
@@ -397,5 +397,5 @@ class LNTrainer(nnUNetTrainer):
     def print_to_log_file(self, *parts: object, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
         """Into the fold's log file only: the console belongs to the progress bar."""
         if self.local_rank == 0:
-            with open(self.log_file, "a") as file:
+            with writing(Path(self.log_file)), open(self.log_file, "a") as file:
                 file.write(" ".join(str(part) for part in parts) + "\n")

@@ -94,13 +94,21 @@ def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], 
         sys.stderr.write(f"{error}\n")
         logging.getLogger(FAULTS).error("%s", error)
         return error.exit_code
+    except BrokenPipeError:  # whoever read the output (`| head`) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is None:  # what is meant is not known, so it is a fault of the program
+            raise
+        remedy = "see whether it may be read and written, and whether there is room"
+        told = InputError.of(error.strerror or str(error), error.filename, remedy)
+        sys.stderr.write(f"{told}\n")
+        logging.getLogger(FAULTS).error("%s", told)
+        return told.exit_code
     except KeyboardInterrupt:
         sys.stderr.write(
             "lnauto: stopped from the keyboard; what is finished stays, run it again to go on (training: --continue)\n"
         )
         return STOPPED_BY_KEYBOARD
-    except BrokenPipeError:  # whoever read the output (`| head`) has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -125,13 +133,32 @@ def talk_to_console(quiet: bool = False) -> None:
     faults.propagate, faults.handlers = False, [logging.NullHandler()]
 
 
+class LogFile(logging.FileHandler):
+    """A log that says once that its disk is full, in place of a traceback for every line."""
+
+    def begin(self) -> None:
+        """A first line: a place where none can be written is known before any work."""
+        made_by = logging.LogRecord("lnauto", logging.INFO, __file__, 0, f"lnauto {__version__}", (), None)
+        with Path(self.baseFilename).open("a", encoding="utf-8") as file:
+            file.write(f"{self.format(made_by)}\n")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        for name in ("lnauto", FAULTS):
+            logging.getLogger(name).removeHandler(self)
+        error = sys.exc_info()[1]
+        what = f"the log cannot be written any more ({error})"
+        told = InputError.of(what, self.baseFilename, "make room there; the work goes on without it")
+        sys.stderr.write(f"{told}\n")
+
+
 def write_log(path: Path) -> None:
     """Append lnauto's log to a file, with the time, faults and what `--quiet` keeps from the console."""
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = LogFile(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.begin()
     except OSError as error:
         raise InputError.of(f"the log cannot be written ({error.strerror or error})", path, "give another file") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("lnauto")
     for console in log.handlers:
         console.setLevel(log.level)

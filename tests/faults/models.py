@@ -146,7 +146,10 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "dataset.json that is a list": (edited("dataset.json", "[]"), "dataset.json"),
     "dataset.json without channels": (edited("dataset.json", take("channel_names")), "channel_names"),
     "dataset.json without labels": (edited("dataset.json", take("labels")), "labels"),
-    "dataset.json with labels that are words": (edited("dataset.json", put({"background": "none"}, "labels")), "label 'background'"),
+    "dataset.json with labels that are words": (
+        edited("dataset.json", put({"background": "none"}, "labels")),
+        "label 'background'",
+    ),
     "dataset.json with three labels of one network's": (
         edited("dataset.json", put({"background": 0, "node": 1, "more": 2}, "labels")),
         "do not fit",

@@ -137,7 +137,7 @@ def _changed(before: dict[str, str], after: dict[str, str], attempt: Attempt) ->
     new = [name for name in after if name not in before]
     if attempt.code == REFUSED:
         wrong += [f"{name} was left behind" for name in new if not any(fnmatch(name, one) for one in attempt.leaves)]
-    if attempt.code in (PARTLY, WORKS):
+    if attempt.code in (PARTLY, WORKS) or attempt.leaves:
         wrong += [f"the temporary {name} was left behind" for name in new if any(fnmatch(name, one) for one in TEMPORARY)]
     return wrong
 
@@ -168,7 +168,8 @@ def _quiet_logging():
     finally:
         for handler in log.handlers:
             if handler not in handlers:
-                handler.close()
+                with contextlib.suppress(OSError):  # of a log on a full disk
+                    handler.close()
         log.handlers, log.level, log.propagate = handlers, level, propagate
 
 

@@ -92,6 +92,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(earlier, ignore_errors=True)
 
 
+def resolved(path: Path) -> Path:
+    """The whole path, links followed; of links that lead in a circle, which Path.resolve does not bear, as far as they lead."""
+    return Path(os.path.realpath(path))
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

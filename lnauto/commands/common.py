@@ -99,8 +99,10 @@ def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], 
     except OSError as error:
         if error.filename is None:  # what is meant is not known, so it is a fault of the program
             raise
-        remedy = "see whether it may be read and written, and whether there is room"
-        told = InputError.of(error.strerror or str(error), error.filename, remedy)
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        what = "there is a file where a folder belongs" if in_the_way else error.strerror or str(error)
+        remedy = "name another place" if in_the_way else "see whether it may be read and written, and whether there is room"
+        told = InputError.of(what, error.filename, remedy)
         sys.stderr.write(f"{told}\n")
         logging.getLogger(FAULTS).error("%s", told)
         return told.exit_code

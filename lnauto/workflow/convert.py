@@ -17,7 +17,7 @@ from lnauto.data.description import Description, drop_faulty_keys
 from lnauto.data.raw import Case, RawDataset
 from lnauto.dicom.choosing import compiled
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.files import ANY, read_json, write_json
+from lnauto.files import ANY, read_json, resolved, write_json
 from lnauto.paths import DATASET_NAME
 from lnauto.workflow.convert_case import Wishes, convert_case
 from lnauto.workflow.convert_sources import SourceCase, ending_of, find_cases
@@ -80,7 +80,8 @@ def convert(request: Request) -> RawDataset:
 
 def _with_full_paths(request: Request) -> Request:
     paths = {name: getattr(request, name) for name in ("source", "out", "images", "masks", "table")}
-    return replace(request, **{name: path.resolve() for name, path in paths.items() if path is not None})
+    whole: dict[str, Any] = {name: resolved(path) for name, path in paths.items() if path is not None}
+    return replace(request, **whole)
 
 
 def _check_place(request: Request) -> None:

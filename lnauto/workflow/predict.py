@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lnauto import __version__
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.files import write_json
+from lnauto.files import resolved, write_json
 from lnauto.image_files import UnreadableError, header_reader
 from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
@@ -82,7 +82,7 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     from lnauto.networks.compute import find_device
     from lnauto.workflow.predict_cases import predict_cases
 
-    if output.resolve() == inputs.resolve():
+    if resolved(output) == resolved(inputs):
         raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
     folder = model_folder(request)
     if not trained_folds(folder) and reads_blocks(folder):

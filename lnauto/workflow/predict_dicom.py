@@ -44,6 +44,7 @@ def predict_dicom(inputs: Path, output: Path, request: Request) -> None:
     found = find_dicom(inputs)
     scans = output / SCANS
     shutil.rmtree(scans, ignore_errors=True)  # of a run that was killed
+    is_new = not output.exists()
     scans.mkdir(parents=True)
     try:
         series, problems = _read_all(found, channels, request, scans)
@@ -56,6 +57,8 @@ def predict_dicom(inputs: Path, output: Path, request: Request) -> None:
         problems += _write_objects(series, output, description, request)
     finally:
         shutil.rmtree(scans, ignore_errors=True)
+        if is_new and not any(output.iterdir()):
+            output.rmdir()
     if problems:
         raise CasesFailedError(problems)
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from faults import archives, disks, flags, images, models, plans, tables
+from faults import archives, dicom, disks, flags, folders, images, models, plans, tables
 
-ALL = [row for subject in (images, tables, plans, models, archives, disks, flags) for row in subject.ROWS.rows]
+ALL = [row for subject in (images, dicom, tables, plans, models, archives, folders, disks, flags) for row in subject.ROWS.rows]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,9 @@ NUMBER = (int, float)
 NAMES = {list: "a list", dict: "an object", str: "a text", int: "a number", float: "a number", bool: "true or false"}
 NAMES |= {type(None): "null"}
 MOST_SHOWN = 40  # characters of what stands where something else belongs
-STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # of a cell, for spreadsheets
+# The start of a cell that is a formula to a spreadsheet, behind the apostrophes that keep it from being one.
+STARTS_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+WRITTEN_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+|inf|nan)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 @contextmanager
@@ -144,9 +149,27 @@ def _name(kind: Any) -> str:
     return " or ".join(dict.fromkeys(NAMES.get(one, one.__name__) for one in (kind if isinstance(kind, tuple) else (kind,))))
 
 
+def csv_text(rows: Iterable[Iterable[object]], delimiter: str = ",") -> str:
+    """Rows as CSV: numbers in full, nothing where something is missing, and no text that a spreadsheet takes for a formula."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    if value is None or value != value:  # NaN
+        return ""
+    return repr(float(value)) if isinstance(value, float) else safe_cell(str(value))
+
+
 def safe_cell(text: str) -> str:
-    """A text for a cell of a CSV that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(STARTS_FORMULA) else text
+    """A text for a cell that no spreadsheet takes for a formula; a number is none, whatever its sign."""
+    return f"'{text}" if STARTS_FORMULA.match(text) and not WRITTEN_NUMBER.fullmatch(text) else text
+
+
+def plain_cell(text: str) -> str:
+    """The text that `safe_cell` was given."""
+    return text[1:] if text.startswith("'") and STARTS_FORMULA.match(text) else text
 
 
 def sha256_of(path: Path) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from lnauto.data.clinical_values import as_numbers, doubts_of
 from lnauto.errors import InputError, Problem
+from lnauto.files import plain_cell
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def read_cells(path: Path) -> tuple[pd.DataFrame, bool]:
     delimiter = _delimiter(lines[0] if lines else "")
     as_text = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False, "skipinitialspace": True}
     table = pd.read_csv(io.StringIO(text), sep=delimiter, **as_text)
-    table = table.map(str.strip)
+    table = table.map(lambda cell: plain_cell(cell.strip()).strip())
     table.columns = pd.Index([_column_name(name) for name in table.iloc[0]])
     table = table.iloc[1:]
     table.index = pd.RangeIndex(2, 2 + len(table))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from lnauto.data.patients import read_cells
 from lnauto.errors import InputError, Problem
 from lnauto.evaluation.masks import Mask, read_mask
 from lnauto.files import ANY, NUMBER, misfit, read_json, write_json
@@ -173,9 +174,12 @@ def _patients(path: Path) -> dict[str, dict[str, str]]:
     """The rows of `patients.csv` by patient, where there are any."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {row.get("patient", ""): row for row in rows}
+    try:
+        cells, _ = read_cells(path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError.of(f"the table cannot be read ({error})", path, AGAIN) from error
+    rows = cells.to_dict("records")
+    return {str(row.get("patient", "")): row for row in rows}
 
 
 def _patient(case: str, sources: Mapping[str, Any]) -> str:

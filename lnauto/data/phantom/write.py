@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from lnauto.data.phantom import annotation as annotate
 from lnauto.data.phantom.case import PhantomCase
 from lnauto.data.phantom.optimum import posterior
 from lnauto.data.phantom.patients import COLUMNS, Patient, known_stations, with_gaps
-from lnauto.files import write_json, write_text, writing
+from lnauto.files import csv_text, write_json, write_text, writing
 
 ENDING = ".nii.gz"
 STATION_COLUMNS = ("patient", "station", "label")
@@ -161,8 +159,4 @@ def mask_of(case: PhantomCase) -> np.ndarray:
 
 
 def as_csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text([columns, *([row[column] for column in columns] for row in rows)])

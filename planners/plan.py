@@ -30,6 +30,17 @@ _CONFIGURATION_KEYS = (
 )
 # What any plan is, and what a network is trained by.
 _FORM = {"plans_name": str, "dataset_name": str, "configurations": {ANY: dict}, "lnauto": dict}
+_OR_NONE = (dict, type(None))
+_BLOCK_FORM = {  # of what is there
+    "strategy": str,
+    "trainer": (str, type(None)),
+    "patient_head": _OR_NONE,
+    "trusted_background": _OR_NONE,
+    "pretraining": _OR_NONE,
+    "foundation": _OR_NONE,
+    "budget": dict,
+    "region": str,
+}
 _CONFIGURATION_FORM = {
     "data_identifier": str,
     "patch_size": [int],
@@ -56,7 +67,11 @@ class Plan:
         content = read_json(path, remedy)
         if not isinstance(content, dict) or "lnauto" not in content:
             raise InputError.of('this plan has no "lnauto" block, so lnauto did not make it', path, remedy)
-        if (what := misfit(content, _FORM)) is not None:
+        what = misfit(content, _FORM)
+        if what is None:
+            there = {key: form for key, form in _BLOCK_FORM.items() if key in content["lnauto"]}
+            what = misfit(content["lnauto"], there, "lnauto")
+        if what is not None:
             raise InputError.of(what, path, remedy)
         return cls(content)
 

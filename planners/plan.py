@@ -125,9 +125,12 @@ class Plan:
         architecture = chosen["architecture"]["arch_kwargs"]
         sides = {"patch_size": chosen["patch_size"], "spacing": chosen["spacing"], "batch_size": [chosen["batch_size"]] * 3}
         for key, values in sides.items():
-            if len(values) != len(architecture["strides"][0]) or not all(0 < value < math.inf for value in values):
-                what = f"{key} is {json.dumps(chosen[key])}"
-                raise InputError.of(what, path, f"write a number above 0{' for each axis' if key != 'batch_size' else ''}")
+            if len(values) != 3 or not all(0 < value < math.inf for value in values):
+                remedy = f"write a number above 0{' for each of three axes' if key != 'batch_size' else ''}"
+                raise InputError.of(f"{key} is {json.dumps(chosen[key])}", path, remedy)
+        if not architecture["strides"] or any(len(one) != 3 or min(one) < 1 for one in architecture["strides"]):
+            what = f"the network's strides are {json.dumps(architecture['strides'])}"
+            raise InputError.of(what, path, "write three whole numbers from 1 for each of its stages")
         regions = {region_of(self.content), trusted.get("region", "none")}
         if unknown := sorted(regions - set(REGIONS)):
             raise InputError.of(f"there is no region {unknown[0]} (there: {', '.join(REGIONS)})", path, "write one of them")

@@ -157,9 +157,8 @@ class LNTrainer(nnUNetTrainer):
         """The cases of this fold, as planning wrote them; fold `all` trains on everything and validates on nothing new."""
         if self.material is not None:
             return list(self.material.training.identifiers), list(self.material.validation)
-        folds = read_json(
-            Path(self.preprocessed_dataset_folder_base) / "splits_final.json", "plan again with lnauto_plan_and_preprocess"
-        )
+        path = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
+        folds = read_json(path, "plan again with lnauto_plan_and_preprocess")
         if self.fold == "all":
             everything = sorted({case for fold in folds for side in ("train", "val") for case in fold[side]})
             return everything, everything
@@ -389,9 +388,8 @@ class LNTrainer(nnUNetTrainer):
         """Go on from a checkpoint of lnauto's."""
         from lnauto.inference.model import load_checkpoint
 
-        content = (
-            filename_or_checkpoint if isinstance(filename_or_checkpoint, dict) else load_checkpoint(Path(filename_or_checkpoint))
-        )
+        given = filename_or_checkpoint
+        content = given if isinstance(given, dict) else load_checkpoint(Path(given))
         checkpoints.go_on_from(self, content)
 
     def print_to_log_file(self, *parts: object, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:

@@ -85,7 +85,17 @@ setup(
         "view": VIEW,
         "tensorboard": TENSORBOARD,
         "mlflow": MLFLOW,
-        "test": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", *ONNX, *TENSORBOARD, *VIEW, "onnxruntime>=1.20", "selenium>=4.20"],
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "ruff>=0.8",
+            "mypy>=1.13",
+            *ONNX,
+            *TENSORBOARD,
+            *VIEW,
+            "onnxruntime>=1.20",
+            "selenium>=4.20",
+        ],
     },
     entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},
 )

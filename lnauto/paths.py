@@ -48,7 +48,7 @@ def find_dataset(identifier: str | int, *folders: Path) -> str:
     names = sorted(
         {entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir() if DATASET_NAME.fullmatch(entry.name)}
     )
-    if wanted.isdigit():
+    if wanted.isascii() and wanted.isdigit():
         hits = [name for name in names if int(name[7:10]) == int(wanted)]
     else:
         hits = [name for name in names if name == wanted]

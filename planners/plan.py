@@ -11,7 +11,7 @@ from typing import Any
 
 from lnauto.data.region import REGIONS, region_of
 from lnauto.errors import InputError
-from lnauto.files import read_json, write_json
+from lnauto.files import ANY, NUMBER, misfit, read_json, write_json
 
 PLANS_NAME = "lnautoPlans"
 CONFIGURATION = "3d_fullres"
@@ -28,6 +28,27 @@ _CONFIGURATION_KEYS = (
     "resampling_fn_seg",
     "resampling_fn_seg_kwargs",
 )
+# What any plan is, and what a network is trained by.
+_FORM = {"plans_name": str, "dataset_name": str, "configurations": {ANY: dict}, "lnauto": dict}
+_OR_NONE = (dict, type(None))
+_BLOCK_FORM = {  # of what is there
+    "strategy": str,
+    "trainer": (str, type(None)),
+    "patient_head": _OR_NONE,
+    "trusted_background": _OR_NONE,
+    "pretraining": _OR_NONE,
+    "foundation": _OR_NONE,
+    "budget": dict,
+    "region": str,
+}
+_CONFIGURATION_FORM = {
+    "data_identifier": str,
+    "patch_size": [int],
+    "spacing": [NUMBER],
+    "batch_size": int,
+    "normalization_schemes": [str],
+    "architecture": {"network_class_name": str, "arch_kwargs": {"strides": [[int]]}, "_kw_requires_import": [str]},
+}
 
 
 def hash_of(content: object) -> str:
@@ -46,6 +67,12 @@ class Plan:
         content = read_json(path, remedy)
         if not isinstance(content, dict) or "lnauto" not in content:
             raise InputError.of('this plan has no "lnauto" block, so lnauto did not make it', path, remedy)
+        what = misfit(content, _FORM)
+        if what is None:
+            there = {key: form for key, form in _BLOCK_FORM.items() if key in content["lnauto"]}
+            what = misfit(content["lnauto"], there, "lnauto")
+        if what is not None:
+            raise InputError.of(what, path, remedy)
         return cls(content)
 
     def save(self, path: Path) -> None:
@@ -68,10 +95,11 @@ class Plan:
     def configuration(self, name: str) -> dict[str, Any]:
         configurations = self.content["configurations"]
         if name not in configurations:
+            there = ", ".join(configurations)
             raise InputError.of(
-                f"the plan has no configuration {name} (it has {', '.join(configurations)})",
+                f"the plan has no configuration {name} (it has {there or 'none'})",
                 f"{self.content['plans_name']}.json of {self.content['dataset_name']}",
-                f"leave -c out, or give -c {next(iter(configurations))}",
+                f"leave -c out, or give -c {next(iter(configurations))}" if there else "plan again",
             )
         return configurations[name]
 
@@ -90,10 +118,26 @@ class Plan:
         missing += [key for key in ("patch_size", "batch_size", "spacing", "architecture") if key not in chosen]
         if missing:
             raise InputError.of(f"the plan lacks {', '.join(missing)}", path, "put it back, or plan again")
+        budget = {key: (*NUMBER, type(None)) for key in _BUDGET_KEYS}
+        for place, block, form in (
+            ("lnauto.budget", self.lnauto["budget"], budget),
+            (configuration, chosen, _CONFIGURATION_FORM),
+        ):
+            if (what := misfit(block, form, place)) is not None:
+                raise InputError.of(what, path, "correct it, or plan again")
+        architecture = chosen["architecture"]["arch_kwargs"]
+        sides = {"patch_size": chosen["patch_size"], "spacing": chosen["spacing"], "batch_size": [chosen["batch_size"]] * 3}
+        for key, values in sides.items():
+            if len(values) != 3 or not all(0 < value < math.inf for value in values):
+                remedy = f"write a number above 0{' for each of three axes' if key != 'batch_size' else ''}"
+                raise InputError.of(f"{key} is {json.dumps(chosen[key])}", path, remedy)
+        if not architecture["strides"] or any(len(one) != 3 or min(one) < 1 for one in architecture["strides"]):
+            what = f"the network's strides are {json.dumps(architecture['strides'])}"
+            raise InputError.of(what, path, "write three whole numbers from 1 for each of its stages")
         regions = {region_of(self.content), trusted.get("region", "none")}
         if unknown := sorted(regions - set(REGIONS)):
             raise InputError.of(f"there is no region {unknown[0]} (there: {', '.join(REGIONS)})", path, "write one of them")
-        strides = chosen["architecture"]["arch_kwargs"]["strides"]
+        strides = architecture["strides"]
         divisors = [math.prod(stride[axis] for stride in strides) for axis in range(len(chosen["patch_size"]))]
         if any(side % divisor for side, divisor in zip(chosen["patch_size"], divisors, strict=True)):
             raise InputError.of(

@@ -36,6 +36,7 @@ GROUND = {
     "paths",
     "errors",
     "files",
+    "image_files",
     "locks",
     "cores",
     "compat",

@@ -321,5 +321,6 @@ def test_an_import_that_does_not_fit_leaves_the_earlier_one(balls: Path, random_
 
 def test_other_faults_of_a_writer_are_not_told_as_a_full_disk(tmp_path: Path) -> None:
     for error in (PermissionError(errno.EACCES, "Permission denied"), RuntimeError("no such format")):
-        with pytest.raises(type(error)), files.replacing(tmp_path / "mask.nrrd"):
+        with pytest.raises(OSError, match=str(error.args[-1])) as told, files.replacing(tmp_path / "mask.nrrd"):
             raise error
+        assert told.value.filename == str(tmp_path / "mask.nrrd")

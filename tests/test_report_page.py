@@ -196,7 +196,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path, command: Command) ->
     assert "there is no such folder" in complaint
 
 
-@pytest.mark.parametrize(("text", "line"), [("{}", "it does not say cases"), ("[]", "it is a list"), ("{", "nodes.json")])
+@pytest.mark.parametrize(("text", "line"), [("{}", "it does not say cases"), ("[]", "it is [], not"), ("{", "nodes.json")])
 def test_a_table_that_is_none_is_told_in_a_line(text: str, line: str, measured: Path, command: Command) -> None:
     (measured / "nodes.json").write_text(text)
     code, _, complaint = command("report", measured)

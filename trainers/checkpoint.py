@@ -13,7 +13,8 @@ import torch
 
 from lnauto import __version__
 from lnauto.errors import InputError
-from lnauto.files import replacing
+from lnauto.files import misfit, replacing
+from lnauto.inference.model import load_checkpoint
 from lnauto.networks.compute import Compute
 from lnauto.trainers.schedule import Clock
 
@@ -22,6 +23,30 @@ if TYPE_CHECKING:
 
 LATEST, FINAL = "checkpoint_latest.pth", "checkpoint_final.pth"
 PACKAGES = ("nnunetv2", "torch", "numpy")  # that made the weights
+
+
+# What it takes to go on.
+STATE = (
+    "iteration",
+    "seconds",
+    "length",
+    "seed",
+    "precision",
+    "channels_last",
+    "history",
+    "epoch_losses",
+    "random_state",
+    "more",
+)
+FORM = {"lnauto": dict.fromkeys(STATE, object), "network_weights": dict, "optimizer_state": dict}
+
+
+def load_to_go_on(path: Path) -> dict[str, Any]:
+    """A checkpoint of a training that can go on."""
+    content = load_checkpoint(path)
+    if (what := misfit(content, FORM)) is not None:
+        raise InputError.of(f"this checkpoint is of no training that can go on: {what}", path, "start anew with --overwrite")
+    return content
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

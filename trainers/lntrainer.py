@@ -21,8 +21,9 @@ from torch import nn
 
 from lnauto.compat.training import nnUNetTrainer, without_intensity, without_timing
 from lnauto.evaluation.cases import CaseResult
-from lnauto.files import read_json, telling_when_full, write_json
+from lnauto.files import read_json, write_json, writing
 from lnauto.networks.compute import Compute, choose_compute
+from lnauto.networks.permitted import permitted
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
 from lnauto.trainers.learning_curve import draw_learning_curve
@@ -105,6 +106,7 @@ class LNTrainer(nnUNetTrainer):
         self.clock = Clock(length, self.clock.iteration, self.seconds_before)
 
     def initialize(self) -> None:
+        permitted(self.configuration_manager.configuration["architecture"])  # nnU-Net calls whatever the plan names
         checkpoints.seed_everything(self.options.seed)
         super().initialize()
         channels, patch = self.num_input_channels, list(self.configuration_manager.patch_size)
@@ -155,9 +157,8 @@ class LNTrainer(nnUNetTrainer):
         """The cases of this fold, as planning wrote them; fold `all` trains on everything and validates on nothing new."""
         if self.material is not None:
             return list(self.material.training.identifiers), list(self.material.validation)
-        folds = read_json(
-            Path(self.preprocessed_dataset_folder_base) / "splits_final.json", "plan again with lnauto_plan_and_preprocess"
-        )
+        path = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
+        folds = read_json(path, "plan again with lnauto_plan_and_preprocess")
         if self.fold == "all":
             everything = sorted({case for fold in folds for side in ("train", "val") for case in fold[side]})
             return everything, everything
@@ -387,13 +388,12 @@ class LNTrainer(nnUNetTrainer):
         """Go on from a checkpoint of lnauto's."""
         from lnauto.inference.model import load_checkpoint
 
-        content = (
-            filename_or_checkpoint if isinstance(filename_or_checkpoint, dict) else load_checkpoint(Path(filename_or_checkpoint))
-        )
+        given = filename_or_checkpoint
+        content = given if isinstance(given, dict) else load_checkpoint(Path(given))
         checkpoints.go_on_from(self, content)
 
     def print_to_log_file(self, *parts: object, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
         """Into the fold's log file only: the console belongs to the progress bar."""
         if self.local_rank == 0:
-            with telling_when_full(Path(self.log_file)), open(self.log_file, "a") as file:
+            with writing(Path(self.log_file)), open(self.log_file, "a") as file:
                 file.write(" ".join(str(part) for part in parts) + "\n")

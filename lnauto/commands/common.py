@@ -10,17 +10,28 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from lnauto import __version__
 from lnauto.errors import InputError, LnautoError
 
 STOPPED_BY_KEYBOARD = 130
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
 FAULTS = "lnauto-faults"  # a logger apart, because the console has them from stderr
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a wrong flag as every fault is told, in a line, rather than beneath all flags there are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(
+            InputError.exit_code, f"{InputError.of(message, 'the command line', 'correct it; --help tells of every flag')}\n"
+        )
 
 
 def make_parser(description: str, **options: object) -> argparse.ArgumentParser:
     """A parser with the flags that every command has."""
-    parser = argparse.ArgumentParser(description=description, **options)  # type: ignore[arg-type]
+    parser = Parser(description=description, **options)  # type: ignore[arg-type]
     parser.add_argument("--quiet", action="store_true", help="say only what went wrong")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write what is said to a file, too, with the time")
     parser.add_argument("--version", action="version", version=f"lnauto {__version__}")
@@ -31,12 +42,13 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="where to compute (default: the best there is)")
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A whole number from `least` on; for argparse."""
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A whole number from `least` on, to `most` if there is one; for argparse."""
 
     def whole(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        is_whole = re.fullmatch(r"-?[0-9]+", text) is not None
+        if not is_whole or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}{f' to {most}' if most else ''}")
         return int(text)
 
     return whole
@@ -82,13 +94,23 @@ def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], 
         sys.stderr.write(f"{error}\n")
         logging.getLogger(FAULTS).error("%s", error)
         return error.exit_code
+    except BrokenPipeError:  # whoever read the output (`| head`) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is None:  # what is meant is not known, so it is a fault of the program
+            raise
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        what = "there is a file where a folder belongs" if in_the_way else error.strerror or str(error)
+        remedy = "name another place" if in_the_way else "see whether it may be read and written, and whether there is room"
+        told = InputError.of(what, error.filename, remedy)
+        sys.stderr.write(f"{told}\n")
+        logging.getLogger(FAULTS).error("%s", told)
+        return told.exit_code
     except KeyboardInterrupt:
         sys.stderr.write(
             "lnauto: stopped from the keyboard; what is finished stays, run it again to go on (training: --continue)\n"
         )
         return STOPPED_BY_KEYBOARD
-    except BrokenPipeError:  # whoever read the output (`| head`) has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -113,13 +135,32 @@ def talk_to_console(quiet: bool = False) -> None:
     faults.propagate, faults.handlers = False, [logging.NullHandler()]
 
 
+class LogFile(logging.FileHandler):
+    """A log that says once that its disk is full, in place of a traceback for every line."""
+
+    def begin(self) -> None:
+        """A first line: a place where none can be written is known before any work."""
+        made_by = logging.LogRecord("lnauto", logging.INFO, __file__, 0, f"lnauto {__version__}", (), None)
+        with Path(self.baseFilename).open("a", encoding="utf-8") as file:
+            file.write(f"{self.format(made_by)}\n")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        for name in ("lnauto", FAULTS):
+            logging.getLogger(name).removeHandler(self)
+        error = sys.exc_info()[1]
+        what = f"the log cannot be written any more ({error})"
+        told = InputError.of(what, self.baseFilename, "make room there; the work goes on without it")
+        sys.stderr.write(f"{told}\n")
+
+
 def write_log(path: Path) -> None:
     """Append lnauto's log to a file, with the time, faults and what `--quiet` keeps from the console."""
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = LogFile(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.begin()
     except OSError as error:
         raise InputError.of(f"the log cannot be written ({error.strerror or error})", path, "give another file") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("lnauto")
     for console in log.handlers:
         console.setLevel(log.level)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lnauto.commands.common import add_device, at_least, make_parser, minutes, run
+from lnauto.commands.common import LARGEST_SEED, add_device, at_least, make_parser, minutes, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--test-cases", type=at_least(1), default=4, help="test cases (default: %(default)s)")
     parser.add_argument("--size", type=at_least(32), default=96, help="voxels a side (default: %(default)s)")
     parser.add_argument("--budget", type=minutes, default=7.5, metavar="TIME", help="time to train (default: 7.5min)")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the phantoms (default: %(default)s)")
+    parser.add_argument("--seed", type=at_least(0, LARGEST_SEED), default=0, help="seed of the phantoms (default: %(default)s)")
     add_device(parser)
     return run(parser, _act, argv)
 

@@ -29,7 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pretrained", metavar="NAME", help="plan under this foundation model (see lnauto_import_model)")
     parser.add_argument("--explain", action="store_true", help="print every figure the decisions rest on, and what came second")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes to preprocess with (default: one, or more where that is faster)"
+        "--workers",
+        type=at_least(1),
+        metavar="N",
+        help="processes to preprocess with (default: one, or more where that is faster)",
     )
     parser.add_argument("--no-preprocess", action="store_true", help="stop after the plan")
     add_device(parser)

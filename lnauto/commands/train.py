@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lnauto.commands.common import add_device, at_least, make_parser, minutes, run, share
+from lnauto.commands.common import LARGEST_SEED, add_device, at_least, make_parser, minutes, run, share
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dino-weights", type=Path, metavar="FILE", help="LNMTrainerWeGA: weights of a DINOv2 ViT-S/14 for its global branch"
     )
-    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of weights and batches (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=at_least(0, LARGEST_SEED), default=0, help="seed of weights and batches (default: %(default)s)"
+    )
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default: what is fastest and agrees)"
     )

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
 from tqdm import tqdm
 
-from lnauto.data.file_facts import FileFacts, UnreadableError, read_facts
+from lnauto.data.file_facts import FileFacts, read_facts
 from lnauto.data.raw import Case, RawDataset, shown, survey
 from lnauto.errors import InputError, Problem
 from lnauto.files import write_json, write_text
+from lnauto.image_files import UnreadableError, quiet_itk
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ DIRECTION_COSINE = 1e-3  # the same half voxel, 500 voxels away from the origin
 ORIGIN_VOXELS = 0.1  # headers round to 1e-4 mm, DICOM-SEG frames lie up to 0.05 mm off their slices: neither moves a mask
 MOST_LINES = 50  # more go to a file
 SAVE_EVERY_SECONDS = 10.0
-CACHE_VERSION = 1  # to be raised when `FileFacts` or what is measured for it changes
+CACHE_VERSION = 2  # to be raised when `FileFacts` or what is measured for it changes
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def check(
     problems = list(known_problems)
     values: dict[str, tuple[int, ...] | None] = {}
     memory = _Memory(cache)
-    with _quiet_itk(), memory.saved():
+    with quiet_itk(), memory.saved():
         for case, found, label_values in _look_at_cases(dataset, memory, progress, workers):
             problems += found
             if case.label is not None:
@@ -117,7 +117,7 @@ def _look_at_cases(dataset: RawDataset, memory: _Memory, progress: bool, workers
 
 def case_problems(dataset: RawDataset, case: Case) -> list[Problem]:
     """What `check` would say of one case; it need not be among those of the data set."""
-    with _quiet_itk():
+    with quiet_itk():
         return _look_at_case(dataset, case, _Memory(None))[1]
 
 
@@ -230,17 +230,6 @@ def _listed(numbers: Sequence[float]) -> str:
 
 def _matrix(numbers: Sequence[float]) -> str:
     return "; ".join(" ".join(f"{round(number, 4) + 0.0:g}" for number in row) for row in np.reshape(numbers, (3, 3)))
-
-
-@contextmanager
-def _quiet_itk() -> Iterator[None]:
-    """ITK's warnings about headers go to the console as they please; what matters in them is checked here."""
-    before = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        SimpleITK.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 class _Memory:

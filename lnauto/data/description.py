@@ -104,6 +104,8 @@ def _check_block(value: Any, _: Description) -> Faults:
         yield '"dataset" is not an object of cases', f'write it like "dataset": {{"case_01": {example}}}'
         return
     for name, entry in value.items():
+        if not is_file_name(name):
+            yield f'"dataset" has a case {name!r}, after which no file can be called', "give it another name, without / and \\"
         images, label = (entry.get("images"), entry.get("label")) if isinstance(entry, dict) else (None, None)
         if not isinstance(images, list) or not all(isinstance(file, str) for file in [*images, label or ""]):
             yield f'the entry of case {name} in "dataset" does not hold a list of images and a label', f"write it like {example}"
@@ -114,6 +116,11 @@ KEY_CHECKS: dict[str, Callable[[Any, Description], Faults]] = {
     "labels": _check_labels, "node_labels": _check_node_labels, "instances": _check_instances,
     "annotation": _check_annotation, "unannotated": _check_unannotated,
 }  # fmt: skip
+
+
+def is_file_name(name: str) -> bool:
+    """Whether files of a case may be called so: results go by it, and must stay in their folder and in sight."""
+    return bool(name) and not name.startswith(".") and not set(name) & set("/\\\0")
 
 
 def as_list(entry: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import logging
@@ -15,6 +16,7 @@ import pandas as pd
 
 from lnauto.data.clinical_values import as_numbers, doubts_of
 from lnauto.errors import InputError, Problem
+from lnauto.files import plain_cell
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def examine(path: Path, case_names: Collection[str] | None, where: str = "") -> 
     where = where or path.name
     try:
         cells, decimal_comma = read_cells(path)
-    except (OSError, UnicodeError, ValueError) as error:  # pandas' parser errors are ValueErrors
+    except (OSError, ValueError, csv.Error) as error:  # pandas' parser errors are ValueErrors, and so are those of encodings
         reason = " ".join(str(error).split())
         return None, [Problem(f"the table cannot be read ({reason})", where, "save it as CSV again, with one header line")]
     problems = _header_problems(list(cells.columns), where)
@@ -120,22 +122,32 @@ def examine_beside(
 
 def read_cells(path: Path) -> tuple[pd.DataFrame, bool]:
     """Every cell as stripped text, indexed by row number in the file; and whether numbers may be written with a comma."""
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("cp1252")  # what a Western Excel writes
+    text = decoded(path.read_bytes())
     lines = text.splitlines()
     delimiter = _delimiter(lines[0] if lines else "")
     as_text = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False, "skipinitialspace": True}
     table = pd.read_csv(io.StringIO(text), sep=delimiter, **as_text)
-    table = table.map(str.strip)
+    table = table.map(lambda cell: plain_cell(cell.strip()).strip())
     table.columns = pd.Index([_column_name(name) for name in table.iloc[0]])
     table = table.iloc[1:]
     table.index = pd.RangeIndex(2, 2 + len(table))
     nameless = [place for place, name in enumerate(table.columns) if not name and (table.iloc[:, place] == "").all()]
     kept = [place for place in range(table.shape[1]) if place not in nameless]  # trailing delimiters make such columns
     return table.iloc[:, kept], delimiter == ";"
+
+
+def decoded(raw: bytes) -> str:
+    """The text of a table, as spreadsheets write it."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text"
+        text = raw.decode("utf-16")
+    else:
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = raw.decode("cp1252")  # what a Western Excel writes
+    if "\0" in text:
+        raise ValueError("it holds NUL bytes, so it is no text")
+    return text
 
 
 def _delimiter(header: str) -> str:

@@ -163,7 +163,7 @@ def _load(folder: Path) -> Description:
     except json.JSONDecodeError as error:
         what = f"the file is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         raise InputError.of(what, where, "correct it at that place") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError.of(f"the file cannot be read ({error})", where, "correct it") from error
     if not isinstance(description, dict):
         raise InputError.of("the file does not hold a JSON object", where, f"write it like {EXAMPLE}")

@@ -36,6 +36,13 @@ def orientation_of(direction: Sequence[float]) -> str:
     return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines([float(cosine) for cosine in direction]))
 
 
+def is_orientation(letters: object) -> bool:
+    """Whether these are the three letters of a way to lie: one of each pair of ends."""
+    return (
+        isinstance(letters, str) and len(letters) == 3 and all(len(set(letters) & set(ends)) == 1 for ends in ("RL", "AP", "IS"))
+    )
+
+
 def read_channels(channels: Sequence[sitk.Image], orientation: str | None, name: str) -> tuple[Array, dict[str, Any]]:
     """Channels x z x y x x, turned to `orientation` if one is given, and nnU-Net's properties of the turned image."""
     import SimpleITK as sitk

@@ -218,7 +218,7 @@ def _masks(folder: Path, *endings: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         for ending in endings:
-            if path.name.endswith(ending) and not path.name.startswith(".") and path.is_file():
+            if path.name.endswith(ending) and not path.name.startswith("."):
                 found.setdefault(path.name.removesuffix(ending), path)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,16 @@ from typing import Any
 import numpy as np
 
 from lnauto.errors import InputError
+from lnauto.image_files import (
+    UnreadableError,
+    check_memory,
+    check_there,
+    header_reader,
+    is_nifti,
+    itk_reason,
+    look_through,
+    quiet_itk,
+)
 from lnauto.nodes import Array
 
 SAME_PLACE = 0.1
@@ -74,17 +85,31 @@ def resampled(mask: Mask, grid: Mask) -> Mask:
 
 
 def _read(path: Path) -> Any:
-    import SimpleITK
-
-    shown = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # what ITK says of a broken file is told in our own line
     try:
-        return SimpleITK.ReadImage(str(path))
+        check_there(path)
+        if is_nifti(path):
+            _check_nifti(path)
+        reader = header_reader(path)
+        check_memory(reader)
+        with quiet_itk():
+            return reader.Execute()
+    except UnreadableError as error:
+        raise _unreadable(str(error), path) from error
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError.of(f"this cannot be read as an image ({reason})", path, "replace it with a whole file") from error
-    finally:
-        SimpleITK.ProcessObject.SetGlobalWarningDisplay(shown)
+        raise _unreadable(itk_reason(error), path) from error
+
+
+def _check_nifti(path: Path) -> None:
+    """What SimpleITK hides: it takes what a file lacks and NaN for background, and a spacing of zero for 1 mm."""
+    header, not_finite = look_through(path)
+    if not_finite:
+        raise UnreadableError(f"{not_finite} of its voxels are NaN or infinite")
+    if header is not None and not all(0 < side < math.inf for side in header.spacing):
+        raise UnreadableError(f"it has a spacing of {'x'.join(f'{side:g}' for side in header.spacing)} mm")
+
+
+def _unreadable(reason: str, path: Path) -> InputError:
+    return InputError.of(f"this cannot be read as an image ({reason})", path, "replace it with a whole file")
 
 
 def _mask(path: Path, image: Any) -> Mask:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lnauto.errors import InputError
-from lnauto.files import read_json, replacing_folder, sha256_of, write_json
+from lnauto.files import read_json, replacing_folder, sha256_of, write_json, writing
 from lnauto.inference.model import build_network, load_checkpoint
 
 FOUNDATIONS = "foundations"  # the folder among the results
@@ -116,7 +116,8 @@ def store_foundation(
 ) -> Foundation:
     """Write everything beside the place it belongs to, then move it there; what was there goes then, not before."""
     with replacing_folder(folder) as temporary:
-        torch.save({"network_weights": weights}, temporary / WEIGHTS)
+        with writing(folder / WEIGHTS):
+            torch.save({"network_weights": weights}, temporary / WEIGHTS)
         write_json(temporary / PLANS, plans)
         write_json(temporary / DATASET, dataset_json)
         write_json(temporary / DESCRIPTION, {**description, "name": folder.name, "sha256": sha256_of(temporary / WEIGHTS)})

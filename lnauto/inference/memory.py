@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from lnauto.errors import InputError
+from lnauto.image_files import UnreadableError, bytes_promised, header_reader
 
 FLOAT, DOUBLE = 4, 8
 TILE_MAPS, TILE_BYTES = 8, 150e6  # what a network takes for one tile: so many maps like its first layer's, and buffers
@@ -88,16 +89,10 @@ class Need:
 
 def bytes_of(path: Path) -> int:
     """What the voxels of an image file take in memory, from its header; 0 of what is none."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
-    except RuntimeError:
+        return bytes_promised(header_reader(path))
+    except UnreadableError:
         return 0
-    voxel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
-    return math.prod(reader.GetSize()) * voxel.GetSizeOfPixelComponent() * reader.GetNumberOfComponents()
 
 
 @dataclass(frozen=True)

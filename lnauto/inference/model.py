@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from lnauto.data.region import REGIONS, region_of
+from lnauto.data.scans import is_orientation
 from lnauto.errors import InputError
-from lnauto.files import read_json
+from lnauto.evaluation.labels import LabelScheme
+from lnauto.files import ANY, NUMBER, misfit, read_json
+from lnauto.inference.sliding_window import TTA
 from lnauto.networks.build import build
 
 FINAL = "checkpoint_final.pth"
@@ -57,10 +63,15 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
             "train it with lnauto_train, or give -f",
         )
     remedy = "train again, or give the whole result folder with -m"
-    plans = read_json(folder / "plans.json", remedy)
-    dataset_json = read_json(folder / "dataset.json", remedy)
+    plans = read_json(folder / "plans.json", remedy, {"configurations": {ANY: dict}})
+    check_wishes(plans, folder / "plans.json")
+    dataset_json = read_json(folder / "dataset.json", remedy, {"channel_names": {ANY: str}, "labels": dict})
+    LabelScheme.from_dataset_json(folder / "dataset.json")
     checkpoints = [_load_model_checkpoint(folder / f"fold_{fold}" / FINAL) for fold in folds]
     configuration = checkpoints[0]["init_args"]["configuration"]
+    if configuration not in plans["configurations"]:
+        what = f"the plans have no configuration {configuration}, in which fold {folds[0]} was trained"
+        raise InputError.of(what, folder / "plans.json", remedy)
     manager = read_plans(plans)
     networks = [
         _load_network(checkpoint, manager, configuration, dataset_json, folder / f"fold_{fold}" / FINAL)
@@ -76,6 +87,24 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
         mirror_axes=list(checkpoints[0].get("inference_allowed_mirroring_axes") or []),
         trainer=str(checkpoints[0]["trainer_name"]),
     )
+
+
+def check_wishes(plans: Mapping[str, Any], path: Path) -> None:
+    """What lnauto's block of the plans says of prediction, if there is one: a person may have edited it."""
+    block = plans.get("lnauto", {})
+    wishes = block.get("inference", {}) if isinstance(block, dict) else None
+    if not isinstance(wishes, dict):
+        raise InputError.of('its "lnauto" block is none of lnauto\'s', path, "restore it, or train again")
+    overlap, orientation = wishes.get("overlap", 0), wishes.get("orientation")
+    rules = (
+        (wishes.get("tta", "none") in TTA, f"tta is {wishes.get('tta')!r}", f"write one of {', '.join(TTA)}"),
+        (isinstance(overlap, NUMBER) and 0 <= overlap < 1, f"overlap is {overlap!r}", "write a share from 0 to below 1"),
+        (orientation is None or is_orientation(orientation), f"orientation is {orientation!r}", "write three letters like LPS"),
+        (region_of(plans) in REGIONS, f"there is no region {region_of(plans)}", f"write one of {', '.join(REGIONS)}"),
+    )
+    for good, what, remedy in rules:
+        if not good:
+            raise InputError.of(what, path, remedy)
 
 
 def load_alone(path: Path) -> Model:
@@ -101,8 +130,11 @@ def _load_network(
     checkpoint: dict[str, Any], plans: Any, configuration: str, dataset_json: dict[str, Any], path: Path
 ) -> nn.Module:
     network = build_network(plans, configuration, dataset_json, deep_supervision=False)
+    weights = checkpoint["network_weights"]
+    if broken := [name for name, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]:
+        raise InputError.of(f"the weights hold NaN or infinity (first in {broken[0]})", path, "copy it again, or train again")
     try:
-        network.load_state_dict(checkpoint["network_weights"])
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError.of(
             "the weights do not fit the network of plans.json", path, "restore the plans.json it was trained with"
@@ -113,10 +145,11 @@ def _load_network(
 def _load_model_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint that says what it is the weights of."""
     checkpoint = load_checkpoint(path)
-    missing = [key for key in ("network_weights", "init_args", "trainer_name") if key not in checkpoint]
-    if missing or "configuration" not in checkpoint["init_args"]:
-        what = f"this checkpoint is of no model: it lacks {', '.join(missing) or 'its configuration'}"
-        raise InputError.of(what, path, "give the folder that nnU-Net or lnauto trained it in")
+    form = {"network_weights": {ANY: torch.Tensor}, "init_args": {"configuration": str}, "trainer_name": str}
+    if (what := misfit(checkpoint, form)) is not None:
+        raise InputError.of(
+            f"this checkpoint is of no model: {what}", path, "give the folder that nnU-Net or lnauto trained it in"
+        )
     return checkpoint
 
 
@@ -126,7 +159,7 @@ def load_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     `mapped`: tensors stay in the file until they are looked at.
     """
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise InputError.of(
             "this checkpoint was not written by lnauto and would have to be unpickled, which can run any code",
@@ -137,6 +170,21 @@ def load_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
         raise InputError.of(
             f"the checkpoint cannot be read ({type(error).__name__})", path, "it may be cut off: copy it again, or train again"
         ) from error
+    if not isinstance(content, dict):
+        what = f"the checkpoint holds a {type(content).__name__}, and no weights"
+        raise InputError.of(what, path, "give the folder that nnU-Net or lnauto trained it in")
+    if not mapped and (damaged := _damaged_part(path)) is not None:
+        raise InputError.of(f"the checkpoint is damaged, in its part {damaged}", path, "copy it again, or train again")
+    return content
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part whose checksum is wrong: torch does not look, and would take other weights for the model's."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            return parts.testzip()
+    except zipfile.BadZipFile:  # the form before PyTorch 1.6 has no checksums
+        return None
 
 
 def build_network(manager: Any, configuration: str, dataset_json: dict[str, Any], deep_supervision: bool) -> nn.Module:

@@ -11,6 +11,7 @@ from torch import Tensor
 from lnauto.networks.compute import Compute
 
 Network = Callable[[Tensor], Tensor]
+TTA = ("none", "fast", "full")  # what is averaged: see `mirrorings`
 EVERY_CHANNEL = (slice(None),)
 
 

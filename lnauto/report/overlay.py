@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def draw_overlay(
     handles = [Line2D([], [], color=colour, label=entries[colour]) for colour in masks]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, labelcolor="white")
     figure.suptitle(title, color="white", fontsize=12)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a case's name may have letters that the font lacks; boxes stand for them
         figure.savefig(temporary, facecolor="black")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Container, Sequence
@@ -11,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from lnauto import __version__
-from lnauto.files import replacing, safe_cell, write_text
+from lnauto.files import csv_text, replacing, write_text
 from lnauto.report.drawing import Drawing
 from lnauto.report.page import Page
 from lnauto.report.tables import Cell, Column, Html, Interval, Record, Table, Value, is_missing, joined, plain_cell
@@ -84,16 +82,12 @@ def file_name(text: str) -> str:
 def csv_of(records: Sequence[Record], headings: Sequence[str] = ()) -> str:
     """Numbers in full; `headings` where there is no record."""
     names = list(dict.fromkeys(name for record in records for name in record)) or list(headings)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_plain(record.get(name)) for name in names] for record in records)
-    return text.getvalue()
+    return csv_text([names, *([_plain(record.get(name)) for name in names] for record in records)])
 
 
 def _plain(value: Value) -> str:
     if isinstance(value, str):
-        return safe_cell(value)
+        return value
     if value is None or not math.isfinite(value):
         return ""
     return str(value) if isinstance(value, int) else repr(float(value))

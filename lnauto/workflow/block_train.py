@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
-from lnauto.files import read_json, write_json
+from lnauto.files import write_json
 from lnauto.paths import Paths
 from lnauto.planners.plan import PLANS_NAME, Plan
 from lnauto.trainers.patient import check_block_head
@@ -17,7 +17,7 @@ from lnauto.workflow.block_plan import NO_MASK, bring_scans_up_to_date
 from lnauto.workflow.fold import Request, lock_folds
 from lnauto.workflow.heads import HeadWork, prepare_heads, train_heads
 from lnauto.workflow.patient_plan import refuse
-from lnauto.workflow.splits import SPLITS, check_folds
+from lnauto.workflow.splits import SPLITS, check_folds, read_splits
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def train_on_blocks(paths: Paths, name: str, identifier: str, folds: Sequence[st
     plan = Plan.load(folder / f"{PLANS_NAME}.json", remedy)
     head = check_block_head(request.trainer or plan.lnauto["patient_head"]["trainer"])
     preprocessed = folder / plan.configuration(request.configuration)["data_identifier"]
-    splits = read_json(folder / SPLITS, remedy)
+    splits = read_splits(folder, identifier)
     chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
     check_folds(chosen, len(splits), folder / SPLITS)
     dataset = RawDataset.read(paths.raw / name)

@@ -16,7 +16,7 @@ from lnauto.report.checklists.run import Folds, Head, Run
 from lnauto.report.checklists.write import markdown, to_json
 from lnauto.workflow.evaluate import JSON_NAME
 from lnauto.workflow.head_files import DESCRIPTION
-from lnauto.workflow.splits import SPLITS
+from lnauto.workflow.splits import SPLITS, SPLITS_FORM
 
 AGAIN = "train or validate again with lnauto_train"
 FINAL = "checkpoint_final.pth"
@@ -94,8 +94,8 @@ def _folds(plan: Plan) -> Folds | None:
     if not path.is_file():
         return None
     try:
-        splits = [(set(fold["train"]), set(fold["val"])) for fold in read_json(path, AGAIN)]
-    except (InputError, KeyError, TypeError):
+        splits = [(set(fold["train"]), set(fold["val"])) for fold in read_json(path, AGAIN, SPLITS_FORM)]
+    except InputError:
         return None
     owners = _owners(paths.raw / name)
     known = {case for train, val in splits for case in train | val}

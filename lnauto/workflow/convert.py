@@ -15,8 +15,9 @@ from lnauto import __version__
 from lnauto.data.checks import case_problems
 from lnauto.data.description import Description, drop_faulty_keys
 from lnauto.data.raw import Case, RawDataset
+from lnauto.dicom.choosing import compiled
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
-from lnauto.files import read_json, write_json
+from lnauto.files import ANY, read_json, resolved, write_json
 from lnauto.locks import locked
 from lnauto.paths import DATASET_NAME
 from lnauto.workflow.convert_case import Wishes, convert_case
@@ -26,6 +27,7 @@ from lnauto.workflow.convert_table import PatientRows, read_table
 log = logging.getLogger(__name__)
 
 STATE = "conversion.json"
+STATE_FORM = {"settings": dict, "channels": [str], "cases": {ANY: {"images": [str], "label": (str, type(None))}}}
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def convert(request: Request) -> RawDataset:
 
 def _convert(request: Request) -> RawDataset:
     sources = find_cases(request.source, request.images, request.masks)
-    _check_channels(request, sources)
+    _check_choices(request, sources)
     table = _table(request, sources)
     conversion = _Conversion(request, sources)
     with warnings.catch_warnings():
@@ -84,7 +86,8 @@ def _convert(request: Request) -> RawDataset:
 
 def _with_full_paths(request: Request) -> Request:
     paths = {name: getattr(request, name) for name in ("source", "out", "images", "masks", "table")}
-    return replace(request, **{name: path.resolve() for name, path in paths.items() if path is not None})
+    whole: dict[str, Any] = {name: resolved(path) for name, path in paths.items() if path is not None}
+    return replace(request, **whole)
 
 
 def _check_place(request: Request) -> None:
@@ -101,7 +104,7 @@ def _check_place(request: Request) -> None:
     if not (out / STATE).is_file():
         what = "the folder is not empty, and it was not begun by lnauto_convert"
         raise InputError.of(what, out, "name another folder")
-    earlier = read_json(out / STATE, "remove the folder to begin anew")["settings"]
+    earlier = _read_state(out)["settings"]
     now = request.settings()
     different = [name for name in now if now[name] != earlier.get(name)]
     if different:
@@ -109,12 +112,18 @@ def _check_place(request: Request) -> None:
         raise InputError.of(f"it was begun with other settings ({names})", out, "name another folder, or remove this one")
 
 
-def _check_channels(request: Request, sources: Sequence[SourceCase]) -> None:
+def _check_choices(request: Request, sources: Sequence[SourceCase]) -> None:
     if request.series and request.channels and len(request.series) != len(request.channels):
         what = f"{len(request.series)} series are chosen, but {len(request.channels)} channels are named"
         raise InputError.of(what, "--series and --channels", "name one channel for each series")
     if any(not case.is_dicom for case in sources) and not request.channels:
         raise InputError.of("it is not said what the images are", "--channels", "name the channels, like --channels CT")
+    for pattern, flag in (
+        (request.roi, "--roi"),
+        (request.structures, "--structures"),
+        *((one, "--series") for one in request.series),
+    ):
+        compiled(pattern, flag)
     if request.annotation == "patient" and request.table is None:
         raise InputError.of("there are to be patient labels but no masks, and no table", "--annotation", "give a --table")
 
@@ -134,8 +143,7 @@ class _Conversion:
         self.request, self.sources, self.out = request, sources, request.out
         self.ending = ending_of(sources)
         self.by_reference = any(not case.is_dicom for case in sources)
-        path = self.out / STATE
-        state = read_json(path, "remove the folder to begin anew") if path.is_file() else {}
+        state = _read_state(self.out) if (self.out / STATE).is_file() else {}
         self.done: dict[str, dict[str, Any]] = state.get("cases", {})
         self.channels: list[str] = list(request.channels) or state.get("channels", [])
         self._check_description()
@@ -241,6 +249,11 @@ class _Conversion:
             table.write(self.out / "patients.csv", list(self.done))
         write_json(self.out / "dataset.json", description)
         return RawDataset.read(self.out)
+
+
+def _read_state(out: Path) -> dict[str, Any]:
+    state: dict[str, Any] = read_json(out / STATE, "remove the folder to begin anew", STATE_FORM)
+    return state
 
 
 def _naming(case: str, where: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lnauto.data.patients import decoded
 from lnauto.errors import InputError, Problem
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr")
@@ -29,7 +31,7 @@ class SourceCase:
 
 def safe_name(name: str) -> str:
     """A case's name as a file may be called."""
-    return re.sub(r"[^\w.+-]+", "_", name.strip()).strip("_")
+    return re.sub(r"[^\w.+-]+", "_", name.strip()).strip("_").lstrip("._")  # a leading dot would hide it
 
 
 def find_cases(source: Path | None, images: Path | None, masks: Path | None) -> tuple[SourceCase, ...]:
@@ -44,6 +46,9 @@ def find_cases(source: Path | None, images: Path | None, masks: Path | None) -> 
     elif source is not None:
         cases = _from_table(source) if source.is_file() else _from_folders(source)
     names = [case.name for case in cases]
+    if "" in names:
+        what = "there is a case whose name has no letter and no digit"
+        raise InputError.of(what, images or source, "give it a name that files can be called after")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError.of(f"several cases are called {', '.join(twice)}", images or source, "give each a name of its own")
@@ -105,10 +110,14 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _from_table(source: Path) -> list[SourceCase]:
     """Columns `case`, `image` or `image_0`, `image_1`, ..., and `mask`; paths as seen from the table."""
-    with source.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+    try:
+        reader = csv.DictReader(io.StringIO(decoded(source.read_bytes()), newline=""))
         columns = [name.strip() for name in reader.fieldnames or []]
         rows = [{str(name).strip(): (value or "").strip() for name, value in row.items() if name} for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError.of(
+            f"the table cannot be read ({error})", source, "save it as CSV again, with one header line"
+        ) from error
     channels = sorted((name for name in columns if re.fullmatch(r"image(_\d+)?", name)), key=lambda name: (len(name), name))
     if "case" not in columns or not channels:
         there = ", ".join(columns) or "none"
@@ -122,7 +131,7 @@ def _from_table(source: Path) -> list[SourceCase]:
         mask = source.parent / row["mask"] if row.get("mask") else None
         missing = [path for path in (*images, *([mask] if mask else [])) if not path.exists()]
         problems += [Problem(f"there is no {path}", f"row {number} of {source}", "correct the path") for path in missing]
-        if not row["case"] or len(images) != len(channels):
+        if not safe_name(row["case"]) or len(images) != len(channels):
             problems.append(Problem("the row lacks its case or an image", f"row {number} of {source}", "fill it in"))
         elif not missing and len({path.is_dir() for path in images}) > 1:
             what = "the images are partly files and partly folders of DICOM"

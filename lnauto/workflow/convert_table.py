@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import tempfile
 from collections.abc import Collection, Iterable
@@ -14,7 +13,7 @@ import pandas as pd
 
 from lnauto.data.patients import CASES, PATIENT, PatientTable, read_cells
 from lnauto.errors import InputError
-from lnauto.files import write_text
+from lnauto.files import csv_text, write_text
 from lnauto.workflow.convert_sources import safe_name
 
 log = logging.getLogger(__name__)
@@ -48,12 +47,9 @@ class PatientRows:
         kept = {patient: cases for patient, cases in kept.items() if cases}
         if len(kept) < len(self.cases):
             log.info("%d of %d patients in %s have no case here.", len(self.cases) - len(kept), len(self.cases), self.path.name)
-        text = io.StringIO()
-        writer = csv.writer(text, delimiter=";" if self.decimal_comma else ",", lineterminator="\n")
-        writer.writerow([PATIENT, CASES, *self.others.columns])
-        for patient, cases in kept.items():
-            writer.writerow([patient, ";".join(cases), *self.others.loc[patient]])
-        write_text(path, text.getvalue())
+        rows = [[patient, ";".join(cases), *self.others.loc[patient]] for patient, cases in kept.items()]
+        head = [PATIENT, CASES, *self.others.columns]
+        write_text(path, csv_text([head, *rows], ";" if self.decimal_comma else ","))
 
 
 def read_table(path: Path, patient_column: str, id_column: str) -> PatientRows:
@@ -64,7 +60,7 @@ def read_table(path: Path, patient_column: str, id_column: str) -> PatientRows:
     """
     try:
         cells, decimal_comma = read_cells(path)
-    except (OSError, UnicodeError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise InputError.of(f"the table cannot be read ({reason})", path, "save it as CSV, with one header line") from error
     columns = list(cells.columns)

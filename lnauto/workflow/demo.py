@@ -19,7 +19,7 @@ from lnauto.errors import InputError
 from lnauto.evaluation.cases import ALL_NODES
 from lnauto.evaluation.over_cases import HOW, OverCases
 from lnauto.evaluation.summary import Summary
-from lnauto.files import read_json, write_json
+from lnauto.files import read_json, resolved, write_json
 from lnauto.paths import VARIABLES
 from lnauto.planners.wishes import Wishes
 from lnauto.report.demo_page import Link, demo_page
@@ -59,7 +59,7 @@ class Settings:
 def run_demo(output: Path, settings: Settings) -> str:
     """Phantom, plan, train, predict, evaluate, in a folder of its own; what is finished there is not done again."""
     started = time.monotonic()
-    output = output.resolve()
+    output = resolved(output)
     for folder, variable in VARIABLES.items():
         os.environ[variable] = str(output / folder)
     raw, predictions = output / "raw" / NAME, output / "predictions"

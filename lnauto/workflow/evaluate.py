@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -16,7 +14,7 @@ from lnauto.evaluation.cases import ALL_NODES, CaseResult, distinct
 from lnauto.evaluation.folder import Evaluation, evaluate_folders
 from lnauto.evaluation.matching import NodeCounts
 from lnauto.evaluation.summary import NodeSummary, Summary
-from lnauto.files import write_json, write_text
+from lnauto.files import csv_text, write_json, write_text
 
 JSON_NAME = "evaluation.json"
 CSV_NAME = "evaluation.csv"
@@ -99,12 +97,8 @@ def _short(name: str) -> str:
 def _csv(results: Sequence[CaseResult]) -> str:
     """A row for each case and label, and one for all nodes of a case where several labels are nodes; empty where undefined."""
     columns = ["case", "label", *results[0].protocol.scores, *VOLUMES, *COUNTS]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for result in results:
-        writer.writerows(_rows(result))
-    return text.getvalue()
+    rows = [[row.get(column) for column in columns] for result in results for row in _rows(result)]
+    return csv_text([columns, *rows])
 
 
 def _rows(case: CaseResult) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lnauto.data.region import region_of
 from lnauto.errors import InputError
-from lnauto.files import replacing_folder, sha256_of, workshop, write_json
+from lnauto.files import replacing_folder, sha256_of, workshop, write_json, writing
 from lnauto.locks import locked_beside
 from lnauto.workflow.archive import CARD, FOLD, SUFFIX, pack
 from lnauto.workflow.model_card import write_card
@@ -118,7 +118,8 @@ def _write_stock(trained: Trained, folder: Path, title: str) -> None:
         content = trained.checkpoint(fold)
         made = {**content["init_args"], "plans": plans}
         (folder / f"fold_{fold}").mkdir()
-        torch.save({**content, "init_args": made, "trainer_name": STOCK_TRAINER}, folder / f"fold_{fold}" / FINAL)
+        with writing(folder / FINAL):
+            torch.save({**content, "init_args": made, "trainer_name": STOCK_TRAINER}, folder / f"fold_{fold}" / FINAL)
     how = (
         f"With stock nnU-Net v2: `nnUNetv2_predict_from_modelfolder -i scans -o out -m {title} -f {' '.join(trained.folds)}`. "
         f"Scans are called CASE_0000{trained.dataset_json['file_ending']} and so on."

@@ -114,6 +114,35 @@ def train_network(
     trainer = make_trainer(plan, description, fold, request)
     if material is not None:
         trainer.learn_from(material)
+    try:
+        resumed = _make_ready(trainer, plan, fold, request, seconds, extend, pretrained, name, started)
+    except InputError:
+        _leave_nothing(trainer)
+        raise
+    if trainer.clock.done:
+        log.info("%s is trained already (%d iterations).", name, trainer.clock.iteration)
+        return trainer
+    if not resumed:
+        (begin or clear)(Path(trainer.output_folder))
+    else:
+        log.info("%s goes on from iteration %d.", name, trainer.clock.iteration)
+    trainer.run_training()
+    log.info("%s is trained: %d iterations in %.0f s.", name, trainer.clock.iteration, trainer.clock.seconds)
+    return trainer
+
+
+def _make_ready(
+    trainer: LNTrainer,
+    plan: Plan,
+    fold: str,
+    request: Request,
+    seconds: float | None,
+    extend: bool,
+    pretrained: Path | None,
+    name: str,
+    started: float,
+) -> bool:
+    """All that can be refused before anything is trained; whether the training goes on where one has stopped."""
     folder = Path(trainer.output_folder)
     resumed, finished = _resume_from(folder, request, fold)
     configure(trainer, plan, request, resumed, finished and not extend, pretrained)
@@ -125,16 +154,17 @@ def train_network(
     by_time = trainer.options.length.seconds is not None
     if by_time and (resumed is None or (request.names_a_length and not (finished and not extend))):
         _divide_time(trainer, name, started, seconds or trainer.options.length.seconds or 0.0)
-    if trainer.clock.done:
-        log.info("%s is trained already (%d iterations).", name, trainer.clock.iteration)
-        return trainer
-    if resumed is None:
-        (begin or clear)(folder)
-    else:
-        log.info("%s goes on from iteration %d.", name, trainer.clock.iteration)
-    trainer.run_training()
-    log.info("%s is trained: %d iterations in %.0f s.", name, trainer.clock.iteration, trainer.clock.seconds)
-    return trainer
+    return resumed is not None
+
+
+def _leave_nothing(trainer: LNTrainer) -> None:
+    """nnU-Net's constructor begins a log, and folders for it."""
+    Path(trainer.log_file).unlink(missing_ok=True)
+    folder = Path(trainer.output_folder)
+    for empty in (folder, *folder.parents[:3]):  # fold, model, data set, results
+        if not empty.is_dir() or any(empty.iterdir()):
+            return
+        empty.rmdir()
 
 
 def tell_results(results: list[CaseResult], folder: Path, title: str) -> None:
@@ -155,13 +185,12 @@ def make_trainer(plan: Plan, description: dict[str, Any], fold: str, request: Re
 
 def _resume_from(folder: Path, request: Request, fold: str) -> tuple[dict[str, Any] | None, bool]:
     """The checkpoint to go on from, and whether its training is finished."""
-    from lnauto.inference.model import load_checkpoint
-    from lnauto.trainers.checkpoint import FINAL
+    from lnauto.trainers.checkpoint import FINAL, load_to_go_on
 
     there = find_training(folder, request, fold)
     if there is None and request.proceed:
         log.info("Fold %s has no checkpoint yet; it starts from the beginning.", fold)
-    return (load_checkpoint(there), there.name == FINAL) if there is not None else (None, False)
+    return (load_to_go_on(there), there.name == FINAL) if there is not None else (None, False)
 
 
 def find_training(folder: Path, request: Request, fold: str) -> Path | None:

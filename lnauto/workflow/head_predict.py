@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from lnauto.data.patients import PatientTable, examine
 from lnauto.data.raw import Case
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import read_json, replacing, write_text
+from lnauto.files import csv_text, read_json, replacing, write_text
 from lnauto.nodes import label_components
 from lnauto.planners.plan import Plan
 from lnauto.trainers.patient import CLINICAL
@@ -122,9 +121,7 @@ def predict_heads(
     by_fold = {fold: head.read(bags, look) for fold, head in heads.folds.items()}
     columns = sorted(set((plan.lnauto.get("patient_head") or {}).get("columns", [])))
     predicted = [_row(heads, [by_fold[fold][at] for fold in by_fold], bag, columns) for at, bag in enumerate(bags)]
-    text = io.StringIO()
-    pd.DataFrame(predicted).to_csv(text, index=False)
-    write_text(output / "patients.csv", text.getvalue())
+    write_text(output / "patients.csv", csv_text([predicted[0], *(row.values() for row in predicted)]))
     nodes = _nodes(bags, by_fold)
     if maker.on_blocks:
         _write_block_attention(nodes, {case: files[0] for case, files in images.items()}, maker, output / ATTENTION)

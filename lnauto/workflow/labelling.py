@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,7 @@ from tqdm import tqdm
 
 from lnauto.data.gathered import Gathered, store_label
 from lnauto.data.preprocess import case_files
-from lnauto.files import read_json, write_json, write_text
+from lnauto.files import csv_text, read_json, write_json, write_text
 from lnauto.nodes import label_components
 from lnauto.trainers.agreement import KEEP, agreement, keep_best, pseudo_labels
 from lnauto.workflow.round_cases import RoundCases
@@ -108,14 +106,12 @@ class Round:
     def _write(self, rows: Mapping[str, dict[str, Any]], kept: Sequence[str], labellers: Mapping[Path, Sequence[str]]) -> None:
         listed = [{"case": name, "kept": name in kept, **rows[name]} for name in sorted(rows)]
         made_by = {str(path.relative_to(self.folder.parent)): list(names) for path, names in labellers.items()}
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*COLUMNS, "labeller_1", "labeller_2"])
+        lines: list[list[Any]] = [[*COLUMNS, "labeller_1", "labeller_2"]]
         for row in listed:
             score = "" if row["agreement"] is None else f"{row['agreement']:.4f}"
             shown = {**row, "agreement": score, "kept": int(row["kept"])}
-            writer.writerow([*(shown[column] for column in COLUMNS), *made_by])
-        write_text(self.table.with_suffix(".csv"), text.getvalue())
+            lines.append([*(shown[column] for column in COLUMNS), *made_by])
+        write_text(self.table.with_suffix(".csv"), csv_text(lines))
         content = {"agreement_is": MEANING, "share_kept": KEEP, "labelled": len(listed), "kept": len(kept)}
         networks = [{"checkpoint": path, "trained_on": names} for path, names in made_by.items()]
         write_json(self.table, {**content, "labellers": networks, "cases": listed})

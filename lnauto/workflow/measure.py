@@ -18,6 +18,7 @@ from lnauto.errors import InputError, Problem
 from lnauto.evaluation.comparators import SHORT_AXIS_MM
 from lnauto.evaluation.masks import Mask, read_mask
 from lnauto.files import read_json
+from lnauto.image_files import header_reader
 from lnauto.nodes import Array, Piece
 from lnauto.workflow.mask_values import REMEDY, Meaning, find_description, meaning_of
 from lnauto.workflow.node_table import MeasuredCase, NodeTable, column_channels, measure_pieces, write_nodes
@@ -107,7 +108,7 @@ def _files(place: Path, flag: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in [place] if place.is_file() else sorted(place.iterdir()):
         ending = next((ending for ending in ENDINGS if path.name.endswith(ending)), None)
-        if ending is None or path.name.startswith(".") or not path.is_file():
+        if ending is None or path.name.startswith("."):
             continue
         name = path.name.removesuffix(ending)
         if name in found:
@@ -196,16 +197,12 @@ def _measure_case(case: str, path: Path, scans: Scans, meaning: Meaning, station
 
 def _check_scans(case: str, scans: Scans, mask: Mask) -> None:
     """All that is wrong with a case's scans; only headers stay in memory."""
-    import SimpleITK as sitk
-
     problems = []
     for path in scans.values():
         if faults := scan_faults(path):
             problems.append(Problem(faults[0], str(path), WHOLE))
             continue
-        header = sitk.ImageFileReader()
-        header.SetFileName(str(path))
-        header.ReadImageInformation()
+        header = header_reader(path)
         nothing = np.broadcast_to(np.uint8(0), header.GetSize()[::-1])
         scan = Mask(path, nothing, header.GetSpacing()[::-1], header.GetOrigin(), header.GetDirection())
         if not scan.lies_on(mask):

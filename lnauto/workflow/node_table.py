@@ -3,8 +3,6 @@ patient head says of it."""
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +17,7 @@ from lnauto import __version__
 from lnauto.data.raw import Case
 from lnauto.data.scans import shows_pet
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import safe_cell, write_json, write_text
+from lnauto.files import csv_text, write_json, write_text
 from lnauto.nodes import PERCENTILES, Array, Intensity, Node, Piece, component_pieces, measure_piece
 
 if TYPE_CHECKING:
@@ -150,13 +148,11 @@ def write_nodes(nodes: NodeTable, told: Mapping[tuple[str, int], NodeReading], p
     columns."""
     measures = _measures(nodes, bool(told))
     rows = [(node, _values(node, told.get((node.case, node.number)))) for node in nodes]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "node", *measures])
+    lines = [["case", "node", *measures]]
     for node, values in rows:
         cells = (_cell(values.get(column), unit) for column, (unit, _) in measures.items())
-        writer.writerow([safe_cell(node.case), node.number, *cells])
-    write_text(path, text.getvalue())
+        lines.append([node.case, str(node.number), *cells])
+    write_text(path, csv_text(lines))
     by_case: dict[str, list[dict[str, Any]]] = {case.case: [] for case in nodes.cases}
     for node, values in rows:
         by_case[node.case].append({"node": node.number, **{column: _plain(values.get(column)) for column in measures}})
@@ -210,9 +206,7 @@ def _facts(case: MeasuredCase) -> dict[str, Any]:
 def _cell(value: Any, unit: str) -> str:
     if value is None:
         return ""
-    if isinstance(value, str):
-        return safe_cell(value)
-    return str(value) if isinstance(value, int) else format(value, CELLS.get(unit, ".6g"))
+    return str(value) if isinstance(value, int | str) else format(value, CELLS.get(unit, ".6g"))
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from lnauto.data.patients import PatientTable
 from lnauto.evaluation.comparators import SHORT_AXIS_MM, Comparator
 from lnauto.evaluation.patient_text import table as as_text
 from lnauto.evaluation.patients import Fold, Pooled, pool, summarise_patients
-from lnauto.files import write_json, write_text
+from lnauto.files import csv_text, write_json, write_text
 from lnauto.report.patient_picture import draw_patients
 
 log = logging.getLogger(__name__)
@@ -79,6 +78,4 @@ def _as_csv(pooled: Pooled) -> str:
             "class": (np.asarray(pooled.probability) >= pooled.threshold).astype(int),
         }
     )
-    text = io.StringIO()
-    frame.to_csv(text, index=False)
-    return text.getvalue()
+    return csv_text([frame.columns, *frame.itertuples(index=False)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from lnauto.data.patients import PatientTable, examine
 from lnauto.errors import InputError, Problem
 from lnauto.evaluation.patient_text import table as as_text
 from lnauto.evaluation.patients import summarise_patients
-from lnauto.files import read_json, write_json, write_text
+from lnauto.files import csv_text, read_json, write_json, write_text
 from lnauto.locks import locked
 from lnauto.paths import activate, find_dataset
 from lnauto.trainers.patient.clinical import ClinicalHead
@@ -57,9 +56,7 @@ def _predict_patients(patients: Path, output: Path, request: Request) -> pd.Data
         raise InputError(problems)
     rows = rows_for(heads, table, patients.name, problems)
     predicted = predict_rows(heads, rows)
-    text = io.StringIO()
-    predicted.to_csv(text, index_label="patient")
-    write_text(output / "patients.csv", text.getvalue())
+    write_text(output / "patients.csv", csv_text([["patient", *predicted.columns], *predicted.itertuples()]))
     plan = read_json(folder / "plans.json", "train again")
     made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "folds": sorted(heads), "patients": str(patients)}
     write_json(output / "run.json", {**made_by, "trainer": plan["lnauto"]["trainer"], "dataset": plan["dataset_name"]})

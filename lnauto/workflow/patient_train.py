@@ -28,7 +28,7 @@ from lnauto.trainers.patient.clinical import ClinicalHead
 from lnauto.workflow.fold import Request, lock_folds
 from lnauto.workflow.patient_figures import POOLED, tell_figures
 from lnauto.workflow.patient_plan import refuse
-from lnauto.workflow.splits import SPLITS, check_folds
+from lnauto.workflow.splits import SPLITS, check_folds, read_splits
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def _prepare(paths: Paths, name: str, identifier: str, request: Request) -> Trai
         Problem(f'there is no column "{column}", which the plan names', where, f"put it back, or {remedy}") for column in gone
     ]
     problems += carrying_problems(labels, head["columns"], where)
-    splits = read_json(folder / SPLITS, remedy)
+    splits = read_splits(folder, identifier)
     known = set(labels.known.index)
     named = {patient for split in splits for side in ("train", "val") for patient in split[side]}
     if unknown := sorted(named - known):

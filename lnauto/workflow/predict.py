@@ -17,7 +17,8 @@ from tqdm import tqdm
 from lnauto import __version__
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.files import read_json, write_json
+from lnauto.files import resolved, write_json
+from lnauto.image_files import UnreadableError, header_reader
 from lnauto.locks import locked
 from lnauto.nodes import Node
 from lnauto.paths import Paths, activate, find_dataset
@@ -28,7 +29,7 @@ from lnauto.workflow.head_files import DESCRIPTION
 from lnauto.workflow.head_predict import Heads, find_heads, predict_heads, read_patients
 from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.node_table import measure_masks, write_nodes
-from lnauto.workflow.report import try_report, write_sources
+from lnauto.workflow.report import read_run, try_report, write_sources
 
 if TYPE_CHECKING:
     from lnauto.inference.model import Model
@@ -76,7 +77,7 @@ def holds_images(inputs: Path) -> bool:
 
 def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     """Masks of all scans in `inputs` (or of one file), in their own geometry; returns the nodes found."""
-    if output.resolve() == inputs.resolve():
+    if resolved(output) == resolved(inputs):
         raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
     with locked(output):
         return _predict(inputs, output, request)
@@ -102,7 +103,6 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     heads = _fitting(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
     table = read_patients(request.patients, cases)
-    output.mkdir(parents=True, exist_ok=True)
     _check_made_by_the_same(model, output, request.overwrite)
     waiting = [case for case in cases if request.overwrite or not (output / f"{case.name}{ENDING}").is_file()]
     predictor = Predictor.of_model(
@@ -129,6 +129,7 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
         log.info(
             "%d of %d masks are there already and are kept (--overwrite makes them anew).", len(cases) - len(waiting), len(cases)
         )
+    output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     seconds: dict[str, float] = {}
     failed: list[str] = []
@@ -183,7 +184,7 @@ def _check_made_by_the_same(model: Model, output: Path, overwrite: bool) -> None
     record = output / "run.json"
     if overwrite or not record.is_file():
         return
-    known = read_json(record, "remove the folder, or give another one with -o")
+    known = read_run(record, "remove the folder, or give another one with -o")
     made_by = {"model": str(model.folder), "folds": model.folds, "plan_hash": Plan(model.plans).hash()}
     if {key: known.get(key) for key in made_by} != made_by:
         theirs = f"{Path(known.get('model', '?')).name}, fold {', '.join(known.get('folds', '?'))}"
@@ -233,7 +234,7 @@ def find_scans(inputs: Path, channels: list[str]) -> tuple[list[Case], list[Prob
     """The cases in a folder (or one file): CASE_0000.nii.gz and so on, or, with one channel, any name."""
     if not inputs.exists():
         raise InputError.of("there is no such file or folder", inputs, "check the path given with -i")
-    files = [inputs] if inputs.is_file() else sorted(path for path in inputs.iterdir() if path.is_file())
+    files = [inputs] if inputs.is_file() else sorted(inputs.iterdir())  # with what only looks like a scan: it is told
     files = [path for path in files if path.name.endswith(READABLE) and not path.name.startswith(".")]
     if not files:
         raise InputError.of(f"there is no image ({', '.join(READABLE)})", inputs, "give a folder of scans, or one scan, with -i")
@@ -271,15 +272,11 @@ def find_scans(inputs: Path, channels: list[str]) -> tuple[list[Case], list[Prob
 
 def voxels_of(cases: list[Case], spacing: Sequence[float]) -> float:
     """Voxels of the images in a spacing, from their headers; what cannot be read does not count."""
-    import SimpleITK as sitk
-
     total = 0.0
     for case in cases:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(case.images[0]))
         try:
-            reader.ReadImageInformation()
-        except RuntimeError:
+            reader = header_reader(case.images[0])
+        except UnreadableError:
             continue
         total += math.prod(size * side for size, side in zip(reader.GetSize(), reader.GetSpacing(), strict=True))
     return total / math.prod(spacing)

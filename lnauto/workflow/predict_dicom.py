@@ -23,7 +23,7 @@ from lnauto.dicom.write_rtstruct import write_rtstruct
 from lnauto.dicom.write_seg import write_seg
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import read_json, replacing
+from lnauto.files import ANY, read_json, replacing
 from lnauto.locks import locked
 from lnauto.nodes import label_components
 from lnauto.workflow.convert_case import on_one_grid
@@ -45,11 +45,12 @@ def predict_dicom(inputs: Path, output: Path, request: Request) -> None:
 def _predict_dicom(inputs: Path, output: Path, request: Request) -> None:
     request = replace(request, model=model_folder(request))
     assert request.model is not None
-    description = read_json(request.model / "dataset.json", "give the whole result folder with -m")
+    description = read_json(request.model / "dataset.json", "give the whole result folder with -m", {"channel_names": {ANY: str}})
     channels = list(description["channel_names"].values())
     found = find_dicom(inputs)
     scans = output / SCANS
     shutil.rmtree(scans, ignore_errors=True)  # of a run that was killed
+    is_new = not output.exists()
     scans.mkdir(parents=True)
     try:
         series, problems = _read_all(found, channels, request, scans)
@@ -62,6 +63,8 @@ def _predict_dicom(inputs: Path, output: Path, request: Request) -> None:
         problems += _write_objects(series, output, description, request)
     finally:
         shutil.rmtree(scans, ignore_errors=True)
+        if is_new and not any(output.iterdir()):
+            output.rmdir()
     if problems:
         raise CasesFailedError(problems)
 

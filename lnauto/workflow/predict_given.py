@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
 from lnauto import __version__
 from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.files import read_json, write_json
+from lnauto.files import ANY, read_json, write_json
+from lnauto.image_files import header_reader
 from lnauto.locks import locked
 from lnauto.nodes import Node
 from lnauto.planners.patient_level import is_head
@@ -38,8 +37,8 @@ def predict_given(inputs: Path, masks: Path | None, output: Path, request: Reque
 def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Request) -> list[Node]:
     folder = model_folder(request)
     remedy = "train again, or give the whole result folder with -m"
-    plan = Plan(read_json(folder / "plans.json", remedy))
-    description: dict[str, Any] = read_json(folder / "dataset.json", remedy)
+    plan = Plan.load(folder / "plans.json", remedy)
+    description: dict[str, Any] = read_json(folder / "dataset.json", remedy, {"channel_names": {ANY: str}})
     numbered = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
     folds = request.folds or [fold for fold in numbered if fold != "all"] or numbered
     heads = find_heads(folder, folds, request.trainer if is_head(request.trainer) else None)
@@ -114,7 +113,4 @@ def _unreadable(cases: Sequence[Case]) -> list[Problem]:
 
 
 def _size(path: Path) -> tuple[int, ...]:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return tuple(reader.GetSize())
+    return tuple(header_reader(path).GetSize())

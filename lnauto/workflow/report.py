@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from lnauto.data.patients import read_cells
 from lnauto.errors import InputError, Problem
 from lnauto.evaluation.masks import Mask, read_mask
-from lnauto.files import read_json, write_json
+from lnauto.files import ANY, NUMBER, misfit, read_json, write_json
 from lnauto.nodes import Array
 from lnauto.workflow.evaluate import plain
 from lnauto.workflow.mask_values import Meaning
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 
 PAGE, SOURCES, NODES, PATIENTS, RUN = "report.html", "sources.json", "nodes.json", "patients.csv", "run.json"
 PROBABILITIES = "probabilities"
-KEYS = {NODES: ("cases",), SOURCES: ("channels", "nodes", "cases")}  # what the page needs of each
+NODE_FORM = {"node": int, **{f"centroid_{axis}_mm": NUMBER for axis in "xyz"}, "volume_mm3": NUMBER, "short_axis_mm": NUMBER}
+HOW_FORM = {"each value is a node": bool, "values": (list, type(None)), "left out": list}
+FORMS = {  # what the page needs of each
+    NODES: {"cases": [{"case": str, "nodes": int, "total_volume_mm3": NUMBER, "each_node": [NODE_FORM]}]},
+    SOURCES: {"channels": [str], "nodes": HOW_FORM, "cases": {ANY: {"mask": str, "images": [str]}}},
+}
+RUN_FORM = {"model": str, "folds": [str], "failed": [str], "versions": dict, "engine": str}  # of these, those that are there
 AGAIN = "make it again with lnauto_predict or lnauto_measure"
 
 
@@ -69,7 +76,7 @@ def report(folder: Path, anonymous: bool = False, quiet: bool = False, paper: bo
     from lnauto.report.prediction_page import Story, prediction_figures, prediction_page
 
     table, sources = read_tables(folder)
-    run = read_json(folder / RUN, AGAIN) if (folder / RUN).is_file() else {}
+    run = read_run(folder / RUN, AGAIN) if (folder / RUN).is_file() else {}
     failed = run.get("failed", [])
     if anonymous:
         failed = [f"{len(failed)} of the scans"] if failed else []
@@ -85,19 +92,23 @@ def read_tables(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `nodes.json` and `sources.json` hold, in a folder of predicted or measured masks."""
     if not folder.is_dir():
         raise InputError.of("there is no such folder", folder, "give the folder that lnauto_predict or lnauto_measure wrote")
-    for name in KEYS:
+    for name in FORMS:
         if not (folder / name).is_file():
             what = f"there is no {name}, so that this is no folder of predicted or measured masks"
             raise InputError.of(what, folder, "give the folder that lnauto_predict or lnauto_measure wrote")
-    table, sources = (_read_whole(folder / name, keys) for name, keys in KEYS.items())
+    table, sources = (read_json(folder / name, AGAIN, form) for name, form in FORMS.items())
+    for name, known in sources["cases"].items():
+        if known["images"] and len(known["images"]) != len(sources["channels"]):
+            what = f"case {name} has {len(known['images'])} images, of {len(sources['channels'])} channels"
+            raise InputError.of(what, folder / SOURCES, AGAIN)
     return table, sources
 
 
-def _read_whole(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    content = read_json(path, AGAIN)
-    if not isinstance(content, dict) or (missing := [key for key in keys if key not in content]):
-        what = f"it does not say {', '.join(missing)}" if isinstance(content, dict) else "it is a list or a single value"
-        raise InputError.of(what, path, AGAIN)
+def read_run(path: Path, remedy: str) -> dict[str, Any]:
+    """What a command said of its own run."""
+    content: dict[str, Any] = read_json(path, remedy, dict)
+    if (what := misfit(content, {key: form for key, form in RUN_FORM.items() if key in content})) is not None:
+        raise InputError.of(what, path, remedy)
     return content
 
 
@@ -163,9 +174,12 @@ def _patients(path: Path) -> dict[str, dict[str, str]]:
     """The rows of `patients.csv` by patient, where there are any."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {row.get("patient", ""): row for row in rows}
+    try:
+        cells, _ = read_cells(path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError.of(f"the table cannot be read ({error})", path, AGAIN) from error
+    rows = cells.to_dict("records")
+    return {str(row.get("patient", "")): row for row in rows}
 
 
 def _patient(case: str, sources: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lnauto import __version__
 from lnauto.errors import InputError
-from lnauto.files import read_json
+from lnauto.files import ANY, misfit, read_json
 from lnauto.planners.plan import Plan
 from lnauto.workflow.checklists import checklists_of, write_checklists
 from lnauto.workflow.evaluate import JSON_NAME, plain
@@ -114,7 +114,7 @@ def training_figures(folder: Path, names: Names) -> dict[str, Any]:
 def _folds(folder: Path) -> list[str]:
     """By number, then `all`."""
     folds = [path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir()]
-    return sorted(folds, key=lambda fold: (not fold.isdigit(), int(fold) if fold.isdigit() else 0, fold))
+    return sorted(folds, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
 
 
 def _plan(plan: Plan) -> dict[str, Any]:
@@ -167,8 +167,8 @@ def _validation(evaluated: Mapping[str, Path], names: Names) -> dict[str, Any]:
 
 def read_evaluation(path: Path) -> dict[str, Any]:
     """What `evaluation.json` holds, once it is known to tell of each case."""
-    content = read_json(path, "evaluate again")
-    if not isinstance(content, dict) or not isinstance(content.get("each_case"), list) or not content["each_case"]:
+    content: dict[str, Any] = read_json(path, "evaluate again")
+    if misfit(content, {"each_case": [{"case": str, "labels": {ANY: dict}, "nodes": dict}]}) or not content["each_case"]:
         raise InputError.of("this is no evaluation of cases as lnauto writes it", path, "evaluate again")
     return content
 

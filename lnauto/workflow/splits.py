@@ -15,6 +15,7 @@ from lnauto.files import read_json, write_json
 log = logging.getLogger(__name__)
 
 SPLITS = "splits_final.json"
+SPLITS_FORM = [{"train": [str], "val": [str]}]
 
 
 def write_splits(dataset: RawDataset, path: Path, labelled: set[str] | None = None) -> None:
@@ -46,7 +47,7 @@ def _keep_or_write(
 ) -> None:
     """A file somebody else made is respected; one lnauto made follows the cases (or patients: `nouns` says)."""
     folds = make(names)
-    known = read_json(path, f"remove it; it is made anew from {source}") if path.is_file() else None
+    known = read_json(path, f"remove it; it is made anew from {source}", SPLITS_FORM) if path.is_file() else None
     if known is not None and known != folds:
         there = {name for fold in known for side in ("train", "val") for name in fold[side]}
         if known != make(there):
@@ -72,9 +73,17 @@ def _respect(path: Path, there: set[str], names: set[str], nouns: tuple[str, str
         log.warning("%d %s are in no fold, such as %s: they are not trained on.", len(left_out), nouns[1], left_out[0])
 
 
+def read_splits(folder: Path, identifier: str) -> list[dict[str, list[str]]]:
+    """The folds of a planned data set."""
+    splits: list[dict[str, list[str]]] = read_json(
+        folder / SPLITS, f"plan again: lnauto_plan_and_preprocess -d {identifier}", SPLITS_FORM
+    )
+    return splits
+
+
 def check_folds(folds: list[str], there: int, path: Path) -> None:
     """Whether the folds that are asked for exist."""
     for fold in folds:
-        if fold != "all" and not (fold.isdigit() and int(fold) < there):
+        if fold != "all" and fold not in map(str, range(there)):
             known = ", ".join(str(number) for number in range(there))
             raise InputError.of(f"there is no fold {fold} (there: {known})", path, "give one of them, or all, or cv")

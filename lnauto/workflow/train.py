@@ -37,7 +37,7 @@ from lnauto.workflow.plan import bring_up_to_date, plan_and_preprocess
 from lnauto.workflow.pretrain import pretrain
 from lnauto.workflow.report_training import report_training
 from lnauto.workflow.rounds import prepare_rounds, train_in_rounds
-from lnauto.workflow.splits import SPLITS, check_folds
+from lnauto.workflow.splits import SPLITS, check_folds, read_splits
 from lnauto.workflow.tuner import AUTO, parse_tune, trainer_name
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _train(identifier: str, folds: Sequence[str], request: Request, locks: ExitS
     plan = _plan(paths, name, identifier, request)
     head, only_head = _head(plan, name, request), is_head(request.trainer)
     asked_of_head, request = request, replace(request, trainer=None if only_head else request.trainer)
-    splits = read_json(paths.preprocessed / name / SPLITS, f"plan again: lnauto_plan_and_preprocess -d {identifier}")
+    splits = read_splits(paths.preprocessed / name, identifier)
     chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
     check_folds(chosen, len(splits), paths.preprocessed / name / SPLITS)
     dataset = _dataset(paths, name)
@@ -286,6 +286,10 @@ def _check_annotation(
 ) -> None:
     """Every fold must have something to learn from, before the first one starts."""
     cases = folder / plan.configuration(request.configuration)["data_identifier"]
+    named = {name for split in splits for side in ("train", "val") for name in split[side]}
+    if gone := sorted(name for name in named if not (cases / f"{name}.pkl").is_file()):
+        what = f"the folds name {len(gone)} cases that are not preprocessed, such as {gone[0]}"
+        raise InputError.of(what, folder / SPLITS, "correct it, or plan again")
     for fold in folds:
         training = [name for split in splits for name in split["val"]] if fold == "all" else splits[int(fold)]["train"]
         check_drawn(cases, training, description, fold)

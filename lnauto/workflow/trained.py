@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from lnauto.errors import InputError
-from lnauto.files import read_json, write_json
+from lnauto.files import read_json, write_json, writing
 from lnauto.paths import activate, find_dataset
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.workflow.archive import is_model_name, opened, outside
@@ -99,7 +99,8 @@ class Trained:
             write_json(target / "dataset.json", self.dataset_json)
         for fold in self.folds if self.has_network else ():
             (target / f"fold_{fold}").mkdir()
-            torch.save(self.checkpoint(fold), target / f"fold_{fold}" / FINAL)
+            with writing(target / f"fold_{fold}" / FINAL):
+                torch.save(self.checkpoint(fold), target / f"fold_{fold}" / FINAL)
         for head in self.head_folders:
             self._write_head(head, target / head.relative_to(self.folder))
 
@@ -121,7 +122,8 @@ class Trained:
             checkpoint = (target / network).resolve()
             if not checkpoint.is_file():
                 checkpoint.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(lean((head / network).resolve()), checkpoint)
+                with writing(checkpoint):
+                    torch.save(lean((head / network).resolve()), checkpoint)
 
 
 def lean(path: Path, plans: dict[str, Any] | None = None, dataset_json: dict[str, Any] | None = None) -> dict[str, Any]:

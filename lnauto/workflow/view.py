@@ -142,8 +142,9 @@ def _as_nifti(path: Path, written: Path) -> Path:
     if written.is_file():
         return written
     try:
-        with replacing(written) as temporary:
-            sitk.WriteImage(sitk.ReadImage(str(path)), str(temporary))
+        image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise InputError.of(f"{path.name} cannot be read", path, "check that it is a whole 3D image") from error
+    with replacing(written) as temporary:
+        sitk.WriteImage(image, str(temporary))
     return written

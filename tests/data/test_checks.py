@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from lnauto.data import checks, file_facts
+from lnauto import image_files
+from lnauto.data import checks
 from lnauto.data.checks import check, read_and_check
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
@@ -167,7 +168,7 @@ def test_a_fault_is_told_in_exactly_its_line(fault, tiny, voxels, lines):
 @pytest.mark.parametrize("kind", ["<f4", ">f4", "<f8", ">f8"])
 @pytest.mark.parametrize("packed", [True, False])
 def test_nan_in_nifti_is_seen_although_simpleitk_hides_it(kind, place, packed, tiny, voxels, lines, monkeypatch):
-    monkeypatch.setattr(file_facts, "CHUNK", 512)
+    monkeypatch.setattr(image_files, "CHUNK", 512)
     data = tiny(file_ending=".nii.gz" if packed else ".nii", cases=(), masks=(), unannotated=["a"])
     image = np.zeros((7, 9, 11), kind)
     image.flat[1], image.flat[place] = 1, np.nan

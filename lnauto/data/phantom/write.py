@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from lnauto.data.phantom import annotation as annotate
 from lnauto.data.phantom.case import PhantomCase
 from lnauto.data.phantom.optimum import posterior
 from lnauto.data.phantom.patients import COLUMNS, Patient, known_stations, with_gaps
-from lnauto.files import write_json, write_text
+from lnauto.files import csv_text, write_json, write_text, writing
 
 ENDING = ".nii.gz"
 STATION_COLUMNS = ("patient", "station", "label")
@@ -114,7 +112,8 @@ class Writer:
         image.SetOrigin(case.scan.origin)
         path = self.folder / folder / f"{name}{ENDING}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(image, str(path), useCompression=True)
+        with writing(path):
+            sitk.WriteImage(image, str(path), useCompression=True)
 
     def finish(self, declare: bool, made_by: Mapping[str, Any]) -> None:
         """The tables, `dataset.json`, and a note of what made it all."""
@@ -160,8 +159,4 @@ def mask_of(case: PhantomCase) -> np.ndarray:
 
 
 def as_csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text([columns, *([row[column] for column in columns] for row in rows)])

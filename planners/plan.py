@@ -38,7 +38,7 @@ _BLOCK_FORM = {  # of what is there
     "trusted_background": _OR_NONE,
     "pretraining": _OR_NONE,
     "foundation": _OR_NONE,
-    "budget": dict,
+    "budget": _OR_NONE,
     "region": str,
 }
 _CONFIGURATION_FORM = {
@@ -110,7 +110,7 @@ class Plan:
         check_names(self.content)
         chosen = self.configuration(configuration)
         missing = [key for key in ("strategy", "trainer", "budget") if key not in self.lnauto]
-        missing += [f"budget.{key}" for key in _BUDGET_KEYS if key not in self.lnauto.get("budget", {})]
+        missing += [f"budget.{key}" for key in _BUDGET_KEYS if key not in (self.lnauto.get("budget") or {})]
         trusted = self.lnauto.get("trusted_background") or {}
         missing += [f"trusted_background.{key}" for key in ("low", "high", "region") if trusted and key not in trusted]
         pretraining = self.lnauto.get("pretraining")

@@ -17,6 +17,8 @@ AIR_BELOW_HU, BONE_ABOVE_HU = -500.0, 250.0
 LEAST_DEPTH_MM = 10.0
 LIKELY = 0.5  # share of the places taken for nodes that are nodes, by what is expected; on phantoms it was 0.6 and more [ours]
 LIKELY_FROM = range(60, 100, 5)  # per cent that are tried
+SHELL_MM = 3.0
+REACH = 1.0  # times the length of a stroke, on all sides: its node may be three times as wide as the stroke is long [our choice]
 SMALLER = 0.5  # the volume of a node nobody drew, compared with a drawn one's [our choice; they are the smaller ones]
 SPARED = 2.0  # per cent of the nodes that may be darker or brighter than the range [our choice]
 
@@ -34,7 +36,7 @@ def choose_trust(
     `undrawn_ml` says how much volume that nobody drew has which likeness (`completeness/maps.py`); None: nobody looked.
     """
     nodes = [node for case in cases for node in case.nodes]
-    if strategy != "partial_instance":
+    if strategy not in ("partial_instance", "scribble"):
         return None, "as drawn"
     if not nodes:
         return None, "as drawn: there is no node to go by"
@@ -42,11 +44,14 @@ def choose_trust(
     is_ct = channels[0].lower() == "ct"
     ranges = [_range(nodes, place) if name.lower() == "ct" else (None, None) for place, name in enumerate(channels)]
     depth = max(LEAST_DEPTH_MM, max(node.short_axis_mm for node in nodes) / 2)
+    strokes = strategy == "scribble"  # they say where nodes are, and not how far these reach
     trust = Trust(
         low=tuple(low for low, _ in ranges),
         high=tuple(high for _, high in ranges),
         region=(region if region != "none" else "body") if is_ct else "none",
-        depth_mm=round(depth, 1) if is_ct else None,
+        shell_mm=None if strokes else SHELL_MM,
+        depth_mm=round(depth, 1) if is_ct and not strokes else None,
+        reach=REACH if strokes else None,
         air_below=AIR_BELOW_HU if is_ct else None,
         bone_above=BONE_ABOVE_HU if is_ct else None,
         organs=ORGANS if (dataset.folder / ORGANS).is_dir() else None,
@@ -82,9 +87,10 @@ def _range(nodes: Sequence[NodeFacts], channel: int) -> tuple[float, float]:
 
 
 def _reason(trust: Trust, nodes: int) -> str:
-    known = [f"{trust.shell_mm:g} mm round each drawn node"]
+    known = [f"{trust.shell_mm:g} mm round each drawn node"] if trust.shell_mm is not None else []
     if trust.low[0] is not None:
         known += ["air", "bone", f"what is not between {trust.low[0]:g} and {trust.high[0]:g} HU, as the {nodes} drawn nodes are"]
+    if trust.depth_mm is not None:
         known.append(f"tissue deeper than {trust.depth_mm:g} mm")
     if trust.region != "none":
         known.append(f"what lies outside the {trust.region}")
@@ -92,6 +98,8 @@ def _reason(trust: Trust, nodes: int) -> str:
         known.append(f"the organs in {trust.organs}")
     if trust.likeness is not None:
         known.append(f"what looks less like a drawn node than {100 - trust.unlike_below:g} % of drawn voxels do")
+    if trust.reach is not None:
+        known.append(f"what is farther from each stroke on a node than {trust.reach:g} times its length, as every node has one")
     rest = "what else is not drawn is ignored, because it may be a node"
     if trust.likely_from is not None:
         rest += f"; what looks more like one than {trust.likely_from:g} % of drawn voxels is taken for one to begin with"

@@ -173,7 +173,8 @@ def test_what_does_not_fit_is_refused_before_the_network_runs_and_the_others_go_
     monkeypatch.setattr(Need, "of", recorded)
     monkeypatch.setattr(predictor_module, "predict_logits", counted)
     taken = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=1e9))
-    monkeypatch.setattr(memory.psutil, "Process", lambda: taken)
+    there = {name: getattr(psutil, name) for name in ("virtual_memory", "swap_memory")}
+    monkeypatch.setattr(memory, "psutil", SimpleNamespace(Process=lambda: taken, **there))
     flags = ("-m", random_model, "--device", "cpu", "--quiet", "--engine", "torch", "--region", "none", "--tta", "none")
     assert command("predict", "-i", scans, "-o", tmp_path / "all", *flags)[0] == 0
     assert len(ran) == len(needs) == 2

@@ -312,9 +312,22 @@ def test_a_place_is_likely_from_where_undrawn_nodes_are_most_of_what_looks_so(pl
 
 def test_where_everything_is_drawn_or_nothing_is_no_background_is_made_up(planned: Path) -> None:
     dataset = RawDataset.read(planned / "raw" / NAME)
-    for strategy in ("full", "ignore_label", "scribble"):
+    for strategy in ("full", "ignore_label"):
         assert choose_trust(dataset, [drawn(0, 60)], strategy, "none") == (None, "as drawn")
     assert choose_trust(dataset, [], "partial_instance", "none")[0] is None
+
+
+def test_strokes_say_where_nodes_are_and_not_how_far_they_reach(planned: Path) -> None:
+    dataset = RawDataset.read(planned / "raw" / NAME)
+    trust, reason = choose_trust(dataset, [drawn(0, 60)], "scribble", "lungs")
+    assert trust is not None
+    assert (trust.shell_mm, trust.depth_mm, trust.likeness, trust.likely_from) == (None, None, None, None)
+    assert (trust.reach, trust.region, trust.air_below) == (1.0, "lungs", -500.0)
+    assert reason.startswith("air, bone, ")
+    assert "what is farther from each stroke on a node than 1 times its length, as every node has one; " in reason
+    masks, _ = choose_trust(dataset, [drawn(0, 60)], "partial_instance", "lungs")
+    assert masks is not None
+    assert (masks.reach, masks.shell_mm) == (None, 3.0)
 
 
 def test_only_ct_has_intensities_that_mean_the_same_everywhere(planned: Path) -> None:

@@ -359,12 +359,28 @@ def test_the_weights_of_what_decoders_agree_on_rise_with_the_training(strokes: P
     for term, value in (("partial_cross_entropy", 0.0), ("pixel_consistency", 1.0), ("projection_consistency", 1.0)):
         monkeypatch.setattr(scribble, term, lambda *_, value=value: torch.tensor(value))
     trainer, target = make_trainer(strokes, 1000), torch.zeros(2, 4, 5, 6)
+    trainer.plans_manager.plans["lnauto"]["trusted_background"] = None
     weights = []
     for iteration in (0, 200, 400, 1000):
         trainer.clock = Clock(trainer.options.length, iteration)
         weights.append([float(trainer.loss_of_branches([logits(0, classes)] * 3, target)) for classes in (2, 3)])
     rise = [math.exp(-5), math.exp(-1.25), 1, 1]
     assert weights == [pytest.approx([10.1 * share, 11 * share]) for share in rise]
+
+
+def test_where_the_background_is_trusted_each_decoder_learns_labels_by_nnunets_loss(strokes: Path) -> None:
+    trainer = make_trainer(strokes)
+    trainer.initialize()
+    target = torch.randint(0, 3, (2, 8, 8, 8), generator=torch.Generator().manual_seed(0))  # 2 is what nobody drew
+    branches = [logits(seed, 2, (8, 8, 8)) for seed in range(3)]
+    log_p = [torch.log_softmax(branch, 1) for branch in branches]
+    ours = trainer.loss_of_labels(branches, log_p, target)
+    assert float(ours) == pytest.approx(sum(float(trainer.loss(branch, target[:, None])) for branch in branches) / 3)
+    assert trainer.plans_manager.plans["lnauto"]["trusted_background"]["reach"] == 1.0
+    trainer.plans_manager.plans["lnauto"]["trusted_background"] = None
+    assert float(trainer.loss_of_labels(branches, log_p, target)) == pytest.approx(
+        float(partial_cross_entropy(log_p, target, IGNORE))
+    )
 
 
 def test_a_batch_without_a_stroke_gives_a_finite_step(strokes: Path) -> None:

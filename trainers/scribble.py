@@ -5,7 +5,8 @@ with part of the features dropped. Where nothing is drawn they learn from each o
 
     L = pCE + alpha(t) USPC + beta(t) MPCC,
 
-and only the first is kept. documentation/methods/scribble.md says what the paper leaves open and what we decided.
+and only the first is kept. Where the plan trusts what lies far from every stroke to be background, nnU-Net's loss takes pCE's
+place. documentation/methods/scribble.md says what the paper leaves open and what we decided.
 """
 
 from __future__ import annotations
@@ -49,12 +50,20 @@ class LNTrainerScribble(ManyDecoders):
         rise = ramp(self.clock.progress / RISE)
         classes = log_p[0].shape[1]
         projection = self.projection if self.projection is not None else (PROJECTION if classes > 2 else PROJECTION_BINARY)
-        loss = partial_cross_entropy(log_p, target, self.label_manager.ignore_label)
+        loss = self.loss_of_labels(branches, log_p, target)
         if self.consistency:
             loss = loss + rise * self.consistency * pixel_consistency(p, log_p)
         if projection:
             loss = loss + rise * projection * projection_consistency(p)
         return loss
+
+
+    def loss_of_labels(self, branches: list[Tensor], log_p: list[Tensor], target: Tensor) -> Tensor:
+        """As published on strokes; where most of the background is known, nnU-Net's loss, in which few nodes do not drown."""
+        if self.plans_manager.plans["lnauto"].get("trusted_background") is None:
+            return partial_cross_entropy(log_p, target, self.label_manager.ignore_label)
+        losses: list[Tensor] = [self.loss(branch, target[:, None]) for branch in branches]
+        return torch.stack(losses).mean()
 
 
 def partial_cross_entropy(log_p: Sequence[Tensor], target: Tensor, ignore: int | None) -> Tensor:

@@ -7,19 +7,22 @@ documentation/concepts/trusted_background.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter1d, minimum_filter
+from scipy.ndimage import find_objects, gaussian_filter, maximum_filter1d, minimum_filter
 
 from lnauto.nodes import Array, Box, label_components
 
 SMOOTH_MM = 1.0  # standard deviation: noise goes, and a node of 5 mm keeps its middle [our choice]
-REASONS = ("unknown", "region", "air", "bone", "intensity", "depth", "unlike", "organ", "shell")
+REASONS = ("unknown", "region", "air", "bone", "intensity", "depth", "unlike", "far", "organ", "shell")
 """Why a voxel is background; a voxel that several rules name counts for the last of them."""
+LEAST_REACH_MM = 10.0  # of a node beyond its stroke, be this a dot [our choice]
+JOINED_MM = 3.0  # strokes so near to each other are on one node [our choice]
 LEAST_BRIGHT_ML = 10.0  # what is bright in smaller pieces may be a calcified node [our choice]
 
 
@@ -32,7 +35,7 @@ class Trust:
     region: str  # outside it there is no node
     smooth_mm: float = SMOOTH_MM
     margin_mm: float = 1.0  # round voxels that look like node: a small node's edge looks like its surroundings
-    shell_mm: float = 3.0  # round drawn nodes, where annotators look closest
+    shell_mm: float | None = 3.0  # round drawn nodes, where annotators look closest
     depth_mm: float | None = None  # a voxel with that much on all sides of what looks like node lies in an organ
     air_below: float | None = None  # HU, smoothed, channel 0; None: air is what is 0 in every channel
     bone_above: float | None = None
@@ -40,6 +43,7 @@ class Trust:
     likeness: str | None = None  # folder beside the plan: per cent of drawn voxels that look less like a drawn node
     unlike_below: float = 20.0  # per cent: what looks less like a drawn node than all but so many of them ... [our choice]
     unlike_margin_mm: float = 3.0  # ... and is no rim of what looks like one [our choice]
+    reach: float | None = None  # of strokes: so many times its length a node reaches beyond its stroke, and each node has one
     likely_from: float | None = None  # per cent: what looks more like one, and is unknown, is taken for a node to begin with
 
     @classmethod
@@ -150,10 +154,13 @@ def reasons(
     if likeness is not None:
         alike = grown(likeness[box] >= trust.unlike_below, trust.unlike_margin_mm, spacing)
         inside[~alike & (inside == 0)] = REASONS.index("unlike")
+    if trust.reach is not None:
+        inside[~_reached(nodes, trust.reach, spacing)[box] & (inside == 0)] = REASONS.index("far")
     if organs is not None:
         inside[organs[box] > 0] = REASONS.index("organ")
     why[box] = inside
-    why[grown(nodes, trust.shell_mm, spacing)] = REASONS.index("shell")
+    if trust.shell_mm is not None:
+        why[grown(nodes, trust.shell_mm, spacing)] = REASONS.index("shell")
     why[nodes] = 0
     return why
 
@@ -171,6 +178,17 @@ def grown(mask: Array, by_mm: float, spacing: Sequence[float]) -> NDArray[np.boo
         width = 2 * max(1, round(by_mm / side)) + 1
         wider |= maximum_filter1d(mask.view(np.uint8), width, axis=axis, mode="constant").view(bool)
     return wider
+
+
+def _reached(strokes: Array, reach: float, spacing: Sequence[float]) -> NDArray[np.bool_]:
+    """Where the nodes may be that strokes are on: boxes round these, wider by so many times their longest side."""
+    near = np.zeros(strokes.shape, bool)
+    pieces, _ = label_components(grown(strokes, JOINED_MM, spacing))
+    for box in find_objects(pieces):
+        longest = max((side.stop - side.start) * step for side, step in zip(box, spacing, strict=True))
+        more = [math.ceil(max(reach * longest, LEAST_REACH_MM) / step) for step in spacing]
+        near[tuple(slice(max(side.start - by, 0), side.stop + by) for side, by in zip(box, more, strict=True))] = True
+    return near
 
 
 def _deep(mask: Array, by_mm: float, spacing: Sequence[float]) -> NDArray[np.bool_]:

@@ -65,6 +65,40 @@ def test_without_a_rule_its_voxels_are_unknown() -> None:
     assert why(wide)[33, 28, 8] == "unknown"
 
 
+STROKES = Trust(low=(None,), high=(None,), region="none", shell_mm=None, reach=1.0)
+
+
+def far_from(*strokes: tuple[slice | int, ...], trust: Trust = STROKES) -> np.ndarray:
+    """Where nothing is said but that it is far from each of these strokes, in a block of 40x70x70 voxels of 2x1.5x1.5 mm."""
+    drawn = np.zeros((40, 70, 70), bool)
+    for stroke in strokes:
+        drawn[stroke] = True
+    everywhere = tuple(slice(0, side) for side in drawn.shape)
+    found: np.ndarray = reasons(np.ones((1, *drawn.shape)), drawn, MM, trust, everywhere) == REASONS.index("far")
+    return found
+
+
+def test_a_node_reaches_as_far_beyond_its_stroke_as_this_is_long() -> None:
+    far = far_from(np.s_[20, 30, 20:32])  # 18 mm, and 3 mm more at each end in which another stroke would be on the same node
+    assert far[20, 30].tolist() == [x < 2 or x >= 50 for x in range(70)]
+    assert far[:, 30, 26].tolist() == [z < 6 or z > 34 for z in range(40)]
+    assert far[20, :, 26].tolist() == [y < 12 or y > 48 for y in range(70)]
+    assert far_from(np.s_[20, 30, 20:32], trust=replace(STROKES, reach=0.5)).sum() > far.sum()
+
+
+def test_lines_in_neighbouring_slices_are_one_stroke() -> None:
+    together = far_from(*(np.s_[z, 30, 30:34] for z in range(15, 25)))
+    assert not together[5, 30, 31]  # the ten lines are 20 mm long, each of them 6
+    assert far_from(np.s_[15, 30, 30:34])[5, 30, 31]
+
+
+def test_a_dot_is_on_a_node_too_and_a_case_without_a_stroke_has_none() -> None:
+    far = far_from(np.s_[20, 30, 30])
+    assert not far[20, 30, 37]
+    assert far[20, 30, 40]
+    assert far_from().all()
+
+
 def test_organs_are_never_node_and_what_is_drawn_always_is() -> None:
     organs = np.zeros((40, 70, 70), np.uint8)
     organs[HEART] = 3

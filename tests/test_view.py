@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,6 +61,12 @@ def running(server: ViewServer) -> Iterator[ViewServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def send_slowly(connection: socket.socket) -> None:
+    for _ in range(100):
+        connection.send(b"G")
+        time.sleep(0.05)
 
 
 def ask(server: ViewServer, address: str, method: str = "GET", secret: str | None = None, **headers: str) -> tuple[int, bytes]:
@@ -136,6 +143,27 @@ class TestWhoIsServed:
         assert ask(served, "run.json", method="HEAD") == (200, b"")
         served.rate = Rate(0.001, 2)
         assert [ask(served, "run.json")[0] for _ in range(3)] == [200, 200, 429]
+
+    def test_a_request_that_comes_a_letter_at_a_time_is_hung_up_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(view_server, "HEAD_SECONDS", 0.3)
+        for server in running(ViewServer({"": Served(b"page", "text/plain")})):
+            with socket.create_connection((view_server.LOOPBACK, server.server_port), timeout=10) as slow:
+                with pytest.raises(OSError, match=r"Broken pipe|reset"):
+                    send_slowly(slow)
+            assert ask(server, "") == (200, b"page")
+
+    def test_connections_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(view_server, "CONNECTIONS", 2)
+        for server in running(ViewServer({"": Served(b"page", "text/plain")})):
+            held = [socket.create_connection((view_server.LOOPBACK, server.server_port), timeout=10) for _ in range(2)]
+            with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+                ask(server, "")
+            for connection in held:
+                connection.close()
+            deadline = time.monotonic() + 10
+            while server.connections._value < 2 and time.monotonic() < deadline:  # their threads see that they are gone
+                time.sleep(0.01)
+            assert ask(server, "") == (200, b"page")
 
     def test_each_run_has_a_secret_of_its_own(self) -> None:
         servers = [ViewServer({}) for _ in range(2)]

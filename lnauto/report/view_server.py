@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 import secrets
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from lnauto.errors import InputError
 
@@ -26,6 +29,8 @@ LONGEST_ADDRESS = 300  # characters
 AT_ONCE = 16  # requests answered at a time
 PER_SECOND, BURST = 50, 200  # requests; a page asks for fewer than a dozen
 IDLE_SECONDS = 30  # after which a connection is closed
+HEAD_SECONDS = 10  # that a request may take to be told: one that comes a letter a second is no browser's
+CONNECTIONS = 64  # at a time; a browser opens six
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:;"
     " connect-src 'self' data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none';"
@@ -57,6 +62,7 @@ class ViewServer(ThreadingHTTPServer):
         self.table = table
         self.secret = secrets.token_urlsafe(24)
         self.busy = threading.BoundedSemaphore(AT_ONCE)
+        self.connections = threading.BoundedSemaphore(CONNECTIONS)
         self.making = threading.Lock()  # a page that is loaded again asks for what is being written
         self.rate = Rate(PER_SECOND, BURST)
         try:
@@ -71,6 +77,18 @@ class ViewServer(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         return f"http://{LOOPBACK}:{self.server_port}/{self.secret}/"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self.connections.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A reader that hangs up in the middle is nothing to tell."""
@@ -101,6 +119,20 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "lnauto", ""
     timeout = IDLE_SECONDS
 
+    def setup(self) -> None:
+        super().setup()
+        self.patience = threading.Timer(HEAD_SECONDS, self._hang_up)
+        self.patience.daemon = True
+        self.patience.start()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError):  # it may be closed already
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def finish(self) -> None:
+        self.patience.cancel()
+        super().finish()
+
     def do_GET(self) -> None:
         self._answer(with_content=True)
 
@@ -108,6 +140,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(with_content=False)
 
     def _answer(self, with_content: bool) -> None:
+        self.patience.cancel()
         refused = self._refused()
         if refused is not None:
             self.send_error(refused)

@@ -65,13 +65,16 @@ EDITED: dict[str, tuple[Change | str, str]] = {
     "a batch of no case": (putting(*FULL, "batch_size", value=0), "batch_size"),
     "a negative spacing": (putting(*FULL, "spacing", value=[-1, 1, 1]), "spacing"),
     "a network that runs a command": (putting(*FULL, "architecture", "network_class_name", value="os.system"), "os.system"),
+    "resampling that runs a command": (putting(*FULL, "resampling_fn_data", value="os.system"), "os.system"),
+    "a normalisation that is none": (putting(*FULL, "normalization_schemes", value=["eval"]), "eval"),
+    "a reader that is none": (putting("image_reader_writer", value="BaseReaderWriter"), "BaseReaderWriter"),
     "a network without arguments": (putting(*FULL, "architecture", "arch_kwargs", value={}), "strides"),
     "an unknown region": (putting("lnauto", "region", value="knee"), "knee"),
     "an unknown trainer": (putting("lnauto", "trainer", value="LNTrainerDeluxe"), "LNTrainerDeluxe"),
     "a budget in words": (putting("lnauto", "budget", "epochs", value="many"), "budget"),
 }
 
-ELSEWHERE = ("os.system", "LNTrainerDeluxe")  # the plan is named in words
+ELSEWHERE = ("os.system", "LNTrainerDeluxe", "eval", "BaseReaderWriter")  # the plan is named in words
 
 
 def training(change: Change | str, told: str, name: str = "lnautoPlans.json") -> Callable[[Place], Attempt]:

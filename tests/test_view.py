@@ -63,10 +63,11 @@ def running(server: ViewServer) -> Iterator[ViewServer]:
         server.server_close()
 
 
-def send_slowly(connection: socket.socket) -> None:
-    for _ in range(100):
-        connection.send(b"G")
-        time.sleep(0.05)
+def send_slowly(port: int) -> None:
+    with socket.create_connection((view_server.LOOPBACK, port), timeout=10) as connection:
+        for _ in range(100):
+            connection.send(b"G")
+            time.sleep(0.05)
 
 
 def ask(server: ViewServer, address: str, method: str = "GET", secret: str | None = None, **headers: str) -> tuple[int, bytes]:
@@ -147,9 +148,8 @@ class TestWhoIsServed:
     def test_a_request_that_comes_a_letter_at_a_time_is_hung_up_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(view_server, "HEAD_SECONDS", 0.3)
         for server in running(ViewServer({"": Served(b"page", "text/plain")})):
-            with socket.create_connection((view_server.LOOPBACK, server.server_port), timeout=10) as slow:
-                with pytest.raises(OSError, match=r"Broken pipe|reset"):
-                    send_slowly(slow)
+            with pytest.raises(OSError, match=r"Broken pipe|reset"):
+                send_slowly(server.server_port)
             assert ask(server, "") == (200, b"page")
 
     def test_connections_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,8 @@ def materialise(
         organs: (z, y, x); not 0 where an organ is that is no node.
         likeness: (z, y, x); per cent of drawn voxels that look less like a drawn node.
     """
+    if trust.reach is not None and not (label == 0).any():
+        return label  # no stroke says what is no node, so perhaps nobody looked for nodes everywhere
     ignore = description["labels"]["ignore"]
     own_ignore = not description.get("ignore_added")
     drawn = (label > 0) & (label != ignore) if own_ignore else label > 0

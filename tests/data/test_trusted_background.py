@@ -92,6 +92,18 @@ def test_lines_in_neighbouring_slices_are_one_stroke() -> None:
     assert far_from(np.s_[15, 30, 30:34])[5, 30, 31]
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_strokes_without_background_are_left_as_they_are(background: bool) -> None:
+    label = np.full((40, 70, 70), 2, np.uint8)
+    label[20, 30, 20:32] = 1
+    label[1, 1, 1] = 0 if background else 2
+    everywhere = tuple(slice(0, side) for side in label.shape)
+    description = {"labels": {"background": 0, "node": 1, "ignore": 2}}
+    found = materialise(np.ones((1, *label.shape)), label, MM, STROKES, everywhere, description)
+    assert np.array_equal(found, label) is not background
+    assert bool(found[20, 30, 60] == 0) is background
+
+
 def test_a_dot_is_on_a_node_too_and_a_case_without_a_stroke_has_none() -> None:
     far = far_from(np.s_[20, 30, 30])
     assert not far[20, 30, 37]

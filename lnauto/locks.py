@@ -20,11 +20,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from lnauto.errors import InputError
-from lnauto.files import telling_when_full, temporary_prefix
+from lnauto.files import NUMBER, misfit, telling_when_full, temporary_prefix
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ SILENT_SECONDS = 300.0  # ten beats: a run on another machine that was silent fo
 SAME_START_SECONDS = 5.0  # two looks at when a process started differ by as much as the clock is set
 PROCESSES = Path("/proc/self/ns/pid")  # of Linux: what a process number means; a container has its own
 LONGEST_COMMAND = 200
+FORM: dict[str, Any] = {name: str for name in ("token", "command", "machine", "processes", "since")} | {"process": int, "started": NUMBER}
 
 _held: set[tuple[int, Path]] = set()  # by this process: a command that calls another, such as the demo, meets its own locks
 
@@ -175,9 +177,11 @@ def _look_at(lock: Path) -> tuple[Owner, float] | None:
 
 
 def _owner_of(lock: Path) -> Owner:
+    """Who wrote the lock. It may have come along in somebody else's folder, and the files of its process are swept by its number."""
     try:
-        return Owner(**json.loads(lock.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+        content = json.loads(lock.read_text(encoding="utf-8"))
+        return Owner(**content) if misfit(content, FORM) is None and content["process"] >= 0 else UNKNOWN
+    except (ValueError, TypeError, RecursionError):
         return UNKNOWN
 
 

@@ -213,6 +213,30 @@ def test_what_a_killed_run_had_not_finished_goes_and_what_others_write_stays(tmp
     assert [path for path in others if not path.exists()] == []
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"process": "x/../../victim"},  # what was read as the number of a process led out of the folder, and was removed there
+        {"process": "*"},
+        {"process": -1, "machine": None},
+        {"process": "4711", "machine": None},
+        {"started": "long ago", "machine": None},
+    ],
+)
+def test_a_lock_from_elsewhere_is_a_text_and_removes_nothing(tmp_path: Path, another: Owner, said: dict[str, object]) -> None:
+    given, victim = tmp_path / "given", tmp_path / "victim.nii.gz"
+    (given / ".x").mkdir(parents=True)
+    victim.write_text("mine")
+    (given / ".hidden.file").write_text("theirs")
+    here = said.get("machine", "elsewhere") or another.machine
+    lock = leave(replace(another, machine=str(here)), given)
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), **said, "machine": here}))
+    assert "another run is at work" in refusal(given)
+    os.utime(lock, times=(time.time() - 2 * locks.SILENT_SECONDS,) * 2)
+    assert takes(given)
+    assert (victim.read_text(), (given / ".hidden.file").read_text()) == ("mine", "theirs")
+
+
 def test_a_forked_child_does_not_take_the_lock_away(tmp_path: Path) -> None:
     with locked(tmp_path):
         child = os.fork()

@@ -35,6 +35,9 @@ NAMES |= {type(None): "null"}
 MOST_SHOWN = 40  # characters of what stands where something else belongs
 # The start of a cell that is a formula to a spreadsheet, behind the apostrophes that keep it from being one.
 STARTS_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+# The same within a text: a spreadsheet that takes another separator than the table has would begin a cell there, quotes or not.
+BEGINS_FORMULA = r"""["']*[=+\-@\uff1d\uff0b\uff0d\uff20]"""
+WITHIN, NEUTRALISED = (re.compile(rf"(?<=[,;\t\r\n]){mark}(?={BEGINS_FORMULA})") for mark in ("", "'"))
 WRITTEN_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+|inf|nan)(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -235,13 +238,16 @@ def _cell(value: object) -> str:
 
 
 def safe_cell(text: str) -> str:
-    """A text for a cell that no spreadsheet takes for a formula; a number is none, whatever its sign."""
-    return f"'{text}" if STARTS_FORMULA.match(text) and not WRITTEN_NUMBER.fullmatch(text) else text
+    """A text for a cell that no spreadsheet takes for a formula, nor what follows a separator in it; a number is none."""
+    is_formula = STARTS_FORMULA.match(text) and not WRITTEN_NUMBER.fullmatch(text)
+    inner = WITHIN.sub("'", text)
+    return f"'{inner}" if is_formula else inner
 
 
 def plain_cell(text: str) -> str:
     """The text that `safe_cell` was given."""
-    return text[1:] if text.startswith("'") and STARTS_FORMULA.match(text) else text
+    whole = text[1:] if text.startswith("'") and STARTS_FORMULA.match(text) else text
+    return NEUTRALISED.sub("", whole)
 
 
 def sha256_of(path: Path) -> str:

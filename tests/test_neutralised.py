@@ -27,7 +27,7 @@ FORMULAS = (
     "-2+3+cmd|' /C calc'!A1", "\N{FULLWIDTH EQUALS SIGN}1+1", "\N{FULLWIDTH PLUS SIGN}1", "-", "--", "+49 30 1234", "-a",
 )  # fmt: skip
 NUMBERS = ("-5", "+5", "-0.5", "-.5", "-1,5", "-1e-05", "-2.", "-inf", "0", "12.5")
-PLAIN = ("", "a", "O'Brien", "'quoted'", "a=b", "1-2", "Müller", "a,b;c\nd")
+PLAIN = ("", "a", "O'Brien", "'quoted'", "a=b", "1-2", "Müller", "a,b;c\nd", "a; -b", "x, =y", "a;'b", "1,5")
 EVIL = '"><img src=x onerror=alert(1)>'
 
 
@@ -54,6 +54,29 @@ def test_a_formula_becomes_a_text_and_back(text: str) -> None:
 def test_numbers_and_other_texts_are_left_as_they_are(text: str) -> None:
     assert safe_cell(text) == text
     assert plain_cell(text) == text
+
+
+# Texts that begin a formula where a spreadsheet with another separator than the table's would begin a cell.
+INNER = (
+    "x;=cmd|' /C calc'!A1", "x\t=1+1", "x\n=1+1", "x\r\n@a", 'x;"=1+1"', "x;'=1", "x;''=1", "x;;=1;-2;+3", "x,=1", "=1;=2", "\t=1",
+    "x;\n=1", "'=1;'=2", "x;-5", "x;\N{FULLWIDTH EQUALS SIGN}1",
+)  # fmt: skip
+
+
+def cells_elsewhere(line: str) -> list[str]:
+    """As spreadsheets split a row by a separator of their own: quotes count at the start of a row only, then they are dropped."""
+    return [cell.lstrip('"') for cell in re.split(r"[;\t\r\n]", line)]
+
+
+@pytest.mark.parametrize("text", INNER)
+def test_no_part_of_a_text_is_a_formula_to_a_spreadsheet_with_another_separator(text: str) -> None:
+    line = csv_text([["a", text, "b"]])
+    assert [cell for cell in cells_elsewhere(line) if is_formula(cell) or re.match(r"[=+\-@]", cell)] == []
+    line = csv_text([["a", text, "b"]], ";")
+    assert [cell for cell in re.split(r"[,\t\r\n]", line) if re.match(r'"*[=+\-@]', cell)] == []
+    [row] = csv.reader(line.splitlines(keepends=True), delimiter=";")
+    assert plain_cell(row[1]) == text
+    assert plain_cell(safe_cell(safe_cell(text))) == safe_cell(text)
 
 
 def test_numbers_are_written_in_full_and_nothing_for_what_is_missing() -> None:

@@ -35,7 +35,7 @@ SILENT_SECONDS = 300.0  # ten beats: a run on another machine that was silent fo
 SAME_START_SECONDS = 5.0  # two looks at when a process started differ by as much as the clock is set
 PROCESSES = Path("/proc/self/ns/pid")  # of Linux: what a process number means; a container has its own
 LONGEST_COMMAND = 200
-FORM: dict[str, Any] = {name: str for name in ("token", "command", "machine", "processes", "since")} | {"process": int, "started": NUMBER}
+FORM: dict[str, Any] = dict.fromkeys(("token", "command", "machine", "processes", "since"), str) | {"process": int, "started": NUMBER}
 
 _held: set[tuple[int, Path]] = set()  # by this process: a command that calls another, such as the demo, meets its own locks
 

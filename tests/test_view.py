@@ -63,13 +63,6 @@ def running(server: ViewServer) -> Iterator[ViewServer]:
         server.server_close()
 
 
-def send_slowly(port: int) -> None:
-    with socket.create_connection((view_server.LOOPBACK, port), timeout=10) as connection:
-        for _ in range(100):
-            connection.send(b"G")
-            time.sleep(0.05)
-
-
 def ask(server: ViewServer, address: str, method: str = "GET", secret: str | None = None, **headers: str) -> tuple[int, bytes]:
     """Status and content; headers are named as `Content_Length`."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
@@ -145,26 +138,6 @@ class TestWhoIsServed:
         served.rate = Rate(0.001, 2)
         assert [ask(served, "run.json")[0] for _ in range(3)] == [200, 200, 429]
 
-    def test_a_request_that_comes_a_letter_at_a_time_is_hung_up_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(view_server, "HEAD_SECONDS", 0.3)
-        for server in running(ViewServer({"": Served(b"page", "text/plain")})):
-            with pytest.raises(OSError, match=r"Broken pipe|reset"):
-                send_slowly(server.server_port)
-            assert ask(server, "") == (200, b"page")
-
-    def test_connections_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(view_server, "CONNECTIONS", 2)
-        for server in running(ViewServer({"": Served(b"page", "text/plain")})):
-            held = [socket.create_connection((view_server.LOOPBACK, server.server_port), timeout=10) for _ in range(2)]
-            with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
-                ask(server, "")
-            for connection in held:
-                connection.close()
-            deadline = time.monotonic() + 10
-            while server.connections._value < 2 and time.monotonic() < deadline:  # their threads see that they are gone
-                time.sleep(0.01)
-            assert ask(server, "") == (200, b"page")
-
     def test_each_run_has_a_secret_of_its_own(self) -> None:
         servers = [ViewServer({}) for _ in range(2)]
         assert servers[0].secret != servers[1].secret
@@ -183,6 +156,82 @@ class TestWhoIsServed:
     def test_a_file_that_goes_meanwhile_is_told(self, tmp_path: Path) -> None:
         for server in running(ViewServer({"a": Served(tmp_path / "gone.nii.gz", "application/octet-stream")})):
             assert ask(server, "a")[0] == 410
+
+
+class TestClientsThatDoNotBehave:
+    """Whoever is on this machine knows the port, if not the secret."""
+
+    @pytest.fixture
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[ViewServer]:
+        monkeypatch.setattr(view_server, "MOST_CONNECTIONS", 4)
+        monkeypatch.setattr(view_server, "ASKING_SECONDS", 600)
+        yield from running(ViewServer({"a": Served(b"a", "text/plain")}))
+
+    def test_one_that_sends_a_byte_now_and_then_is_hung_up_on(self, small: ViewServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(view_server, "ASKING_SECONDS", 0.2)
+        with slow(small) as client:
+            begun = time.monotonic()
+            while not is_hung_up_on(client):
+                assert time.monotonic() - begun < 10
+                client.send(b"a")
+        assert time.monotonic() - begun > 0.1
+        assert ask(small, "a") == (200, b"a")
+
+    def test_many_of_them_hold_few_threads_and_keep_nobody_out(self, small: ViewServer) -> None:
+        before = threading.active_count()
+        clients = []
+        for number in range(12):
+            clients.append(slow(small))
+            assert ask(small, "a") == (200, b"a"), number
+        assert eventually(lambda: sum(map(is_hung_up_on, clients)) >= 8)
+        assert eventually(lambda: threading.active_count() - before <= 4)
+        for client in clients:
+            client.close()
+        assert eventually(lambda: not small.asking and not small.answered)
+
+    def test_when_all_are_being_answered_another_is_hung_up_on(self, small: ViewServer) -> None:
+        for _ in range(view_server.AT_ONCE):
+            small.busy.acquire()
+        waiting = [slow(small) for _ in range(4)]
+        for client in waiting:
+            client.sendall(f"ET /{small.secret}/a HTTP/1.0\r\nHost: 127.0.0.1:{small.server_port}\r\n\r\n".encode())
+        assert eventually(lambda: len(small.answered) == 4)
+        with slow(small) as another:
+            assert eventually(lambda: is_hung_up_on(another))
+        for _ in range(view_server.AT_ONCE):
+            small.busy.release()
+        assert [client.recv(12) for client in waiting] == [b"HTTP/1.0 200"] * 4
+        for client in waiting:
+            client.close()
+
+    def test_strangers_do_not_use_up_the_readers_share(self, small: ViewServer) -> None:
+        small.strangers = Rate(0.001, 2)
+        assert [ask(small, "a", secret="guess")[0] for _ in range(3)] == [404, 404, 429]
+        assert ask(small, "a") == (200, b"a")
+
+
+def slow(server: ViewServer) -> socket.socket:
+    """A client whose request has begun."""
+    client = socket.create_connection(("127.0.0.1", server.server_port))
+    client.settimeout(0.02)
+    client.send(b"G")
+    return client
+
+
+def is_hung_up_on(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def eventually(there: Callable[[], bool]) -> bool:
+    begun = time.monotonic()
+    while not there() and time.monotonic() - begun < 10:
+        time.sleep(0.01)
+    return there()
 
 
 class TestCommand:

@@ -29,8 +29,8 @@ LONGEST_ADDRESS = 300  # characters
 AT_ONCE = 16  # requests answered at a time
 PER_SECOND, BURST = 50, 200  # requests; a page asks for fewer than a dozen
 IDLE_SECONDS = 30  # after which a connection is closed
-HEAD_SECONDS = 10  # that a request may take to be told: one that comes a letter a second is no browser's
-CONNECTIONS = 64  # at a time; a browser opens six
+ASKING_SECONDS = 10  # that a request may take to arrive, byte by byte though it come
+MOST_CONNECTIONS = 64  # a thread each; of more, that goes which has been asking for longest
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:;"
     " connect-src 'self' data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none';"
@@ -62,9 +62,11 @@ class ViewServer(ThreadingHTTPServer):
         self.table = table
         self.secret = secrets.token_urlsafe(24)
         self.busy = threading.BoundedSemaphore(AT_ONCE)
-        self.connections = threading.BoundedSemaphore(CONNECTIONS)
         self.making = threading.Lock()  # a page that is loaded again asks for what is being written
-        self.rate = Rate(PER_SECOND, BURST)
+        self.rate, self.strangers = Rate(PER_SECOND, BURST), Rate(PER_SECOND, BURST)
+        self.open = threading.Lock()  # of these two
+        self.asking: dict[socket.socket, float] = {}  # connections whose request is not there yet, since when
+        self.answered: set[socket.socket] = set()
         try:
             super().__init__((LOOPBACK, port), Handler)
         except (OSError, OverflowError) as error:
@@ -79,20 +81,42 @@ class ViewServer(ThreadingHTTPServer):
         return f"http://{LOOPBACK}:{self.server_port}/{self.secret}/"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self.connections.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        """Whoever knows the port can connect, so that neither many connections nor slow ones may keep the reader out."""
+        with self.open:
+            if len(self.asking) + len(self.answered) >= MOST_CONNECTIONS:
+                slowest = next(iter(self.asking), request)
+                self.asking.pop(slowest, None)
+                _hang_up(slowest)
+            self.asking[request] = time.monotonic()
+        super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self.connections.release()
+    def has_asked(self, request: socket.socket) -> None:
+        with self.open:
+            self.asking.pop(request, None)
+            self.answered.add(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self.open:
+            self.asking.pop(request, None)
+            self.answered.discard(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Every half second, by `serve_forever`: a timeout for each byte alone would let a request take for ever."""
+        with self.open:
+            for request, since in self.asking.items():
+                if time.monotonic() - since > ASKING_SECONDS:
+                    _hang_up(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A reader that hangs up in the middle is nothing to tell."""
         log.debug("A connection ended early.", exc_info=True)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Whoever reads from it sees its end."""
+    with suppress(OSError):  # the other side was as fast
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class Rate:
@@ -119,20 +143,6 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "lnauto", ""
     timeout = IDLE_SECONDS
 
-    def setup(self) -> None:
-        super().setup()
-        self.patience = threading.Timer(HEAD_SECONDS, self._hang_up)
-        self.patience.daemon = True
-        self.patience.start()
-
-    def _hang_up(self) -> None:
-        with suppress(OSError):  # it may be closed already
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def finish(self) -> None:
-        self.patience.cancel()
-        super().finish()
-
     def do_GET(self) -> None:
         self._answer(with_content=True)
 
@@ -140,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(with_content=False)
 
     def _answer(self, with_content: bool) -> None:
-        self.patience.cancel()
+        self.server.has_asked(self.connection)
         refused = self._refused()
         if refused is not None:
             self.send_error(refused)
@@ -156,7 +166,9 @@ class Handler(BaseHTTPRequestHandler):
     def _refused(self) -> HTTPStatus | None:
         """Why there is no answer. The host is compared because a page from elsewhere may reach this machine by a name of its own;
         browsers say where a request comes from."""
-        if not self.server.rate.allows():
+        given = self.path.encode().lstrip(b"/").partition(b"/")[0]
+        known = secrets.compare_digest(given, self.server.secret.encode())
+        if not (self.server.rate if known else self.server.strangers).allows():  # strangers do not use up the reader's share
             return HTTPStatus.TOO_MANY_REQUESTS
         if len(self.path) > LONGEST_ADDRESS:
             return HTTPStatus.REQUEST_URI_TOO_LONG
@@ -165,8 +177,7 @@ class Handler(BaseHTTPRequestHandler):
         elsewhere = self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
         if self.headers.get("Host") not in self.server.hosts or elsewhere:
             return HTTPStatus.FORBIDDEN
-        given = self.path.encode().lstrip(b"/").partition(b"/")[0]
-        if not secrets.compare_digest(given, self.server.secret.encode()) or self._below() not in self.server.table:
+        if not known or self._below() not in self.server.table:
             return HTTPStatus.NOT_FOUND
         return None
 

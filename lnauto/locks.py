@@ -35,7 +35,8 @@ SILENT_SECONDS = 300.0  # ten beats: a run on another machine that was silent fo
 SAME_START_SECONDS = 5.0  # two looks at when a process started differ by as much as the clock is set
 PROCESSES = Path("/proc/self/ns/pid")  # of Linux: what a process number means; a container has its own
 LONGEST_COMMAND = 200
-FORM: dict[str, Any] = dict.fromkeys(("token", "command", "machine", "processes", "since"), str) | {"process": int, "started": NUMBER}
+TEXTS = ("token", "command", "machine", "processes", "since")
+FORM: dict[str, Any] = dict.fromkeys(TEXTS, str) | {"process": int, "started": NUMBER}
 
 _held: set[tuple[int, Path]] = set()  # by this process: a command that calls another, such as the demo, meets its own locks
 
@@ -177,7 +178,7 @@ def _look_at(lock: Path) -> tuple[Owner, float] | None:
 
 
 def _owner_of(lock: Path) -> Owner:
-    """Who wrote the lock. It may have come along in somebody else's folder, and the files of its process are swept by its number."""
+    """Who wrote the lock. It may have come with somebody else's folder, and the files of its process are swept by its number."""
     try:
         content = json.loads(lock.read_text(encoding="utf-8"))
         return Owner(**content) if misfit(content, FORM) is None and content["process"] >= 0 else UNKNOWN

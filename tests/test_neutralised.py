@@ -59,7 +59,7 @@ def test_numbers_and_other_texts_are_left_as_they_are(text: str) -> None:
 # Texts that begin a formula where a spreadsheet with another separator than the table's would begin a cell.
 INNER = (
     "x;=cmd|' /C calc'!A1", "x\t=1+1", "x\n=1+1", "x\r\n@a", 'x;"=1+1"', "x;'=1", "x;''=1", "x;;=1;-2;+3", "x,=1", "=1;=2",
-    "\t=1",    "x;\n=1", "'=1;'=2", "x;-5", "x;\N{FULLWIDTH EQUALS SIGN}1",
+    "\t=1", "x;\n=1", "'=1;'=2", "x;-5", "x;\N{FULLWIDTH EQUALS SIGN}1",
 )  # fmt: skip
 
 

@@ -135,7 +135,11 @@ def bytes_promised(reader: Any) -> int:
 
 def check_memory(reader: Any) -> None:
     """Whether the voxels fit into the memory that is left."""
-    needed, left = bytes_promised(reader), psutil.virtual_memory().available + psutil.swap_memory().free
+    check_bytes(bytes_promised(reader))
+
+
+def check_bytes(needed: int) -> None:
+    left = psutil.virtual_memory().available + psutil.swap_memory().free
     if needed > left:
         raise UnreadableError(
             f"its header promises {needed / 1e9:.1f} GB of voxels, and this machine has {left / 1e9:.1f} GB left"

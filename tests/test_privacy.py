@@ -13,7 +13,9 @@ import SimpleITK as sitk
 from dicom_files import stored, three_nodes, write_series
 
 from lnauto.dicom.listing import read_folder
+from lnauto.dicom.write_rtstruct import write_rtstruct
 from lnauto.dicom.write_seg import write_seg
+from lnauto.errors import InputError
 
 Command = Callable[..., tuple[int, str, str]]
 QUICK = ("--device", "cpu", "-f", 0, "--precision", "fp32", "--engine", "torch", "--tta", "none", "--overlap", 0)
@@ -81,6 +83,35 @@ def test_a_prediction_tells_who_the_patient_is_only_where_the_standard_wants_it(
         written = pydicom.dcmread(path)
         assert {keyword: str(written[keyword].value) for keyword in NEEDED} == NEEDED
         assert [keyword for keyword in NEEDLESS if written.get(keyword)] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"19330217", b"17.02.33"),  # no date of DICOM's
+        (b"DA\x08\x0019330217", b"IS\x08\x0019330217"),  # another kind of element
+        (b"PN", b"XX"),
+    ],
+)
+def test_headers_that_break_the_standard_are_told_without_what_stands_in_them(
+    tmp_path: Path, command: Command, recwarn: pytest.WarningsRecorder, old: bytes, new: bytes
+) -> None:
+    folder = tmp_path / "in/case_7"
+    write_series(folder / "ct", stored(seed=0), **NEEDED)
+    for path in (folder / "ct").iterdir():
+        assert old in (content := path.read_bytes())
+        path.write_bytes(content.replace(old, new))
+    everywhere = words(NEEDED)
+    _, said, wrong = command("convert", tmp_path / "in", tmp_path / "Dataset501_Nodes", "--log", tmp_path / "log.txt")
+    assert found(everywhere, (said + wrong).encode() + (tmp_path / "log.txt").read_bytes()) == set()
+    for series in read_folder(folder).series:
+        for write in (write_seg, write_rtstruct):
+            try:
+                write(three_nodes(), series, tmp_path / "made.dcm")
+            except InputError as error:
+                assert found(everywhere, str(error).encode()) == set()
+    warned = " ".join(str(one.message) for one in recwarn)
+    assert found(everywhere, warned.encode()) == set()
 
 
 def test_a_converted_data_set_does_not_tell_who_the_patients_are(tmp_path: Path, command: Command) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 Numbers = tuple[float, ...]
+LEAST_FRAME = 8  # bytes of a file that a slice takes, however it is packed: a header of such a number more is a bomb
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Frame:
 def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
     """The slices of an image file."""
     count = int(dataset.get("NumberOfFrames") or 1)
+    if not 0 < count <= max(path.stat().st_size // LEAST_FRAME, 1):
+        raise ValueError(f"its header promises {count} images")
     return [
         Frame(
             path=path,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from lnauto.dicom.damage import BROKEN, swells
 from lnauto.dicom.frames import Frame, frames_of
 from lnauto.dicom.geometry import Grid, NotAVolumeError, lay_out
 from lnauto.errors import InputError
@@ -122,35 +123,40 @@ class Contents:
 
 def read_folder(folder: Path) -> Contents:
     """Look into every file of a folder and of those in it; what is no DICOM is passed over."""
-    headers: dict[str, list[tuple[Path, Dataset]]] = {}
+    found: dict[str, list[Series]] = {}
     drawings: list[Drawing] = []
     seen: set[tuple[str, int]] = set()
     for path in _files(folder):
-        dataset = read_header(path)
-        if dataset is None:
-            continue
-        known = (str(dataset.SOPInstanceUID), path.stat().st_size)
-        if known in seen:  # the same file twice, for example in a backup
-            continue
-        seen.add(known)
-        if str(dataset.SOPClassUID) in (*SEG_CLASSES, RTSTRUCT_CLASS):
-            drawings.append(_drawing(path, dataset))
-        elif "Rows" in dataset and "Columns" in dataset:
-            headers.setdefault(str(dataset.SeriesInstanceUID), []).append((path, dataset))
-    series = tuple(_series(folder, uid, found) for uid, found in headers.items())
+        try:
+            dataset = read_header(path)
+            if dataset is None:
+                continue
+            known = (str(dataset.SOPInstanceUID), path.stat().st_size)
+            if known in seen:  # the same file twice, for example in a backup
+                continue
+            if str(dataset.SOPClassUID) in (*SEG_CLASSES, RTSTRUCT_CLASS):
+                drawings.append(_drawing(path, dataset))
+            elif "Rows" in dataset and "Columns" in dataset:
+                part = _series(folder, path, dataset)
+                found.setdefault(part.uid, []).append(part)
+            seen.add(known)
+        except BROKEN as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else "it is cut off or damaged"
+            log.warning("%s looks like DICOM but cannot be read (%s); it is left out.", path, why)
+    series = tuple(replace(parts[0], frames=tuple(frame for one in parts for frame in one.frames)) for parts in found.values())
     return Contents(folder, series, tuple(drawings))
 
 
 def read_header(path: Path) -> Dataset | None:
-    """All of a DICOM file but its pixels; None if it is none."""
+    """All of a DICOM file but its pixels; None if it is none. What is damaged shows only when it is looked at."""
+    if swells(path):
+        log.warning("%s unpacks to far more than its size suggests; it is left out.", path)
+        return None
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
     except InvalidDicomError:
         if path.suffix.lower() == ".dcm":
             log.warning("%s is no DICOM file, though it ends in .dcm; it is left out.", path)
-        return None
-    except (OSError, ValueError, EOFError, NotImplementedError) as error:
-        log.warning("%s looks like DICOM but cannot be read (%s); it is left out.", path, error)
         return None
     needed = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")  # a DICOMDIR has none of them
     return dataset if all(dataset.get(keyword) for keyword in needed) else None
@@ -162,18 +168,17 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
 
 
-def _series(folder: Path, uid: str, found: Sequence[tuple[Path, Dataset]]) -> Series:
-    first = found[0][1]
-    frames = tuple(frame for path, dataset in found for frame in frames_of(dataset, path))
+def _series(folder: Path, path: Path, first: Dataset) -> Series:
+    """As far as this file tells of it."""
     slices = first.get("NumberOfSlices")
     return Series(
-        uid=uid,
+        uid=str(first.SeriesInstanceUID),
         description=_text(first, "SeriesDescription"),
         modality=_text(first, "Modality"),
         study=_text(first, "StudyInstanceUID"),
         frame_of_reference=_text(first, "FrameOfReferenceUID"),
         folder=folder,
-        frames=frames,
+        frames=tuple(frames_of(first, path)),
         samples=int(first.get("SamplesPerPixel") or 1),
         image_type=tuple(str(word).upper() for word in first.get("ImageType") or ()),
         acquired_in_3d=_text(first, "MRAcquisitionType") == "3D",

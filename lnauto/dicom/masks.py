@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from lnauto.dicom.choosing import compiled
+from lnauto.dicom.damage import told_as_damaged
 from lnauto.dicom.geometry import Array
 from lnauto.dicom.listing import Contents, Drawing, Series
 from lnauto.errors import InputError
@@ -50,7 +51,8 @@ def read_mask(drawings: Sequence[Drawing], contents: Contents, pattern: str = ""
     found: list[Series] = []
     for drawing in drawings:
         read = read_seg if drawing.kind == "SEG" else read_rtstruct
-        series, objects = read(drawing, contents.series if among is None else among, pattern)
+        with told_as_damaged(f"the {drawing.kind} is cut off or damaged", drawing.path, "fetch or export it again"):
+            series, objects = read(drawing, contents.series if among is None else among, pattern)
         found.append(series)
         drawn += objects
     if len({series.uid for series in found}) > 1:

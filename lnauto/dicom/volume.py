@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
+from lnauto.dicom.damage import INTACT, told_as_damaged
 from lnauto.dicom.frames import functional
 from lnauto.dicom.geometry import Array
 from lnauto.dicom.listing import Series
 from lnauto.dicom.suv import suv_factor
 from lnauto.errors import InputError
+from lnauto.image_files import UnreadableError, check_bytes
 
+BYTES_A_VOXEL = 4 + 2  # as it is read, and as it is kept
 AIR = -1024.0  # HU of what a CT did not see
 JPEG_BEYOND_8_BITS = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (51, 57, 70))  # extended, and lossless
 
@@ -26,15 +30,25 @@ def read_volume(series: Series) -> sitk.Image:
     by_file: dict[Path, list[int]] = {}
     for place, frame in enumerate(frames):
         by_file.setdefault(frame.path, []).append(place)
-    factor = _suv_factor(series, list(by_file)) if series.modality == "PT" else 1.0
+    _check_memory(series, math.prod(grid.size))
+    with told_as_damaged("a header of this PET is damaged", series.where, INTACT):
+        factor = _suv_factor(series, list(by_file)) if series.modality == "PT" else 1.0
     volume = np.empty(grid.size[::-1], np.float32)
     for path, places in by_file.items():  # one at a time: a scan of a thousand slices would not fit into memory twice
-        dataset = pydicom.dcmread(path)
-        pixels = _decode(path, dataset, frames[0].shape, series)
-        for place in places:
-            number = frames[place].number
-            volume[place] = _values(pixels[number], dataset, number, series.modality) * factor
+        with told_as_damaged(f"{path.name} is cut off or damaged", series.where, INTACT):
+            dataset = pydicom.dcmread(path)
+            pixels = _decode(path, dataset, frames[0].shape, series)
+            for place in places:
+                number = frames[place].number
+                volume[place] = _values(pixels[number], dataset, number, series.modality) * factor
     return grid.image(_smallest_type(volume))
+
+
+def _check_memory(series: Series, voxels: int) -> None:
+    try:
+        check_bytes(BYTES_A_VOXEL * voxels)
+    except UnreadableError as error:
+        raise InputError.of(str(error), series.where, "read it on a machine with more memory, or leave it out") from error
 
 
 def _suv_factor(series: Series, paths: Sequence[Path]) -> float:

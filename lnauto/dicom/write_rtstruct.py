@@ -15,6 +15,7 @@ from pydicom.valuerep import format_number_as_ds
 from skimage.measure import find_contours
 
 from lnauto import __version__
+from lnauto.dicom.damage import INTACT, told_as_damaged
 from lnauto.dicom.frames import Frame
 from lnauto.dicom.geometry import Array, Grid
 from lnauto.dicom.listing import RTSTRUCT_CLASS, Series
@@ -44,9 +45,10 @@ def write_rtstruct(
     if not values:
         raise InputError.of("the mask is empty, and there is nothing to outline", path, "write none for this case")
     grid, frames = series.lay_out()
-    source = pydicom.dcmread(frames[0].path, stop_before_pixels=True)
-    sop_class = str(source.SOPClassUID)
-    dataset = _header(source, path, description)
+    with told_as_damaged("no RTSTRUCT can be made, as a header of its images is damaged", series.where, INTACT):
+        source = pydicom.dcmread(frames[0].path, stop_before_pixels=True)
+        sop_class = str(source.SOPClassUID)
+        dataset = _header(source, path, description)
     dataset.ReferencedFrameOfReferenceSequence = [_reference(series, frames, sop_class)]
     rois = [(place, value, (names or {}).get(value, f"LN {value}")) for place, value in enumerate(values, start=1)]
     dataset.StructureSetROISequence = [

@@ -15,6 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from lnauto import __version__
+from lnauto.dicom.damage import INTACT, told_as_damaged
 from lnauto.dicom.geometry import Array, Grid
 from lnauto.dicom.listing import Series
 from lnauto.errors import InputError
@@ -55,24 +56,25 @@ def write_seg(
     values = [int(value) for value in np.unique(numbers) if value]
     if not values:
         raise InputError.of("the mask is empty, and a DICOM-SEG must hold an object", path, "write none for this case")
-    sources, stacked = _sources(series, numbers)
-    segments = np.searchsorted([0, *values], stacked).astype(np.uint16)  # 1, 2, ... without gaps, as the standard wants
     labels = [(names or {}).get(value, f"Lymph node {value}") for value in values]
-    seg = highdicom.seg.Segmentation(
-        source_images=sources,
-        pixel_array=segments,
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=_segments(labels, algorithm, version, abnormal),
-        series_instance_uid=generate_uid(),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=MODEL,
-        software_versions=__version__,
-        device_serial_number=SERIAL,
-        series_description=description,
-    )
+    with told_as_damaged("no DICOM-SEG can be made, as a header of its images is damaged", series.where, INTACT):
+        sources, stacked = _sources(series, numbers)
+        segments = np.searchsorted([0, *values], stacked).astype(np.uint16)  # 1, 2, ... without gaps, as the standard wants
+        seg = highdicom.seg.Segmentation(
+            source_images=sources,
+            pixel_array=segments,
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=_segments(labels, algorithm, version, abnormal),
+            series_instance_uid=generate_uid(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer=MAKER,
+            manufacturer_model_name=MODEL,
+            software_versions=__version__,
+            device_serial_number=SERIAL,
+            series_description=description,
+        )
     keep_only_needed(seg)
     with replacing(path) as temporary:
         seg.save_as(temporary)

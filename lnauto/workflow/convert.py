@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from lnauto.data.checks import case_problems
 from lnauto.data.description import Description, drop_faulty_keys
 from lnauto.data.raw import Case, RawDataset
 from lnauto.dicom.choosing import compiled
+from lnauto.dicom.damage import quiet_pydicom
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.files import ANY, read_json, resolved, write_json
 from lnauto.locks import locked
@@ -73,8 +73,7 @@ def _convert(request: Request) -> RawDataset:
     _check_choices(request, sources)
     table = _table(request, sources)
     conversion = _Conversion(request, sources)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pydicom")  # of what others wrote against the standard, and it can read
+    with quiet_pydicom():
         problems = conversion.run()
     if not conversion.done:
         raise CasesFailedError(problems)
@@ -167,7 +166,7 @@ class _Conversion:
                 continue
             except Exception as error:  # files break the standard in ways that nobody can list, and the other cases go on
                 log.debug("Case %s.", case.name, exc_info=True)
-                what = f"the case cannot be converted ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+                what = f"the case cannot be converted ({type(error).__name__})"  # a library's text may quote who the patient is
                 problems.append(Problem(what, f"case {case.name}", "look at its files, or leave it out"))
                 continue
             self.done[case.name] = entry

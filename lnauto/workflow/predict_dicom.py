@@ -18,12 +18,13 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from lnauto.dicom.choosing import MODALITIES, choose
+from lnauto.dicom.damage import quiet_pydicom
 from lnauto.dicom.listing import Contents, Series, read_folder
 from lnauto.dicom.write_rtstruct import write_rtstruct
 from lnauto.dicom.write_seg import write_seg
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import ANY, read_json, replacing
+from lnauto.files import ANY, read_json, replacing, resolved
 from lnauto.locks import locked
 from lnauto.nodes import label_components
 from lnauto.workflow.convert_case import on_one_grid
@@ -38,7 +39,9 @@ SEG, RTSTRUCT = "{}.seg.dcm", "{}.rtstruct.dcm"
 
 def predict_dicom(inputs: Path, output: Path, request: Request) -> None:
     """Masks, SEG objects and the node table of every case in a folder of DICOM."""
-    with locked(output):
+    if resolved(output) == resolved(inputs):
+        raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
+    with locked(output), quiet_pydicom():
         _predict_dicom(inputs, output, request)
 
 

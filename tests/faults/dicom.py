@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from dicom_files import OBLIQUE, stored, write_series
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from faults.rows import Attempt, Place, Rows, partly, refused, works
 
@@ -107,6 +108,43 @@ def unknown_compression(case: Path) -> None:
         path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0", 1))
 
 
+def packed_bomb(case: Path) -> None:
+    """A deflated file of a slice and 300 MB of zeros."""
+    path = slices(case)[2]
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.PixelData = bytes(300 << 20)
+    dataset.save_as(path)
+
+
+def other_bytes(old: bytes, new: bytes) -> Spoil:
+    """In every slice."""
+
+    def spoil(case: Path) -> None:
+        for path in slices(case):
+            content = path.read_bytes()
+            assert old in content
+            path.write_bytes(content.replace(old, new))
+
+    return spoil
+
+
+def nested(case: Path) -> None:
+    """Sequences in sequences in the third slice, beyond what is read."""
+    path = slices(case)[2]
+    begin = bytes.fromhex("4000 30a7 5351 0000 ffffffff feff 00e0 ffffffff")
+    end = bytes.fromhex("feff 0de0 00000000 feff dde0 00000000")
+    content = path.read_bytes()
+    at = content.rfind(bytes.fromhex("e07f 1000"))
+    path.write_bytes(content[:at] + begin * 3000 + end * 3000 + content[at:])
+
+
+def drawing_flipped(case: Path) -> None:
+    """A bit in the kind of an element."""
+    path = drawing(case)
+    path.write_bytes(path.read_bytes().replace(b"\x62\x00\x04\x00US", b"\x62\x00\x04\x00UA"))
+
+
 BAD: dict[str, tuple[Spoil, str]] = {
     "a slice cut off": (cut_off, "cannot be decoded"),
     "a slice cut off in its header": (cut_off_in_header, "missing"),
@@ -120,7 +158,15 @@ BAD: dict[str, tuple[Spoil, str]] = {
     "two series, and no choice": (second_series, "series"),
     "a spacing of zero": (everywhere(PixelSpacing=[0, 0]), "how large their pixels are"),
     "a compression that nobody knows": (unknown_compression, "cannot be decoded"),
-    "a drawing cut off": (drawing_cut_off, "Pixel Data"),
+    "a header that promises 10^9 images": (everywhere(NumberOfFrames=10**9), "there is no DICOM image"),
+    "slices of 65535x65535 pixels": (everywhere(Rows=65535, Columns=65535), "memory"),
+    "a deflated slice that swells": (packed_bomb, "slice"),
+    "sequences nested beyond what is read": (nested, "slice"),
+    "positions that are words": (other_bytes(b"-20.000000", b"twenty mm "), "there is no DICOM image"),
+    "a scale that is a word": (other_bytes(b"-1024.0", b"-1O24.O"), "damaged"),
+    "a kind of element that there is not": (other_bytes(b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00UA"), "there is no DICOM image"),
+    "a drawing cut off": (drawing_cut_off, "the SEG is cut off or damaged"),
+    "a drawing with a bit flipped": (drawing_flipped, "the SEG is cut off or damaged"),
     "a drawing on another series": (drawn_on_another, "drawn on"),
 }
 
@@ -155,8 +201,15 @@ def predicting(spoil: Spoil) -> Callable[[Place], Attempt]:
     return make
 
 
-for _fault in ("a slice cut off", "texts, called .dcm", "a slice missing", "a slice of another size", "a spacing of zero"):
-    ROWS.add(f"series to predict: {_fault}")(predicting(BAD[_fault][0]))
+for _fault, (_spoil, _) in BAD.items():
+    if "drawing" not in _fault and _fault != "two series, and no choice":  # each is a case of its own
+        ROWS.add(f"series to predict: {_fault}")(predicting(_spoil))
+
+
+@ROWS.add("series to predict: into their own folder")
+def into_own_folder(place: Place) -> Attempt:
+    place.copy(place.material.dicom / "ct", "in")
+    return refused("predict", *place.predict("-o", "in", scans="in"), names="one folder")
 
 
 @ROWS.add("case to convert: a slice twice")

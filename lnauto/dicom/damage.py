@@ -17,8 +17,8 @@ from lnauto.errors import InputError
 
 # What pydicom raises where a file breaks the standard, which shows only when the broken element is looked at. Its texts are not
 # told: they quote bytes, and where a length is wrong these may be the patient's name.
-BROKEN = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError, EOFError, RuntimeError)
-BROKEN += (struct.error, BytesLengthException)
+BROKEN: tuple[type[Exception], ...] = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError, EOFError)
+BROKEN += (RuntimeError, struct.error, BytesLengthException)
 INTACT = "replace it with an intact copy"
 BEGINNING = 2048  # bytes; what says how a file is packed stands in these
 META = 144  # bytes before what the group length of the meta information counts

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,24 @@ def test_files_of_other_programs_are_refused(model: Path, command: Command) -> N
     with zipfile.ZipFile("other.lnauto", "w") as other:
         other.writestr("word/document.xml", "<w/>")
     assert "this is no model file of lnauto" in refused(command, "other.lnauto")
+
+
+def test_what_a_killed_run_had_begun_to_unpack_goes_with_the_next(
+    packed_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lnauto.networks import machine_cache
+
+    monkeypatch.setattr(machine_cache, "FOLDER", tmp_path / "cache")
+    models = tmp_path / "cache/models"
+    hour_ago = time.time() - archive.ABANDONED_SECONDS - 60
+    for name in (".abandoned", ".at_work"):
+        (models / name / "deadbeef").mkdir(parents=True)
+        (models / name / "deadbeef/plans.json").write_text("{}")
+        for path in (models / name / "deadbeef/plans.json", models / name / "deadbeef", models / name):
+            os.utime(path, (hour_ago, hour_ago))
+    os.utime(models / ".at_work/deadbeef/plans.json")
+    home = archive.opened(packed_model).parent
+    assert {path.name for path in models.iterdir()} == {".at_work", home.name}
 
 
 def test_a_cache_that_cannot_be_written_to_is_told(model: Path, packed_model: Path, command: Command) -> None:

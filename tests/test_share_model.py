@@ -21,7 +21,7 @@ from bags import bright_bags
 from lnauto.inference import onnx_export
 from lnauto.inference.model import FINAL, load_checkpoint
 from lnauto.networks import machine_cache
-from lnauto.workflow import archive
+from lnauto.workflow import archive, export_model
 from lnauto.workflow.head_files import HeadModel
 
 Command = Callable[..., tuple[int, str, str]]
@@ -139,6 +139,10 @@ def test_an_export_that_fails_leaves_nothing(model: Path, command: Command, monk
         "lnauto: ONNX needs onnx and onnxscript, in --onnx; pip install 'lnauto[onnx]'\n",
     )
     assert command("export", model, "-o", "out", "-f", 7)[0] == 2
+    assert command("export", model, "-o", "new/er/out", "--onnx")[0] == 2
+    monkeypatch.setattr(export_model, "pack", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert command("export", model, "-o", "new/er/out")[0] == 2
+    assert command("export", model, "-o", "new/er/../out")[0] == 2
     assert sorted(os.listdir()) == before
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import re
+import shutil
 import stat
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -28,6 +31,7 @@ SUFFIX = ".lnauto"
 MANIFEST, CARD, PLAN = "manifest.json", "MODEL_CARD.md", "plans.json"
 FORMAT, VERSION = "lnauto model", 1
 MODELS = "models"  # their folder in the cache
+ABANDONED_SECONDS = 3600.0  # without a byte more
 DIGITS = 16  # of the file's SHA-256, by which the cache knows it
 
 FOLD = r"fold_(?:[0-9]{1,4}|all)"
@@ -88,6 +92,7 @@ def _unpacked(path: Path) -> Path:
         home = machine_cache.FOLDER / MODELS / sha256_of(path)[:DIGITS]
         if not any(home.glob(ANY_MODEL)):
             home.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(home.parent)
             with TemporaryDirectory(dir=home.parent, prefix=".") as temporary:
                 _unpack(path, Path(temporary) / home.name)
                 if not any(home.glob(ANY_MODEL)):  # else another process was as fast
@@ -97,6 +102,14 @@ def _unpacked(path: Path) -> Path:
     except OSError as error:
         what = f"the model file cannot be unpacked into {machine_cache.FOLDER / MODELS} ({error.strerror or error})"
         raise InputError.of(what, path, "make room there, and check that both can be read and written") from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a process that was killed had begun to unpack; of one at work, the last file is not that old."""
+    for begun in folder.glob(".*"):
+        newest = max((path.stat().st_mtime for path in (begun, *begun.rglob("*")) if path.exists()), default=math.inf)
+        if time.time() - newest > ABANDONED_SECONDS:
+            shutil.rmtree(begun, ignore_errors=True)
 
 
 def _unpack(path: Path, home: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_mask_that_does_not_fit_is_no_mask(balls: Path, random_model: Path, fu
     assert predicted(command, balls, random_model, "whole")[0] == 0
     full(predict_cases, ".nii.gz", 2, size)
     assert told(predicted(command, balls, random_model, "out"), Path("out/ball_07.nii.gz"))
-    assert sorted(path.name for path in Path("out").iterdir()) == ["ball_06.nii.gz"]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["ball_06.nii.gz", "run.json"]
     assert predicted(command, balls, random_model, "out")[0] == 0
     for name in ("ball_06.nii.gz", "ball_07.nii.gz", "nodes.csv", "nodes.json"):
         assert Path("out", name).read_bytes() == Path("whole", name).read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,8 @@ from lnauto.data.raw import Case
 from lnauto.inference.memory import MemoryLimit
 from lnauto.workflow import predict_cases as module
 from lnauto.workflow.predict_cases import Job, overlapping_pays, predict_cases
+
+Command = Callable[..., tuple[int, str, str]]
 
 
 class Bar:
@@ -131,3 +133,21 @@ def test_nothing_overlaps_where_all_cores_compute_or_memory_is_limited(monkeypat
     assert on("cpu", threads + 1)
     assert on("cuda", threads)
     assert not on("cuda", threads, 6.0)  # one case alone is what was counted
+
+
+def test_masks_of_a_run_that_was_stopped_do_not_pass_for_another_models(
+    balls: Path, random_model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.predict_cases
+
+    def stopped(*arguments: Any) -> Iterator[Any]:
+        yield next(real(*arguments))
+        raise KeyboardInterrupt
+
+    asked = ("-i", balls / "raw/Dataset901_Balls/imagesTs", "-m", random_model, "--device", "cpu", "--tta", "none", "--no-report")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "predict_cases", stopped)
+        assert command("predict", *asked, "-o", "out", "-f", 0)[0] == 130
+    assert len(list(Path("out").glob("*.nii.gz"))) == 1
+    code, _, wrong = command("predict", *asked, "-o", "out", "-f", 1)
+    assert (code, "made by another model" in wrong) == (2, True)

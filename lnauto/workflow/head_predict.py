@@ -15,7 +15,7 @@ from lnauto.data.patients import PatientTable, examine
 from lnauto.data.raw import Case
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import csv_text, read_json, replacing, write_text
+from lnauto.files import csv_text, read_json, replacing, resolved, write_text
 from lnauto.nodes import label_components
 from lnauto.planners.plan import Plan
 from lnauto.trainers.patient import CLINICAL
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TABLE = "patients.csv"
 ATTENTION = "attention"  # the folder of maps
 STRANGE = 0.99  # of the training nodes are less strange than one that is told as such
 
@@ -82,16 +83,23 @@ def find_heads(model: Path, folds: Sequence[str], trainer: str | None) -> Heads 
     return Heads(model, chosen, models, first["provenance"].get("masks", "predicted"))
 
 
-def read_patients(path: Path | None, cases: Sequence[Case]) -> PatientTable | None:
+def read_patients(path: Path | None, cases: Sequence[Case], output: Path) -> PatientTable | None:
     """The clinical rows of the patients to predict, checked against the scans."""
     if path is None:
         return None
+    check_apart(path, output)
     if not path.is_file():
         raise InputError.of("there is no such file", path, "give --patients a table, one row per patient")
     table, problems = examine(path, [case.name for case in cases])
     if problems or table is None:
         raise InputError(problems)
     return table
+
+
+def check_apart(table: Path, output: Path) -> None:
+    """Whether the table that is read is another than the one that is written, whatever may be overwritten."""
+    if resolved(table) == resolved(output / TABLE):
+        raise InputError.of("the table would be replaced by what is said of its patients", table, "give another folder with -o")
 
 
 def predict_heads(
@@ -121,14 +129,14 @@ def predict_heads(
     by_fold = {fold: head.read(bags, look) for fold, head in heads.folds.items()}
     columns = sorted(set((plan.lnauto.get("patient_head") or {}).get("columns", [])))
     predicted = [_row(heads, [by_fold[fold][at] for fold in by_fold], bag, columns) for at, bag in enumerate(bags)]
-    write_text(output / "patients.csv", csv_text([predicted[0], *(row.values() for row in predicted)]))
+    write_text(output / TABLE, csv_text([predicted[0], *(row.values() for row in predicted)]))
     nodes = _nodes(bags, by_fold)
     if maker.on_blocks:
         _write_block_attention(nodes, {case: files[0] for case, files in images.items()}, maker, output / ATTENTION)
     else:
         _write_attention(nodes, masks, description, output / ATTENTION)
     log.info(
-        "Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / "patients.csv"
+        "Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / TABLE
     )
     return nodes
 

@@ -23,6 +23,7 @@ from lnauto.paths import activate, find_dataset
 from lnauto.trainers.patient.clinical import ClinicalHead
 from lnauto.trainers.patient.decision import sigmoid
 from lnauto.workflow.archive import opened
+from lnauto.workflow.head_predict import check_apart
 from lnauto.workflow.patient_train import HEAD
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def predict_patients(patients: Path, output: Path, request: Request) -> pd.DataF
 def _predict_patients(patients: Path, output: Path, request: Request) -> pd.DataFrame:
     if not patients.is_file():
         raise InputError.of("there is no such file", patients, "give --patients a table, one row per patient")
+    check_apart(patients, output)
     if not request.overwrite and (output / "patients.csv").is_file():
         raise InputError.of("there are predictions already", output, "give another folder with -o, or add --overwrite")
     folder = _model_folder(request)

@@ -6,7 +6,8 @@ import logging
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,7 @@ from lnauto.workflow.head_files import DESCRIPTION
 from lnauto.workflow.head_predict import Heads, find_heads, predict_heads, read_patients
 from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.node_table import measure_masks, write_nodes
-from lnauto.workflow.report import read_run, try_report, write_sources
+from lnauto.workflow.report import PATIENTS, RUN, read_run, try_report, write_sources
 
 if TYPE_CHECKING:
     from lnauto.inference.model import Model
@@ -102,8 +103,10 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     heads = find_heads(model.folder, model.folds, request.trainer if is_head(request.trainer) else None)
     heads = _fitting(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
-    table = read_patients(request.patients, cases)
+    table = read_patients(request.patients, cases, output)
     _check_made_by_the_same(model, output, request.overwrite)
+    if not request.overwrite and not (output / RUN).is_file():
+        _check_free(output, [f"{case.name}{ENDING}" for case in cases] + ([PATIENTS] if heads is not None else []))
     waiting = [case for case in cases if request.overwrite or not (output / f"{case.name}{ENDING}").is_file()]
     predictor = Predictor.of_model(
         model,
@@ -133,7 +136,10 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     started = time.monotonic()
     seconds: dict[str, float] = {}
     failed: list[str] = []
-    with tqdm(total=len(waiting), desc="Predicting", bar_format=BAR, disable=request.quiet) as bar:
+    with (
+        _owned(output, _what_made(model), request.overwrite),
+        tqdm(total=len(waiting), desc="Predicting", bar_format=BAR, disable=request.quiet) as bar,
+    ):
         for job in predict_cases(predictor, waiting, output, bar, request.probabilities):
             if job.problem is None:
                 seconds[job.case.name] = round(job.seconds, 2)
@@ -151,7 +157,7 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     channels = list(model.dataset_json["channel_names"].values())
     owner = None if table is None else table.patient_of
     write_sources(output, masks, {case.name: case.images for case in cases}, channels, meaning, owner)
-    write_json(output / "run.json", _made_by(model, predictor, seconds, time.monotonic() - started, problems))
+    write_json(output / RUN, _made_by(model, predictor, seconds, time.monotonic() - started, problems))
     if request.report and masks:
         problems += try_report(output, request.quiet)
     log.info(
@@ -181,15 +187,41 @@ def _fitting(heads: Heads | None, request: Request) -> Heads | None:
 
 def _check_made_by_the_same(model: Model, output: Path, overwrite: bool) -> None:
     """Masks that are there are kept, so they must be this model's."""
-    record = output / "run.json"
+    record = output / RUN
     if overwrite or not record.is_file():
         return
     known = read_run(record, "remove the folder, or give another one with -o")
-    made_by = {"model": str(model.folder), "folds": model.folds, "plan_hash": Plan(model.plans).hash()}
+    made_by = _what_made(model)
     if {key: known.get(key) for key in made_by} != made_by:
         theirs = f"{Path(known.get('model', '?')).name}, fold {', '.join(known.get('folds', '?'))}"
         what = f"the masks that are there were made by another model ({theirs})"
         raise InputError.of(what, output, "give another folder with -o, or add --overwrite")
+
+
+def _what_made(model: Model) -> dict[str, Any]:
+    return {"model": str(model.folder), "folds": model.folds, "plan_hash": Plan(model.plans).hash()}
+
+
+def _check_free(output: Path, names: Sequence[str]) -> None:
+    """Without a record nothing there is a prediction's, and would neither be replaced nor pass for one."""
+    if there := next((output / name for name in names if (output / name).is_file()), None):
+        what = "there is something of this name already, and nothing says that lnauto_predict made it"
+        raise InputError.of(what, there, "give another folder with -o, or add --overwrite to replace it")
+
+
+@contextmanager
+def _owned(output: Path, made_by: dict[str, Any], overwrite: bool) -> Iterator[None]:
+    """Says whose the masks are before the first of them is there: after a kill another model may not take them for its own."""
+    record = output / RUN
+    is_new = not record.is_file()
+    if is_new or overwrite:
+        write_json(record, made_by)
+    try:
+        yield
+    except BaseException:
+        if is_new and not any(output.glob(f"*{ENDING}")):
+            record.unlink(missing_ok=True)
+        raise
 
 
 def model_folder(request: Request) -> Path:

@@ -51,7 +51,7 @@ def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Requ
     if not request.overwrite and (output / "patients.csv").is_file():
         raise InputError.of("there are predictions already", output, "give another folder with -o, or add --overwrite")
     cases, problems = find_scans(inputs, list(description["channel_names"].values()))
-    table = read_patients(request.patients, cases)
+    table = read_patients(request.patients, cases, output)
     found, more = _masks_of(cases, masks) if masks is not None else ({}, _unreadable(cases))
     problems += more
     failed = {problem.where for problem in more}

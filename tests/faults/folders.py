@@ -181,6 +181,20 @@ def link_to_scans(place: Place) -> Attempt:
     return refused("predict", *place.predict(), names="one folder")
 
 
+@ROWS.add("a results folder with masks of one's own")
+def own_masks(place: Place) -> Attempt:
+    place.scan()
+    place.copy(place.material.mask, "out/scan.nii.gz")
+    return refused("predict", *place.predict(), names="nothing says that lnauto_predict made it")
+
+
+@ROWS.add("a table to predict from that the results would replace")
+def own_table(place: Place) -> Attempt:
+    place.text("data/patients.csv", "patient,age,size\nq1,66.5,1.2\n")
+    asked = ("--patients", "data/patients.csv", "-o", "data/../data", "-m", place.material.table_model)
+    return refused("predict", *asked, "--overwrite", "--quiet", names="would be replaced")
+
+
 @ROWS.add("nnU-Net's variables that name a file")
 def variables(place: Place) -> Attempt:
     place.text("raw", "mine")

@@ -32,6 +32,7 @@ ANY = object()
 NUMBER = (int, float)
 NAMES = {list: "a list", dict: "an object", str: "a text", int: "a number", float: "a number", bool: "true or false"}
 NAMES |= {type(None): "null"}
+LARGEST = 2**63  # Python reads whole numbers of any size, and cannot divide all of them
 MOST_SHOWN = 40  # characters of what stands where something else belongs
 # The start of a cell that is a formula to a spreadsheet, behind the apostrophes that keep it from being one.
 STARTS_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -204,6 +205,8 @@ def misfit(content: Any, form: Form, place: str = "") -> str | None:
     kind = type(form) if isinstance(form, list | dict) else form
     if not isinstance(content, kind) or (isinstance(content, bool) and kind in (int, NUMBER)):
         return f"{place or 'it'} is {_shown(content)}, not {_name(kind)}"
+    if isinstance(content, int) and abs(content) > LARGEST:
+        return f"{place or 'it'} is a number beyond what is reckoned with"
     parts: list[tuple[str, Any, Form]] = []
     if isinstance(form, list):
         parts = [(f"{place}[{number}]", value, form[0]) for number, value in enumerate(content)]

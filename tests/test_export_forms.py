@@ -69,6 +69,18 @@ def test_stock_nnunet_loads_it_without_lnauto_and_says_the_same(
     assert "`nnUNetv2_predict_from_modelfolder -i scans -o out -m stock -f 0 1`" in card
 
 
+def test_the_model_itself_is_not_replaced_by_its_export(random_model: Path, tmp_path: Path, command: Command) -> None:
+    """One that was imported or unpacked holds nothing but what an export writes, too."""
+    own = tmp_path / "own" / random_model.name
+    for name in ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth"):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(random_model / name, own / name)
+    before = (own / "plans.json").read_bytes()
+    code, _, wrong = command("export", own, "-o", tmp_path / "own/../own" / own.name, "--stock", "--overwrite")
+    assert (code, "would replace the model" in wrong) == (2, True)
+    assert (own / "plans.json").read_bytes() == before
+
+
 def test_what_stock_nnunet_cannot_build_is_refused(model: Path, command: Command) -> None:
     own = Path(shutil.copytree(model, Path("own") / NAME))
     plans = json.loads((own / "plans.json").read_text())

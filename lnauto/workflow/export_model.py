@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lnauto.data.region import region_of
 from lnauto.errors import InputError
-from lnauto.files import replacing_folder, sha256_of, workshop, write_json, writing
+from lnauto.files import replacing_folder, resolved, sha256_of, workshop, write_json, writing
 from lnauto.locks import locked_beside
 from lnauto.workflow.archive import CARD, FOLD, SUFFIX, pack
 from lnauto.workflow.model_card import write_card
@@ -44,6 +44,8 @@ class Request:
 def export(wanted: Wanted, output: Path, request: Request) -> Path:
     """Write the model to `output`, whole or not at all; returns where it is."""
     trained = Trained.find(wanted, request.with_heads)
+    if resolved(output) == resolved(trained.folder):
+        raise InputError.of("the export would replace the model that it is made of", output, "give another folder with -o")
     try:
         with locked_beside(output):
             return _export(trained, output, request)

@@ -135,9 +135,7 @@ def predict_heads(
         _write_block_attention(nodes, {case: files[0] for case, files in images.items()}, maker, output / ATTENTION)
     else:
         _write_attention(nodes, masks, description, output / ATTENTION)
-    log.info(
-        "Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / TABLE
-    )
+    log.info("Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / TABLE)
     return nodes
 
 

@@ -162,6 +162,11 @@ LEFT: dict[str, tuple[str, str, str]] = {  # file, its content, what is said
     "nodes.json a list": ("nodes.json", "[]", "nodes.json"),
     "nodes.json without its cases": ("nodes.json", "{}", "cases"),
     "nodes.json with cases that are numbers": ("nodes.json", '{"cases": [1]}', "nodes.json"),
+    "nodes.json with a volume of 10^400": (
+        "nodes.json",
+        f'{{"cases": [{{"case": "case", "nodes": 1, "total_volume_mm3": 1{"0" * 400}, "each_node": []}}]}}',
+        "total_volume_mm3",
+    ),
     "sources.json cut off": ("sources.json", "{", "not valid JSON"),
     "sources.json with cases that are a list": ("sources.json", '{"channels": [], "nodes": {}, "cases": []}', "sources.json"),
     "run.json a list": ("run.json", "[]", "run.json"),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import csv
 import errno
-import gzip
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import shutil
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +21,6 @@ from lnauto.errors import InputError, NoSpaceError
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 NOTHING_LEFT = 1 << 20  # bytes; a disk with less is full
 NIFTI = (".nii", ".nii.gz")
-NIFTI_HEADER = 348  # bytes
 # What JSON is to hold: a type, or several; [form], a list of such; {"key": form}, an object with these keys at least; and
 # {ANY: form}, one with whatever keys.
 Form = Any
@@ -119,22 +115,21 @@ def _is_full(path: Path) -> bool:
 
 def _is_cut_off(path: Path) -> bool:
     """Whether a NIfTI file that was just written ends before its voxels do: ITK's writer says nothing of a full disk."""
-    packed = path.name.endswith(".gz")
+    from lnauto.image_files import NIFTI_HEADER, UnreadableError, read_header
+
+    size = path.stat().st_size
     try:
-        with gzip.open(path) if packed else path.open("rb") as file:
-            header = file.read(NIFTI_HEADER)
-        dimensions, *sides = struct.unpack_from("<8h", header, 40)
-        size, bits, offset = (struct.unpack_from(kind, header, place)[0] for kind, place in (("<i", 0), ("<h", 72), ("<f", 108)))
-        if size != NIFTI_HEADER:  # another version, for sides above 32767
-            return False
-        whole = int(offset) + math.prod(sides[:dimensions]) * bits // 8
-        if not packed:
-            return path.stat().st_size < whole
-        with path.open("rb") as file:
-            file.seek(-4, os.SEEK_END)  # where gzip keeps the size of what it packed
-            return int(struct.unpack("<I", file.read(4))[0]) != whole % (1 << 32)
-    except (OSError, EOFError, struct.error, zlib.error):
+        header = read_header(path)
+    except UnreadableError:
         return True
+    if header is None:  # of another version, for sides above 32767, unless it ends within its header
+        return size < NIFTI_HEADER
+    whole = header.bytes_before + header.bytes_of_voxels
+    if not path.name.endswith(".gz"):
+        return size < whole
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)  # where gzip keeps the size of what it packed
+        return int(struct.unpack("<I", file.read(4))[0]) != whole % (1 << 32)
 
 
 @contextmanager

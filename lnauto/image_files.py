@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 import psutil
 
+from lnauto.files import NIFTI
+
 CHUNK = 1 << 20
+NIFTI_HEADER = 348  # bytes
 MOST_BEHIND = 1 << 20  # bytes after the voxels; some programs leave a few, only a bomb has more
 MOST_UNPACKED = 1032  # bytes that a byte of gzip data can become
 FLOATS = {16: 4, 64: 8}  # NIfTI's codes for types that can be NaN, and their bytes
@@ -46,7 +49,7 @@ class NiftiHeader:
 
 
 def is_nifti(path: Path) -> bool:
-    return path.name.endswith((".nii", ".nii.gz"))
+    return path.name.endswith(NIFTI)
 
 
 def check_there(path: Path) -> None:
@@ -76,7 +79,7 @@ def look_through(path: Path) -> tuple[NiftiHeader | None, int]:
         header = _header(file, path)
         if header is None:
             return None, 0
-        file.read(header.bytes_before - 348)
+        file.read(header.bytes_before - NIFTI_HEADER)
         needed, width = header.bytes_of_voxels, FLOATS.get(header.code)
         got, not_finite = 0, 0
         while chunk := file.read(max(min(CHUNK, needed - got), 0)):
@@ -175,9 +178,9 @@ def _opened(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
 
 
 def _header(file: gzip.GzipFile | BufferedReader, path: Path) -> NiftiHeader | None:
-    content = file.read(348)
-    order = next((order for order in "<>" if content[:4] == struct.pack(f"{order}i", 348)), "")
-    if not order or len(content) < 348:
+    content = file.read(NIFTI_HEADER)
+    order = next((order for order in "<>" if content[:4] == struct.pack(f"{order}i", NIFTI_HEADER)), "")
+    if not order or len(content) < NIFTI_HEADER:
         return None
     dimensions, *sides = struct.unpack(f"{order}8h", content[40:56])
     code, _ = struct.unpack(f"{order}2h", content[70:74])

@@ -17,7 +17,6 @@ AIR_BELOW_HU, BONE_ABOVE_HU = -500.0, 250.0
 LEAST_DEPTH_MM = 10.0
 LIKELY = 0.5  # share of the places taken for nodes that are nodes, by what is expected; on phantoms it was 0.6 and more [ours]
 LIKELY_FROM = range(60, 100, 5)  # per cent that are tried
-SHELL_MM = 3.0
 REACH = 1.0  # times the length of a stroke, on all sides: its node may be three times as wide as the stroke is long [our choice]
 SMALLER = 0.5  # the volume of a node nobody drew, compared with a drawn one's [our choice; they are the smaller ones]
 SPARED = 2.0  # per cent of the nodes that may be darker or brighter than the range [our choice]
@@ -49,7 +48,7 @@ def choose_trust(
         low=tuple(low for low, _ in ranges),
         high=tuple(high for _, high in ranges),
         region=(region if region != "none" else "body") if is_ct else "none",
-        shell_mm=None if strokes else SHELL_MM,
+        shell_mm=None if strokes else Trust.shell_mm,
         depth_mm=round(depth, 1) if is_ct and not strokes else None,
         reach=REACH if strokes else None,
         air_below=AIR_BELOW_HU if is_ct else None,

@@ -57,10 +57,9 @@ class LNTrainerScribble(ManyDecoders):
             loss = loss + rise * projection * projection_consistency(p)
         return loss
 
-
     def loss_of_labels(self, branches: list[Tensor], log_p: list[Tensor], target: Tensor) -> Tensor:
         """As published on strokes; where most of the background is known, nnU-Net's loss, in which few nodes do not drown."""
-        if self.plans_manager.plans["lnauto"].get("trusted_background") is None:
+        if self.plans_manager.plans.get("lnauto", {}).get("trusted_background") is None:
             return partial_cross_entropy(log_p, target, self.label_manager.ignore_label)
         losses: list[Tensor] = [self.loss(branch, target[:, None]) for branch in branches]
         return torch.stack(losses).mean()

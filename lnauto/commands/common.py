@@ -91,9 +91,7 @@ def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], 
             write_log(arguments.log)
         action(arguments)
     except LnautoError as error:
-        sys.stderr.write(f"{error}\n")
-        logging.getLogger(FAULTS).error("%s", error)
-        return error.exit_code
+        return _tell(error)
     except BrokenPipeError:  # whoever read the output (`| head`) has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -102,16 +100,20 @@ def run(parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], 
         in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
         what = "there is a file where a folder belongs" if in_the_way else error.strerror or str(error)
         remedy = "name another place" if in_the_way else "see whether it may be read and written, and whether there is room"
-        told = InputError.of(what, error.filename, remedy)
-        sys.stderr.write(f"{told}\n")
-        logging.getLogger(FAULTS).error("%s", told)
-        return told.exit_code
+        return _tell(InputError.of(what, error.filename, remedy))
     except KeyboardInterrupt:
         sys.stderr.write(
             "lnauto: stopped from the keyboard; what is finished stays, run it again to go on (training: --continue)\n"
         )
         return STOPPED_BY_KEYBOARD
     return 0
+
+
+def _tell(error: LnautoError) -> int:
+    """Say it on the console and in the log; returns the exit code."""
+    sys.stderr.write(f"{error}\n")
+    logging.getLogger(FAULTS).error("%s", error)
+    return error.exit_code
 
 
 def share_cores() -> None:

@@ -14,7 +14,15 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from lnauto.errors import InputError
 
-__all__ = ["ALLOWED", "ConfigurationManager", "LabelManager", "PlansManager", "determine_num_input_channels", "read_plans"]
+__all__ = [
+    "ALLOWED",
+    "ConfigurationManager",
+    "LabelManager",
+    "PlansManager",
+    "check_names",
+    "determine_num_input_channels",
+    "read_plans",
+]
 
 _RESAMPLING = (
     "resample_torch_fornnunet",

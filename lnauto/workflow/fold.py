@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,16 +114,23 @@ def train_network(
     trainer = make_trainer(plan, description, fold, request)
     if material is not None:
         trainer.learn_from(material)
-    try:
-        resumed = _make_ready(trainer, plan, fold, request, seconds, extend, pretrained, name, started)
-    except InputError:
-        _leave_nothing(trainer)
-        raise
+    folder = Path(trainer.output_folder)
+    with _leaving_nothing(trainer):
+        resumed, finished = _resume_from(folder, request, fold)
+        configure(trainer, plan, request, resumed, finished and not extend, pretrained)
+        if resumed is None:
+            _check_other_folds(Path(trainer.output_folder_base), fold, plan, request)
+            trainer.initialize()
+        else:
+            trainer.load_checkpoint(resumed)
+        by_time = trainer.options.length.seconds is not None
+        if by_time and (resumed is None or (request.names_a_length and not (finished and not extend))):
+            _divide_time(trainer, name, started, seconds or trainer.options.length.seconds or 0.0)
     if trainer.clock.done:
         log.info("%s is trained already (%d iterations).", name, trainer.clock.iteration)
         return trainer
-    if not resumed:
-        (begin or clear)(Path(trainer.output_folder))
+    if resumed is None:
+        (begin or clear)(folder)
     else:
         log.info("%s goes on from iteration %d.", name, trainer.clock.iteration)
     trainer.run_training()
@@ -131,40 +138,18 @@ def train_network(
     return trainer
 
 
-def _make_ready(
-    trainer: LNTrainer,
-    plan: Plan,
-    fold: str,
-    request: Request,
-    seconds: float | None,
-    extend: bool,
-    pretrained: Path | None,
-    name: str,
-    started: float,
-) -> bool:
-    """All that can be refused before anything is trained; whether the training goes on where one has stopped."""
-    folder = Path(trainer.output_folder)
-    resumed, finished = _resume_from(folder, request, fold)
-    configure(trainer, plan, request, resumed, finished and not extend, pretrained)
-    if resumed is None:
-        _check_other_folds(Path(trainer.output_folder_base), fold, plan, request)
-        trainer.initialize()
-    else:
-        trainer.load_checkpoint(resumed)
-    by_time = trainer.options.length.seconds is not None
-    if by_time and (resumed is None or (request.names_a_length and not (finished and not extend))):
-        _divide_time(trainer, name, started, seconds or trainer.options.length.seconds or 0.0)
-    return resumed is not None
-
-
-def _leave_nothing(trainer: LNTrainer) -> None:
-    """nnU-Net's constructor begins a log, and folders for it."""
-    Path(trainer.log_file).unlink(missing_ok=True)
-    folder = Path(trainer.output_folder)
-    for empty in (folder, *folder.parents[:3]):  # fold, model, data set, results
-        if not empty.is_dir() or any(empty.iterdir()):
-            return
-        empty.rmdir()
+@contextmanager
+def _leaving_nothing(trainer: LNTrainer) -> Iterator[None]:
+    """What is refused within leaves no trace: nnU-Net's constructor begins a log, and folders for it."""
+    try:
+        yield
+    except InputError:
+        Path(trainer.log_file).unlink(missing_ok=True)
+        folder = Path(trainer.output_folder)
+        with suppress(OSError):  # it is not there, or something is in it
+            for empty in (folder, *folder.parents[:3]):  # fold, model, data set, results
+                empty.rmdir()
+        raise
 
 
 def tell_results(results: list[CaseResult], folder: Path, title: str) -> None:

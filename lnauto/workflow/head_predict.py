@@ -22,13 +22,13 @@ from lnauto.trainers.patient import CLINICAL
 from lnauto.workflow.bags import BagMaker
 from lnauto.workflow.block_attention import paint_blocks
 from lnauto.workflow.head_files import DESCRIPTION, HeadModel, PatientReading
+from lnauto.workflow.report import PATIENTS
 
 if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
 
 log = logging.getLogger(__name__)
 
-TABLE = "patients.csv"
 ATTENTION = "attention"  # the folder of maps
 STRANGE = 0.99  # of the training nodes are less strange than one that is told as such
 
@@ -98,7 +98,7 @@ def read_patients(path: Path | None, cases: Sequence[Case], output: Path) -> Pat
 
 def check_apart(table: Path, output: Path) -> None:
     """Whether the table that is read is another than the one that is written, whatever may be overwritten."""
-    if resolved(table) == resolved(output / TABLE):
+    if resolved(table) == resolved(output / PATIENTS):
         raise InputError.of("the table would be replaced by what is said of its patients", table, "give another folder with -o")
 
 
@@ -129,13 +129,13 @@ def predict_heads(
     by_fold = {fold: head.read(bags, look) for fold, head in heads.folds.items()}
     columns = sorted(set((plan.lnauto.get("patient_head") or {}).get("columns", [])))
     predicted = [_row(heads, [by_fold[fold][at] for fold in by_fold], bag, columns) for at, bag in enumerate(bags)]
-    write_text(output / TABLE, csv_text([predicted[0], *(row.values() for row in predicted)]))
+    write_text(output / PATIENTS, csv_text([predicted[0], *(row.values() for row in predicted)]))
     nodes = _nodes(bags, by_fold)
     if maker.on_blocks:
         _write_block_attention(nodes, {case: files[0] for case, files in images.items()}, maker, output / ATTENTION)
     else:
         _write_attention(nodes, masks, description, output / ATTENTION)
-    log.info("Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / TABLE)
+    log.info("Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / PATIENTS)
     return nodes
 
 

@@ -25,6 +25,7 @@ from lnauto.trainers.patient.decision import sigmoid
 from lnauto.workflow.archive import opened
 from lnauto.workflow.head_predict import check_apart
 from lnauto.workflow.patient_train import HEAD
+from lnauto.workflow.report import PATIENTS
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def _predict_patients(patients: Path, output: Path, request: Request) -> pd.Data
     if not patients.is_file():
         raise InputError.of("there is no such file", patients, "give --patients a table, one row per patient")
     check_apart(patients, output)
-    if not request.overwrite and (output / "patients.csv").is_file():
+    if not request.overwrite and (output / PATIENTS).is_file():
         raise InputError.of("there are predictions already", output, "give another folder with -o, or add --overwrite")
     folder = _model_folder(request)
     heads = load_heads(folder, request.folds)
@@ -58,12 +59,12 @@ def _predict_patients(patients: Path, output: Path, request: Request) -> pd.Data
         raise InputError(problems)
     rows = rows_for(heads, table, patients.name, problems)
     predicted = predict_rows(heads, rows)
-    write_text(output / "patients.csv", csv_text([["patient", *predicted.columns], *predicted.itertuples()]))
+    write_text(output / PATIENTS, csv_text([["patient", *predicted.columns], *predicted.itertuples()]))
     plan = read_json(folder / "plans.json", "train again")
     made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "folds": sorted(heads), "patients": str(patients)}
     write_json(output / "run.json", {**made_by, "trainer": plan["lnauto"]["trainer"], "dataset": plan["dataset_name"]})
     log.info(
-        "Probabilities of %d patients by %d heads (%s) are in %s.", len(rows), len(heads), folder.name, output / "patients.csv"
+        "Probabilities of %d patients by %d heads (%s) are in %s.", len(rows), len(heads), folder.name, output / PATIENTS
     )
     _evaluate(table, predicted, output)
     return predicted

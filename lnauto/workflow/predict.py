@@ -78,10 +78,15 @@ def holds_images(inputs: Path) -> bool:
 
 def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     """Masks of all scans in `inputs` (or of one file), in their own geometry; returns the nodes found."""
-    if resolved(output) == resolved(inputs):
-        raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
+    check_places(inputs, output)
     with locked(output):
         return _predict(inputs, output, request)
+
+
+def check_places(inputs: Path, output: Path) -> None:
+    """Whether the results go to another folder than the scans are in."""
+    if resolved(output) == resolved(inputs):
+        raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
 
 
 def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
@@ -322,10 +327,8 @@ def _made_by(
             "lnauto": __version__,
             **{package: version(package) for package in ("nnunetv2", "torch", "SimpleITK", "numpy")},
         },
-        "model": str(model.folder),
-        "folds": model.folds,
+        **_what_made(model),
         "trainer": model.trainer,
-        "plan_hash": Plan(model.plans).hash(),
         "device": str(predictor.compute.device),
         "engine": predictor.engine,
         "precision": predictor.precision,

@@ -24,12 +24,12 @@ from lnauto.dicom.write_rtstruct import write_rtstruct
 from lnauto.dicom.write_seg import write_seg
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import ANY, read_json, replacing, resolved
+from lnauto.files import ANY, read_json, replacing
 from lnauto.locks import locked
 from lnauto.nodes import label_components
 from lnauto.workflow.convert_case import on_one_grid
 from lnauto.workflow.convert_sources import safe_name
-from lnauto.workflow.predict import ENDING, Request, model_folder, predict
+from lnauto.workflow.predict import ENDING, Request, check_places, model_folder, predict
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,7 @@ SEG, RTSTRUCT = "{}.seg.dcm", "{}.rtstruct.dcm"
 
 def predict_dicom(inputs: Path, output: Path, request: Request) -> None:
     """Masks, SEG objects and the node table of every case in a folder of DICOM."""
-    if resolved(output) == resolved(inputs):
-        raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
+    check_places(inputs, output)
     with locked(output), quiet_pydicom():
         _predict_dicom(inputs, output, request)
 

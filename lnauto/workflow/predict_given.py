@@ -22,7 +22,7 @@ from lnauto.workflow.head_predict import find_heads, predict_heads, read_patient
 from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.node_table import NodeTable, measure_masks, write_nodes
 from lnauto.workflow.predict import READABLE, Request, find_scans, model_folder
-from lnauto.workflow.report import try_report, write_sources
+from lnauto.workflow.report import PATIENTS, try_report, write_sources
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Requ
     if heads is None or (masks is not None and heads.masks != "given"):
         what = "the model has no patient head that learned from given masks"
         raise InputError.of(what, "--masks", "leave it out, or plan with --masks given and train")
-    if not request.overwrite and (output / "patients.csv").is_file():
+    if not request.overwrite and (output / PATIENTS).is_file():
         raise InputError.of("there are predictions already", output, "give another folder with -o, or add --overwrite")
     cases, problems = find_scans(inputs, list(description["channel_names"].values()))
     table = read_patients(request.patients, cases, output)

@@ -21,7 +21,7 @@ import lnauto
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.model import load_checkpoint
 from lnauto.inference.size_filter import drop_specks
-from lnauto.networks.channels_last import ChannelsLastInstanceNorm3d, use_channels_last
+from lnauto.networks.channels_last import ChannelsLastAvgPool3d, ChannelsLastInstanceNorm3d, use_channels_last
 from lnauto.networks.compute import Compute
 
 Command = Callable[..., tuple[int, str, str]]
@@ -246,6 +246,39 @@ def test_the_channels_last_norm_equals_the_stock_one() -> None:
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-3)
     placed = Compute(torch.device("cpu"), "fp32", channels_last=True).place(image)
     assert fast(placed).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("block", [(2, 2, 2), (1, 2, 2)])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_channels_last_pooling_equals_the_stock_one(block: tuple[int, ...], autocast: bool) -> None:
+    stock = torch.nn.Sequential(torch.nn.AvgPool3d(block, block))
+    fast = use_channels_last(copy.deepcopy(stock))
+    assert isinstance(fast[0], ChannelsLastAvgPool3d)
+    torch.manual_seed(0)
+    image = torch.randn(2, 4, 6, 8, 10).bfloat16() if autocast else torch.randn(2, 4, 6, 8, 10)
+    image = image.contiguous(memory_format=torch.channels_last_3d)
+    outputs, gradients = [], []
+    for network in (stock, fast):
+        given = image.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            output = network(given)
+        (output.float() ** 2).sum().backward()
+        outputs.append(output.to(image.dtype))
+        gradients.append(given.grad)
+    assert torch.allclose(*outputs, rtol=1e-5)
+    assert torch.allclose(*gradients, rtol=0.02 if autocast else 1e-5)
+    assert outputs[1].is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("pool", [torch.nn.AvgPool3d(3, 2), torch.nn.AvgPool3d(2, 2, 1), torch.nn.AvgPool3d(2, ceil_mode=True)])
+def test_pooling_over_blocks_that_overlap_or_reach_over_is_left_alone(pool: torch.nn.AvgPool3d) -> None:
+    assert use_channels_last(torch.nn.Sequential(pool))[0] is pool
+
+
+def test_pooling_leaves_out_what_no_block_fills() -> None:
+    image = torch.randn(1, 2, 5, 5, 5)
+    fast = use_channels_last(torch.nn.Sequential(torch.nn.AvgPool3d(2)))
+    assert torch.equal(fast(image), torch.nn.AvgPool3d(2)(image))
 
 
 class Payload:

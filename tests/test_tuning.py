@@ -200,6 +200,8 @@ def test_a_gradient_scaler_masks_too_and_nothing_moves_when_it_overflows(make: M
     trainer.on_train_start()
     assert isinstance(trainer, LNTrainerDGST)
     trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**4)
+    trainer.optimizer.param_groups[0]["fused"] = False  # as on a card, where there are gradient scalers
+    trainer.optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     assert trainer.dataloader_train is not None
     batch = next(trainer.dataloader_train)
     before = copied(trainer)

@@ -128,9 +128,11 @@ class LNTrainer(nnUNetTrainer):
         self.weight_decay = settings.get("weight_decay", self.weight_decay)
         self.warm_up = settings.get("warm_up_iterations", 0)
         parameters = self.to_train(self.network)
+        # One pass over each weight instead of a dozen. On a card a gradient scaler needs to see whether a step is taken.
+        common = {"lr": self.initial_lr, "weight_decay": self.weight_decay, "fused": self.device.type == "cpu"}
         if settings["name"] == "AdamW":
-            return torch.optim.AdamW(parameters, self.initial_lr, betas=(0.9, 0.99), weight_decay=self.weight_decay), None
-        return torch.optim.SGD(parameters, self.initial_lr, momentum=0.99, nesterov=True, weight_decay=self.weight_decay), None
+            return torch.optim.AdamW(parameters, betas=(0.9, 0.99), **common), None
+        return torch.optim.SGD(parameters, momentum=0.99, nesterov=True, **common), None
 
     def extend(self, network: nn.Module) -> nn.Module:
         """What trains, from the plan's network: a method may add parts to it that only training needs."""

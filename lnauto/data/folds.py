@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from lnauto.data.patient_labels import PatientLabels
 from lnauto.data.patients import PatientTable
@@ -94,6 +93,11 @@ def _classes(names: list[str], strata: Mapping[str, Hashable]) -> np.ndarray:
 
 def _split(classes: np.ndarray, groups: list[str], n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Stratified as far as it goes; a split that leaves a fold empty is replaced by one that only keeps patients together."""
+    from sklearn.model_selection import (  # half a second to import, for what uses folds made before
+        GroupKFold,
+        StratifiedGroupKFold,
+    )
+
     if np.unique(classes, return_counts=True)[1].max() < n_folds:
         classes = np.full(len(classes), UNKNOWN)  # scikit-learn refuses; with one patient or two per fold nothing is lost
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)

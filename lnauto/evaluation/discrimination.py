@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
-from sklearn.metrics import average_precision_score, roc_curve
 
 from lnauto.evaluation.estimates import CONFIDENCE, Difference, Estimate, Flags, Floats, Z, labelled, not_hard, with_both_classes
 
@@ -69,6 +68,8 @@ def bootstrap_auc(truth: ArrayLike, score: ArrayLike, seed: int, repeats: int = 
 
 def average_precision(truth: ArrayLike, score: ArrayLike) -> float:
     """Area under the precision-recall curve, in steps; a score that knows nothing has the prevalence."""
+    from sklearn.metrics import average_precision_score  # half a second to import, for what needs no curve
+
     labels, scores = _ranking(truth, score)
     return float(average_precision_score(labels, scores))
 
@@ -79,7 +80,7 @@ def bootstrap_average_precision(truth: ArrayLike, score: ArrayLike, seed: int, r
     found, false = _redrawn_curves(labels, scores, seed, repeats)
     caught, alarms = found[:, 1:] * labels.sum(), false[:, 1:] * (~labels).sum()
     precision = caught / np.maximum(caught + alarms, 1)
-    return percentile_interval(float(average_precision_score(labels, scores)), (np.diff(found, axis=1) * precision).sum(axis=1))
+    return percentile_interval(average_precision(labels, scores), (np.diff(found, axis=1) * precision).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class Roc:
 
 def roc(truth: ArrayLike, score: ArrayLike, seed: int, repeats: int = REPEATS) -> Roc:
     """The ROC curve with a band, point by point, over patients drawn again."""
+    from sklearn.metrics import roc_curve
+
     labels, scores = _ranking(truth, score)
     false, found, _ = roc_curve(labels, scores)
     draws = zip(*_redrawn_curves(labels, scores, seed, repeats), strict=True)

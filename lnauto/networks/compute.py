@@ -73,20 +73,24 @@ def choose_compute(network: nn.Module, channels: int, patch: list[int], device: 
     stock = Compute(device, "fp32")
     if device.type != "cpu" or precision == "fp32" or len(patch) != 3:
         return stock
-    bf16_is_wrong = _meets_two_slices(network, channels, patch)
-    if bf16_is_wrong:
-        log.info("fp32 is used: a feature map of this network has two slices, of which PyTorch's bf16 gradients are wrong.")
+    bf16 = Compute(device, "bf16", channels_last=True)
     if precision == "bf16":
-        return stock if bf16_is_wrong else Compute(device, "bf16", channels_last=True)
+        return bf16 if _may_use_bf16(network, channels, patch) else stock
     key = _fingerprint_of(network, channels, patch)
     known = machine_cache.read(CACHE)
     if not isinstance(known.get(key), dict):
-        faster = [Compute(device, "fp32", channels_last=True)]
-        faster += [] if bf16_is_wrong else [Compute(device, "bf16", channels_last=True)]
+        faster = [Compute(device, "fp32", channels_last=True), *([bf16] if _may_use_bf16(network, channels, patch) else [])]
         chosen = _fastest(network, channels, patch, stock, faster)
         known[key] = {"precision": chosen.precision, "channels_last": chosen.channels_last}
         machine_cache.write(CACHE, known)
     return Compute(device, **known[key])
+
+
+def _may_use_bf16(network: nn.Module, channels: int, patch: list[int]) -> bool:
+    wrong = _meets_two_slices(network, channels, patch)
+    if wrong:
+        log.info("fp32 is used: a feature map of this network has two slices, of which PyTorch's bf16 gradients are wrong.")
+    return not wrong
 
 
 def _meets_two_slices(network: nn.Module, channels: int, patch: list[int]) -> bool:

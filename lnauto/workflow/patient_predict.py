@@ -63,9 +63,7 @@ def _predict_patients(patients: Path, output: Path, request: Request) -> pd.Data
     plan = read_json(folder / "plans.json", "train again")
     made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "folds": sorted(heads), "patients": str(patients)}
     write_json(output / "run.json", {**made_by, "trainer": plan["lnauto"]["trainer"], "dataset": plan["dataset_name"]})
-    log.info(
-        "Probabilities of %d patients by %d heads (%s) are in %s.", len(rows), len(heads), folder.name, output / PATIENTS
-    )
+    log.info("Probabilities of %d patients by %d heads (%s) are in %s.", len(rows), len(heads), folder.name, output / PATIENTS)
     _evaluate(table, predicted, output)
     return predicted
 

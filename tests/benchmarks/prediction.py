@@ -311,7 +311,7 @@ def reach(rows: dict[str, Any], model: Path, scans: Path, options: argparse.Name
     if len(files) > 1:
         return
     flops, moved = work_of(model)
-    tiles, copies, can = tiles_of(sitk.ReadImage(str(files[0]))), 8 if options.tta == "full" else 1, peak()
+    tiles, copies, can = tiles_of(sitk.ReadImage(str(files[0]))), 8 if options.tta == "full" else 1, peak(options.device)
     for name in {"stock", "torch", "openvino"} & set(rows):
         precision = rows[name].get("made", {}).get("precision", "fp32")
         each_second = tiles * copies / rows[name]["seconds"] / 1e9

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from lnauto.data.folds import make_folds
 from lnauto.evaluation.patients import threshold_for_sensitivity, youden
@@ -81,6 +80,8 @@ def fit_calibrator(truth: Labels, logits: Floats) -> Calibrator:
 
     Where they rank upside down there is nothing to calibrate, and turning the model round would be learning from noise.
     """
+    from sklearn.linear_model import LogisticRegression  # half a second to import, and prediction only needs what was fitted
+
     model = LogisticRegression(C=100.0, solver="newton-cholesky", tol=1e-8, max_iter=200).fit(logits[:, None], truth)
     slope = float(model.coef_[0, 0])
     if slope <= 0:

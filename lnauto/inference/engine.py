@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lnauto.errors import InputError
 from lnauto.inference import openvino_engine
+from lnauto.inference.eight_bits import EightBitNetwork
 from lnauto.inference.model import FINAL, Model
 from lnauto.networks.compute import Compute, choose_compute, probe_shape
 
@@ -45,6 +46,8 @@ def choose_engine(
     """
     channels = len(model.dataset_json["channel_names"])
     shape = (1, channels, *(int(side) for side in patch))
+    if precision == "int8":
+        return _in_eight_bits(model, shape, device, asked, voxels)
     compute = _laid_out(choose_compute(model.networks[0], channels, list(shape[2:]), device, precision), shape)
     converted = _converted(model, shape, asked, voxels) if asked != "torch" and _can_convert(device, shape, asked) else []
     networks = [compute.prepare(network) for network in model.networks]
@@ -59,6 +62,15 @@ def choose_engine(
         if asked == "openvino":
             raise _refused("what it computes is too far from what PyTorch does")
     return Engine("torch", networks, compute, compute.precision)
+
+
+def _in_eight_bits(model: Model, shape: Sequence[int], device: torch.device, asked: str, voxels: float | None) -> Engine:
+    """Only when asked for: the masks are not quite those of fp32 (documentation/benchmarks.md, "Eight bits")."""
+    if asked == "torch":
+        raise InputError.of("PyTorch does not compute in eight bits", "--precision int8", "leave --engine out, or the precision")
+    _can_convert(device, shape, "openvino")
+    paths = _converted(model, shape, "openvino", voxels)
+    return Engine("openvino", [EightBitNetwork(path, shape) for path in paths], Compute(device, "fp32"), "int8")
 
 
 def _laid_out(compute: Compute, shape: Sequence[int]) -> Compute:

@@ -75,17 +75,25 @@ def deepest_strides(network: nn.Module) -> list[int]:
 
 def compile_network(path: Path, shape: Sequence[int], precision: str) -> OpenVinoNetwork:
     """A converted network for tiles of one shape (batch, channels, z, y, x), on as many threads as PyTorch has."""
+    return OpenVinoNetwork(compile_model(read_network(path, shape), precision))
+
+
+def read_network(path: Path, shape: Sequence[int]) -> Any:
+    """OpenVINO's model of a converted network, for tiles of one shape."""
     import openvino as ov
 
-    core = _core()
-    model = core.read_model(path)
+    model = _core().read_model(path)
     model.reshape({model.inputs[0]: ov.PartialShape([int(side) for side in shape])})
+    return model
+
+
+def compile_model(model: Any, precision: str) -> Any:
     settings = {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    return OpenVinoNetwork(core.compile_model(model, "CPU", settings))
+    return _core().compile_model(model, "CPU", settings)
 
 
 def check(network: nn.Module, compute: Compute, shape: Sequence[int], path: Path, precision: str, faster: bool) -> str | None:
@@ -100,8 +108,8 @@ def check(network: nn.Module, compute: Compute, shape: Sequence[int], path: Path
     key = machine_cache.key_of(path.name, [int(side) for side in shape], precision, faster, compute.told, _version())
     known = machine_cache.read(CACHE)
     if not isinstance(known.get(key), dict):
-        precisions = _precisions() if precision == "auto" else [precision]
-        best, told = _check(network, compute, shape, path, precisions, faster)
+        candidates = precisions() if precision == "auto" else [precision]
+        best, told = _check(network, compute, shape, path, candidates, faster)
         log.info("Checked OpenVINO once, against PyTorch (%s): %s.", compute.told, told)
         known[key] = {"precision": best}
         machine_cache.write(CACHE, known)
@@ -154,7 +162,7 @@ def _core() -> Any:
     return ov.Core()
 
 
-def _precisions() -> list[str]:
+def precisions() -> list[str]:
     """fp32, and bf16 where this processor has it."""
     able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ["fp32", "bf16"] if "BF16" in able else ["fp32"]

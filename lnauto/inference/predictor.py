@@ -17,13 +17,14 @@ from lnauto.data.region import region_of
 from lnauto.data.scans import Grid, mask_on, read_channels
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
+from lnauto.inference.eight_bits import CHECKED, TILES, EightBitNetwork
 from lnauto.inference.engine import choose_engine
 from lnauto.inference.export import Exported, Exporter
 from lnauto.inference.memory import MemoryLimit, Need
 from lnauto.inference.model import Model, load_model
 from lnauto.inference.prediction import Prediction
 from lnauto.inference.size_filter import drop_specks
-from lnauto.inference.sliding_window import Network, mirrorings, predict_logits, tile_slices
+from lnauto.inference.sliding_window import Network, mirrorings, predict_logits, some_tiles, tile_slices
 from lnauto.networks.compute import Compute, find_device
 
 AIR_BELOW_HU = -500.0  # a tile with nothing denser holds no soft tissue, and so no node
@@ -226,6 +227,9 @@ class Predictor:
         image = torch.from_numpy(np.ascontiguousarray(data))
         is_empty = emptiness(self.plans.plans, self.configuration.configuration, self.dataset_json) if self.skips_air else None
         patch = self.configuration.patch_size
+        for network in self.networks:
+            if isinstance(network, EightBitNetwork) and not network.is_ready:
+                network.get_ready(some_tiles(image, patch, self.overlap, is_empty, TILES + CHECKED))
         return predict_logits(self.networks, image, patch, self.compute, self.overlap, mirrored, on_tile, is_empty, kept)
 
     def count_tiles(self, shape: Sequence[int]) -> int:

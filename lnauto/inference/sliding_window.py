@@ -44,15 +44,12 @@ def predict_logits(
         is_empty: tiles that it says yes to are not looked at; where no other tile reaches, all logits are 0, which is background.
         kept: what of the logits is kept for the whole image; all of them are only for as many slices as a tile is deep.
     """
-    from lnauto.compat.inference import compute_gaussian, pad_nd_image
+    from lnauto.compat.inference import compute_gaussian
 
-    padded, inside = pad_nd_image(image, patch, "constant", {"value": 0}, True, None)
-    tiles = tile_slices(tuple(padded.shape[1:]), patch, 1 - overlap)
+    padded, inside, tiles = _laid_out(image, patch, overlap, is_empty)
     # A card keeps the sums in nnU-Net's half precision, for memory; a processor has no fast half, and twice the memory.
     kept_as = torch.float16 if compute.device.type == "cuda" else torch.float32
     weights = compute_gaussian(tuple(patch), sigma_scale=1.0 / 8, value_scaling_factor=10, dtype=kept_as, device=compute.device)
-    if is_empty is not None:
-        tiles = [tile for tile in tiles if not is_empty(padded[EVERY_CHANNEL + tile])] or tiles[:1]
     window: _Window | None = None
     for tile in tiles:
         image_tile = compute.place(padded[EVERY_CHANNEL + tile][None])
@@ -64,6 +61,28 @@ def predict_logits(
             on_tile(len(tiles))
     assert window is not None  # an image has at least one tile
     return window.finished()[EVERY_CHANNEL + tuple(inside[1:])]
+
+
+def some_tiles(
+    image: Tensor, patch: Sequence[int], overlap: float, is_empty: Callable[[Tensor], bool] | None, most: int
+) -> list[Tensor]:
+    """At most so many of the tiles that `predict_logits` would look at, from all over the image."""
+    padded, _, tiles = _laid_out(image, patch, overlap, is_empty)
+    places = torch.linspace(0, len(tiles) - 1, min(most, len(tiles))).round().int().tolist()
+    return [padded[EVERY_CHANNEL + tiles[place]][None] for place in places]
+
+
+def _laid_out(
+    image: Tensor, patch: Sequence[int], overlap: float, is_empty: Callable[[Tensor], bool] | None
+) -> tuple[Tensor, Sequence[slice], list[tuple[slice, ...]]]:
+    """The image, at least as large as a patch, where it lies in that, and its tiles but for empty ones; one in any case."""
+    from lnauto.compat.inference import pad_nd_image
+
+    padded, inside = pad_nd_image(image, patch, "constant", {"value": 0}, True, None)
+    tiles = tile_slices(tuple(padded.shape[1:]), patch, 1 - overlap)
+    if is_empty is not None:
+        tiles = [tile for tile in tiles if not is_empty(padded[EVERY_CHANNEL + tile])] or tiles[:1]
+    return padded, inside, tiles
 
 
 class _Window:

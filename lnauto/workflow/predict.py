@@ -70,6 +70,11 @@ class Request:
     report: bool = True  # a page to look at
     quiet: bool = False
 
+    @property
+    def head_precision(self) -> str:
+        """Of a patient head: eight bits are for the segmentation alone."""
+        return "auto" if self.precision == "int8" else self.precision
+
 
 def holds_images(inputs: Path) -> bool:
     """Whether there is a file that is no DICOM, or nothing at all; else a folder is looked through for DICOM."""
@@ -156,7 +161,7 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     told = {}
     if heads is not None and masks:
         known = (Plan(model.plans), model.dataset_json, model.configuration)
-        told = predict_heads(heads, *known, cases, masks, table, output, request.device, request.precision, request.quiet)
+        told = predict_heads(heads, *known, cases, masks, table, output, request.device, request.head_precision, request.quiet)
     write_nodes(nodes, told, output / "nodes.csv")
     meaning = Meaning.of_description(model.dataset_json)
     channels = list(model.dataset_json["channel_names"].values())

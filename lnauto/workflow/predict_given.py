@@ -60,7 +60,7 @@ def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Requ
         raise InputError(problems)
     nodes = measure_masks(found, description, cases) if masks is not None else NodeTable()
     configuration = request.configuration or CONFIGURATION
-    how = (request.device, request.precision, request.quiet)
+    how = (request.device, request.head_precision, request.quiet)
     told = predict_heads(heads, plan, description, configuration, cases, found, table, output, *how)
     if masks is not None:
         write_nodes(nodes, told, output / "nodes.csv")

@@ -48,7 +48,9 @@ def main() -> int:
     parser.add_argument("--slices", type=int, nargs="+", default=[0], help="of the scan along z (0: all; more than all: padded)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--longest", type=float, default=10.0, help="minutes a run of stock may take")
-    parser.add_argument("--rows", nargs="+", default=["stock", "torch", "openvino", "default"])
+    parser.add_argument(
+        "--rows", nargs="+", default=["stock", "torch", "openvino", "eight bits", "default", "default in eight bits"]
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="where the figures go (default: figures.json in the folder)")
     options = parser.parse_args()
@@ -165,7 +167,9 @@ def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
     commands = {
         "torch": [*ours, *SAME, "--tta", options.tta, "--engine", "torch", "--precision", stocks],
         "openvino": [*ours, *SAME, "--tta", options.tta, "--engine", "openvino"],
+        "eight bits": [*ours, *SAME, "--tta", options.tta, "--precision", "int8"],
         "default": [*ours, "--quiet"],
+        "default in eight bits": [*ours, "--quiet", "--precision", "int8"],
     }
     rows: dict[str, Any] = {}
     if "stock" in options.rows:
@@ -365,7 +369,7 @@ def show(figures: dict[str, Any]) -> None:
     for scans, rows in figures["scans"].items():
         print(f"\n{scans}")
         for name, row in rows.items():
-            told = f"{name:10} {row['seconds']:8.1f} s {row['gb']:6.2f} GB"
+            told = f"{name:21} {row['seconds']:8.1f} s {row['gb']:6.2f} GB"
             if "stock" in rows:
                 told += f"  {rows['stock']['seconds'] / row['seconds']:6.2f} times stock's speed"
             for key in ("card_gb", "of_products", "of_copies", "dice_with_stock", "node_f1", "scaled_by"):

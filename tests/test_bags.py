@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from bags import PLAN, bright_bags, drawn_bag
 from building import write_image
@@ -111,16 +113,8 @@ class TestCrops:
         assert bag.sources == (("case", 1), ("later", 1))
 
 
-def test_a_mask_lies_on_the_grid_of_the_prepared_image_and_its_points_in_the_world(tmp_path: Path) -> None:
-    """Against the image's own geometry, for a cropped, transposed and resampled case."""
-    rng = np.random.default_rng(0)
-    mask = np.zeros((20, 24, 28), np.uint8)
-    mask[5:9, 10:16, 4:12] = 1
-    mask[14:16, 3:6, 20:23] = 1
-    image = rng.normal(100, 5, mask.shape).astype(np.float32) + 300.0 * mask
-    image[:, :2] = 0  # nnU-Net crops what is 0 all round
-    write_image(tmp_path / "a_0000.nii.gz", image)
-    write_image(tmp_path / "a.nii.gz", mask)
+def a_plan() -> tuple[Any, Any]:
+    """One that turns the axes and resamples."""
     from lnauto.compat.plans import PlansManager
 
     content = {
@@ -141,6 +135,20 @@ def test_a_mask_lies_on_the_grid_of_the_prepared_image_and_its_points_in_the_wor
         use_mask_for_norm=[False],
         resampling_fn_data=resampled,
     )
+    return manager, configuration
+
+
+def test_a_mask_lies_on_the_grid_of_the_prepared_image_and_its_points_in_the_world(tmp_path: Path) -> None:
+    """Against the image's own geometry, for a cropped, transposed and resampled case."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((20, 24, 28), np.uint8)
+    mask[5:9, 10:16, 4:12] = 1
+    mask[14:16, 3:6, 20:23] = 1
+    image = rng.normal(100, 5, mask.shape).astype(np.float32) + 300.0 * mask
+    image[:, :2] = 0  # nnU-Net crops what is 0 all round
+    write_image(tmp_path / "a_0000.nii.gz", image)
+    write_image(tmp_path / "a.nii.gz", mask)
+    manager, configuration = a_plan()
     found = read_scene("a", [tmp_path / "a_0000.nii.gz"], tmp_path / "a.nii.gz", manager, configuration, "none", [1])
     bright = found.image[0] > 250
     assert (bright & (found.instances > 0)).sum() / bright.sum() > 0.9
@@ -156,6 +164,28 @@ def test_a_mask_lies_on_the_grid_of_the_prepared_image_and_its_points_in_the_wor
         assert form["height to long axis"] == pytest.approx(height / long)
         assert form["short to long axis"] == pytest.approx(short / long)
         assert form["log volume in ml"] == pytest.approx(np.log(height * depth * width / 1000))
+
+
+@pytest.mark.parametrize("lies", ["LPS", "PIR", "RAS"])
+def test_a_scan_that_lies_in_another_way_is_turned_as_a_network_has_it(tmp_path: Path, lies: str) -> None:
+    rng = np.random.default_rng(4)
+    mask = np.zeros((20, 18, 26), np.uint8)
+    mask[5:9, 10:16, 4:12] = mask[14:16, 3:6, 20:23] = 1
+    scenes = []
+    arrays = {"_0000": rng.normal(size=mask.shape).astype(np.float32), "": mask}
+    for way in ("LPS", lies):
+        for ending, array in arrays.items():
+            image = sitk.GetImageFromArray(array)
+            image.SetSpacing((1.5, 1.4, 2.0))
+            image.SetOrigin((30.0, 7.5, -12.0))
+            sitk.WriteImage(sitk.DICOMOrient(image, way), str(tmp_path / f"{way}{ending}.nii.gz"))
+        files = [tmp_path / f"{way}_0000.nii.gz"], tmp_path / f"{way}.nii.gz"
+        scenes.append(read_scene("a", *files, *a_plan(), "none", [1], orientation="LPS"))
+    as_trained, other = scenes
+    assert np.allclose(as_trained.image, other.image)
+    assert ((as_trained.instances > 0) == (other.instances > 0)).all()
+    assert np.allclose(as_trained.to_mm, other.to_mm)
+    assert np.allclose(sorted(as_trained.forms.values()), sorted(other.forms.values()))
 
 
 class TestBatches:

@@ -73,6 +73,17 @@ class Grid:
         return cls(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
 
+def turned(array: Array, grid: Grid, orientation: str | None) -> Array:
+    """An array (z, y, x) that lies on an image's grid, turned as `read_channels` turns the image."""
+    import SimpleITK as sitk
+
+    if orientation is None:
+        return array
+    found = sitk.GetImageFromArray(array)
+    found.SetDirection(grid.direction)
+    return np.asarray(sitk.GetArrayFromImage(sitk.DICOMOrient(found, orientation)))
+
+
 def mask_on(mask: Array, properties: dict[str, Any], grid: Grid) -> sitk.Image:
     """The mask of a turned image, on the grid of the image as it was."""
     import SimpleITK as sitk

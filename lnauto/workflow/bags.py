@@ -144,4 +144,5 @@ class BagMaker:
             manager.get_configuration(self.configuration),
             region_of(self.plan.content),
             nodes,
+            orientation=self.plan.lnauto.get("inference", {}).get("orientation"),
         )

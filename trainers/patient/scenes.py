@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lnauto.data.preprocess import prepare_image
+from lnauto.data.preprocess import prepare
+from lnauto.data.scans import Grid, read_channels, turned
 from lnauto.nodes import Array, label_components
 from lnauto.trainers.patient.crops import Scene, forms_of
 
@@ -26,18 +27,25 @@ def read_scene(
     region: str,
     nodes: Sequence[int],
     instances: bool = False,
+    orientation: str | None = None,
 ) -> Scene:
-    """`nodes` are the mask's values that are lymph node; with `instances` each value is a node of its own. None: no mask."""
-    data, properties = prepare_image(list(images), plans, configuration, region)
+    """A case that is turned to `orientation`, if there is one, as it is before a network looks at it.
+
+    `nodes` are the mask's values that are lymph node; with `instances` each value is a node of its own. None: no mask.
+    """
+    import SimpleITK as sitk
+
+    channels = [sitk.ReadImage(str(path)) for path in images]
+    image, properties = read_channels(channels, orientation, case)
+    data = prepare(image, properties, plans, configuration, region)
     shape = data.shape[1:]
     spacing = tuple(float(side) for side in configuration.spacing)
     found, forms = np.zeros(shape, np.int32), dict[int, tuple[float, ...]]()
-    if mask is not None:  # numbered before it is resampled, so that a node has the number it has in the tables
-        drawn = read_mask(mask)
+    if mask is not None:  # numbered before it is turned and resampled, so that a node has the number it has in the tables
+        drawn, grid = read_mask(mask), Grid.of(channels[0])
         numbers = drawn.astype(np.int32) if instances else label_components(np.isin(drawn, list(nodes)))[0]
-        found = _on_grid(numbers, properties, plans.transpose_forward, shape)
-        geometry = properties["sitk_stuff"]
-        forms = forms_of(numbers, geometry["spacing"][::-1], geometry["direction"])
+        forms = forms_of(numbers, grid.spacing[::-1], grid.direction)
+        found = _on_grid(turned(numbers, grid, orientation), properties, plans.transpose_forward, shape)
     return Scene(case, data, found, (spacing[0], spacing[1], spacing[2]), grid_to_world(properties, plans, shape), forms)
 
 

@@ -37,8 +37,9 @@ from lnauto.planners.blocks import STRATEGIES as BLOCK_STRATEGIES
 from lnauto.planners.budget import Probe, Step
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.compare import departures
-from lnauto.planners.completeness import estimate_completeness
+from lnauto.planners.completeness import estimate_completeness, score_cases
 from lnauto.planners.completeness.maps import can_be_mapped, likeness_maps
+from lnauto.planners.completeness.scores import Scores
 from lnauto.planners.evidence import gather
 from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
@@ -89,7 +90,8 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     if foundation is not None:
         check_channels(foundation, dataset)
     cases = look_at_all(dataset, request.quiet)
-    completeness = estimate_completeness(dataset, cases, quiet=request.quiet)
+    scores = score_cases(dataset, cases, quiet=request.quiet)
+    completeness = estimate_completeness(scores)
     evidence = gather(dataset, cases, completeness, pretrained=foundation is not None)
     strategy = choose_strategy(evidence, request.wishes.strategy)
     if strategy.name in BLOCK_STRATEGIES:
@@ -102,7 +104,7 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     _check_trainable(dataset, strategy, request.wishes)
     folder = paths.preprocessed / dataset.name
     region = choose_region(cases)
-    undrawn_ml = write_likeness(dataset, cases, strategy, folder, request.quiet)
+    undrawn_ml = write_likeness(dataset, cases, scores, strategy, folder, request.quiet)
     share = completeness.value if completeness is not None else None
     trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share)
     fingerprint = summarise(cases, region[0])
@@ -221,14 +223,14 @@ def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, wor
 
 
 def write_likeness(
-    dataset: RawDataset, cases: Sequence[CaseFacts], strategy: Strategy, folder: Path, quiet: bool
+    dataset: RawDataset, cases: Sequence[CaseFacts], scores: Scores | None, strategy: Strategy, folder: Path, quiet: bool
 ) -> Array | None:
     """The maps that trusted background reads, where nodes are drawn in part and enough of them to learn from; and what
     `choose_trust` needs to know of them."""
     if strategy.name != "partial_instance" or not can_be_mapped(cases):
         return None
     undrawn_ml = np.zeros(101)
-    for found in likeness_maps(dataset, cases, quiet=quiet):
+    for found in likeness_maps(dataset, cases, scores, quiet=quiet):
         write_map(found.per_cent, found.spacing, found.case.images[0], folder / LIKENESS / likeness_name(found.case))
         undrawn_ml += found.undrawn_ml
     return undrawn_ml

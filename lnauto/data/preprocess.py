@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from lnauto.files import replacing
 
 log = logging.getLogger(__name__)
 
+MOST_THREADS = 4  # cases at a time in one process, each of which takes memory
 WORKER_PAYS_FROM_VOXELS = 3e8  # a spawned worker imports torch and nnU-Net for 4 s: as long as this many voxels take
 
 
@@ -111,7 +112,7 @@ def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | 
     provenance = Provenance(provenance_path(job.folder))
     if workers is None:
         workers = _workers_that_pay(len(cases), expected_cost(len(cases), job.plans, job.configuration))
-    done = _in_workers(cases, job, workers) if workers > 1 else _in_process(cases, job)
+    done = _in_workers(cases, job, workers) if workers > 1 else _in_threads(cases, job)
     failed = []
     with provenance.kept(), tqdm(total=len(cases), desc="Preprocessing", unit="case", disable=quiet, delay=2) as bar:
         for case, problem in done:
@@ -124,15 +125,25 @@ def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | 
         raise CasesFailedError(failed)
 
 
-def _in_process(cases: list[Case], job: Job) -> Iterator[tuple[Case, Problem | None]]:
-    for case in cases:
-        yield case, preprocess_case(case, job)
+def _in_threads(cases: list[Case], job: Job) -> Iterator[tuple[Case, Problem | None]]:
+    """In this process, some at a time: most of the work is done outside of Python."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield from _all_of(cases, job, ThreadPoolExecutor(min(usable_cores(), MOST_THREADS, len(cases))))
+    finally:
+        torch.set_num_threads(before)  # nnU-Net's resampling puts back what it found, which may be another thread's setting
 
 
 def _in_workers(cases: list[Case], job: Job, workers: int) -> Iterator[tuple[Case, Problem | None]]:
     import multiprocessing
 
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    return _all_of(cases, job, ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")))
+
+
+def _all_of(cases: list[Case], job: Job, executor: Executor) -> Iterator[tuple[Case, Problem | None]]:
+    with executor as pool:
         waiting = {pool.submit(preprocess_case, case, job): case for case in cases}
         try:
             for future in as_completed(waiting):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +32,6 @@ from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
-from lnauto.inference.foundation import find_foundation
 from lnauto.locks import locked
 from lnauto.nodes import Array
 from lnauto.paths import Paths, activate, find_dataset
@@ -57,6 +60,9 @@ from lnauto.workflow.patient_plan import plan_patients, refuse
 from lnauto.workflow.plan_file import keep_earlier
 from lnauto.workflow.splits import SPLITS, write_splits
 
+if TYPE_CHECKING:
+    from lnauto.inference.foundation import Foundation
+
 log = logging.getLogger(__name__)
 
 
@@ -76,6 +82,7 @@ class Request:
 
 def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     """Everything before training, for one data set."""
+    Thread(target=import_module, args=("torch",), daemon=True).start()  # a second's work, needed once all cases were looked at
     paths = activate()
     with locked(paths.preprocessed / find_dataset(identifier, paths.raw)):
         return _plan_and_preprocess(paths, identifier, request)
@@ -86,9 +93,7 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     if dataset.annotation == "table":
         refuse({"--pretrained": request.pretrained, "--masks": request.wishes.masks})
         return plan_patients(dataset, paths, request.wishes, request.device, request.explain)
-    foundation = find_foundation(request.pretrained, paths.results) if request.pretrained is not None else None
-    if foundation is not None:
-        check_channels(foundation, dataset)
+    foundation = _foundation(request.pretrained, paths, dataset) if request.pretrained is not None else None
     cases = look_at_all(dataset, request.quiet)
     scores = score_cases(dataset, cases, quiet=request.quiet)
     completeness = estimate_completeness(scores)
@@ -127,12 +132,22 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     # nnU-Net's one file for all plans: it goes with the data set's own, if there is one.
     if foundation is None or not (folder / "dataset.json").is_file():
         write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
-    draw_plan(cases, plan, folder / f"{name}.png")
     log.info("%s", explain(plan) if request.explain else plan.explain())
     _tell_departures(plan, folder / "nnUNetPlans.json", request.configuration)
-    if request.do_preprocess:
-        bring_up_to_date(dataset, plan, request.configuration, paths, request.workers, request.quiet)
+    with ThreadPoolExecutor(1) as pool:  # while cases are preprocessed, which waits for the disk in part
+        picture = pool.submit(draw_plan, cases, plan, folder / f"{name}.png")
+        if request.do_preprocess:
+            bring_up_to_date(dataset, plan, request.configuration, paths, request.workers, request.quiet)
+    picture.result()
     return plan
+
+
+def _foundation(name: str, paths: Paths, dataset: RawDataset) -> Foundation:
+    from lnauto.inference.foundation import find_foundation
+
+    foundation = find_foundation(name, paths.results)
+    check_channels(foundation, dataset)
+    return foundation
 
 
 def probe_for(dataset: RawDataset, device: str | None) -> Probe:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, gaussian_filter
+from scipy.ndimage import find_objects, gaussian_filter, gaussian_gradient_magnitude
 
 from lnauto.data.raw import Case, RawDataset
 from lnauto.nodes import Array, label_components
@@ -175,8 +175,7 @@ def _features(relative: list[Floats], slightly: list[Floats], radius: float, spa
             yield coarser
             yield finer - coarser
             finer = coarser
-        slopes = [places.beside(level, axis, 1) - places.beside(level, axis, -1) for axis in range(3)]
-        yield np.linalg.norm(slopes, axis=0)
+        yield places.of(gaussian_gradient_magnitude(channel, FINEST * radius / spacing, truncate=2.5))
         for outside in (channel < 0, channel > 1):
             yield from smoothed_at(places, outside.astype(np.float32), SHARE_SCALES, radius, spacing)
 

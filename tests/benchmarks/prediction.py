@@ -57,7 +57,12 @@ def main() -> int:
     root = options.folder.resolve()
     root.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
-    figures: dict[str, Any] = {"machine": machine(), "peak": peak(options.device), "command": " ".join(sys.argv), "scans": {}}
+    figures: dict[str, Any] = {
+        "machine": {**machine(), "threads": options.threads},
+        "peak": peak(options.device),
+        "command": " ".join(sys.argv),
+        "scans": {},
+    }
     if options.scan is not None:
         model = stock_sized(root, write_scan(root, options.scan, options.slices[0]))
         for slices in options.slices:

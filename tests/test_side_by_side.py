@@ -1,4 +1,4 @@
-"""What planning does at one time: cases that are preprocessed side by side, and the picture meanwhile."""
+"""What planning does at one time, and when a command begins and ends."""
 
 from __future__ import annotations
 
@@ -98,6 +98,12 @@ def test_a_picture_that_cannot_be_drawn_is_told(
 
 
 def test_planning_begins_without_torch() -> None:
-    """It takes a second to import, which goes by while cases are looked at."""
+    """It takes a second to import: faults of the data set are told before, and a table is planned for without it."""
     asked = "import sys, lnauto.workflow.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
+
+
+def test_a_command_ends_without_searching_what_it_leaves() -> None:
+    """The search would come after everything else that is done at the end."""
+    asked = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); import lnauto.commands.common"
+    assert subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True).stdout == "True\n"

@@ -7,9 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,7 +80,6 @@ class Request:
 
 def plan_and_preprocess(identifier: str, request: Request) -> Plan:
     """Everything before training, for one data set."""
-    Thread(target=import_module, args=("torch",), daemon=True).start()  # a second's work, needed once all cases were looked at
     paths = activate()
     with locked(paths.preprocessed / find_dataset(identifier, paths.raw)):
         return _plan_and_preprocess(paths, identifier, request)

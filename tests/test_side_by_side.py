@@ -44,6 +44,29 @@ def test_cases_are_preprocessed_side_by_side(raw: Path, command: Command, monkey
     assert len(list(made.glob("*.pkl"))) == 4
 
 
+def test_large_cases_wait_for_each_other_and_so_do_all_where_one_worker_was_asked_for(
+    raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preprocess, "usable_cores", lambda: 8)
+    few = preprocess.Cost(3, 3 * 4e7, 0)
+    assert preprocess._workers_that_pay(3, few) == (1, 1)
+    assert preprocess._workers_that_pay(3, preprocess.Cost(3, 3 * 2e7, 0)) == (1, 2)
+    assert preprocess._workers_that_pay(30, preprocess.Cost(30, 30 * 1e6, 0)) == (1, 4)
+    assert preprocess._workers_that_pay(30, preprocess.Cost(30, 30 * 4e7, 0)) == (8, 1)
+    at_work, most, one_case = [0], [0], preprocess.preprocess_case
+
+    def count(case: Case, job: preprocess.Job) -> Problem | None:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        problem = one_case(case, job)
+        at_work[0] -= 1
+        return problem
+
+    monkeypatch.setattr(preprocess, "preprocess_case", count)
+    assert command(*PLAN, "--workers", 1)[0] == 0
+    assert most == [1]
+
+
 def test_one_that_fails_is_named_and_the_others_are_made(raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     one_case, failing = preprocess.preprocess_case, sorted((raw / "labelsTr").iterdir())[1].name.removesuffix(".nii.gz")
 
@@ -53,7 +76,8 @@ def test_one_that_fails_is_named_and_the_others_are_made(raw: Path, command: Com
     monkeypatch.setattr(preprocess, "preprocess_case", fail)
     code, _, complaint = command(*PLAN)
     assert code == 3
-    assert f"{failing}: it is cursed" in complaint or ("it is cursed" in complaint and failing in complaint)
+    assert "it is cursed" in complaint
+    assert failing in complaint
     made = raw.parents[1] / "preprocessed/Dataset901_Balls/lnautoPlans_3d_fullres"
     assert len(list(made.glob("*.pkl"))) == 3
 

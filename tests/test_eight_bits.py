@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_engine import Command, model, predicted  # noqa: F401 (a fixture)
+from engines import Command, model_of_chance, predicted
 from torch import nn
 
 from lnauto.inference import eight_bits, openvino_engine, quantization
@@ -20,8 +20,13 @@ EIGHT = ("--precision", "int8")
 SHAPE = (1, 1, 8, 16, 16)
 
 
+@pytest.fixture
+def model(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return model_of_chance(prepared, tmp_path, monkeypatch)
+
+
 def test_eight_bits_find_nearly_what_fp32_finds_and_the_same_again(
-    model: Path,  # noqa: F811
+    model: Path,
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -34,7 +39,7 @@ def test_eight_bits_find_nearly_what_fp32_finds_and_the_same_again(
     assert (predicted(command, model, "again", *EIGHT)[0] == first).all()
 
 
-def test_another_checkpoint_is_looked_at_anew(model: Path, command: Command) -> None:  # noqa: F811
+def test_another_checkpoint_is_looked_at_anew(model: Path, command: Command) -> None:
     predicted(command, model, "before", *EIGHT, "-f", 0)
     old = next((model / "fold_0/openvino").glob("*_int8.json"))
     content = load_checkpoint(model / "fold_0" / FINAL)
@@ -46,7 +51,7 @@ def test_another_checkpoint_is_looked_at_anew(model: Path, command: Command) -> 
     assert len(list((model / "fold_0/openvino").glob("*_int8.json"))) == 1
 
 
-def test_what_eight_bits_do_not_hold_is_told(model: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_what_eight_bits_do_not_hold_is_told(model: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization, "LEVELS", 3)
     code, _, complaint = command("predict", "-i", "scans", "-o", "out", "-m", model, "--device", "cpu", *EIGHT)
     assert code == 3
@@ -57,7 +62,7 @@ def test_what_eight_bits_do_not_hold_is_told(model: Path, command: Command, monk
 
 @pytest.mark.parametrize("without", ["the package", "the engine"])
 def test_only_openvino_computes_in_eight_bits(
-    model: Path,  # noqa: F811
+    model: Path,
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
     without: str,
@@ -68,6 +73,17 @@ def test_only_openvino_computes_in_eight_bits(
     code, _, complaint = command("predict", "-i", "scans", "-o", "out", "-m", model, *EIGHT, *flags)
     assert (code, complaint.count("\n")) == (2, 1)
     assert ("PyTorch does not compute in eight bits" if flags else "OpenVINO cannot be used: it is not installed") in complaint
+    assert "in --precision int8; leave " in complaint
+
+
+@pytest.mark.parametrize("left", ["{", '{"another": [[0.0], [1.0]]}', '{"another": "text"}'])
+def test_what_was_kept_of_something_else_is_told(model: Path, command: Command, left: str) -> None:
+    predicted(command, model, "before", *EIGHT, "-f", 0)
+    kept = next((model / "fold_0/openvino").glob("*_int8.json"))
+    kept.write_text(left)
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "-m", model, "-f", 0, "--device", "cpu", *EIGHT)
+    assert (code, complaint.count("\n")) == (2, 1)
+    assert complaint.endswith(f"in {kept}; remove the file: it is made anew\n")
 
 
 # ---- the network

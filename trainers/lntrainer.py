@@ -128,8 +128,8 @@ class LNTrainer(nnUNetTrainer):
         self.weight_decay = settings.get("weight_decay", self.weight_decay)
         self.warm_up = settings.get("warm_up_iterations", 0)
         parameters = self.to_train(self.network)
-        # One pass over each weight instead of a dozen. On a card a gradient scaler needs to see whether a step is taken.
-        common = {"lr": self.initial_lr, "weight_decay": self.weight_decay, "fused": self.device.type == "cpu"}
+        fused = self.device.type == "cpu"  # one pass over each weight; on a card the scaler has to see whether a step is taken
+        common = {"lr": self.initial_lr, "weight_decay": self.weight_decay, "fused": fused}
         if settings["name"] == "AdamW":
             return torch.optim.AdamW(parameters, betas=(0.9, 0.99), **common), None
         return torch.optim.SGD(parameters, momentum=0.99, nesterov=True, **common), None
@@ -182,15 +182,8 @@ class LNTrainer(nnUNetTrainer):
             "regions": self.label_manager.foreground_regions if self.label_manager.has_regions else None,
             "ignore_label": self.label_manager.ignore_label,
         }
-        augment = self.get_training_transforms(
-            patch,
-            rotation,
-            scales,
-            mirror_axes,
-            dummy_2d,
-            use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
-            **labels,
-        )
+        masked = self.configuration_manager.use_mask_for_norm
+        augment = self.get_training_transforms(patch, rotation, scales, mirror_axes, dummy_2d, use_mask_for_norm=masked, **labels)
         if self.plans_manager.plans.get("lnauto", {}).get("augmentation") == "geometry":
             augment = without_intensity(augment)
         training, validation = self.get_tr_and_val_datasets()

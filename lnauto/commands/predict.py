@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--precision",
         choices=("auto", "fp32", "bf16", "int8"),
         default="auto",
-        help="arithmetic; int8 is the fastest on a CPU and a little less exact (default: what is fastest and agrees)",
+        help="arithmetic; int8 is for CPUs, fast, and a little less exact (default: what is fastest and agrees)",
     )
     parser.add_argument(
         "--max-memory",

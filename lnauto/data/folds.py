@@ -93,10 +93,8 @@ def _classes(names: list[str], strata: Mapping[str, Hashable]) -> np.ndarray:
 
 def _split(classes: np.ndarray, groups: list[str], n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Stratified as far as it goes; a split that leaves a fold empty is replaced by one that only keeps patients together."""
-    from sklearn.model_selection import (  # half a second to import, for what uses folds made before
-        GroupKFold,
-        StratifiedGroupKFold,
-    )
+    # half a second to import, which whoever uses folds made before need not wait for
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     if np.unique(classes, return_counts=True)[1].max() < n_folds:
         classes = np.full(len(classes), UNKNOWN)  # scikit-learn refuses; with one patient or two per fold nothing is lost

@@ -20,6 +20,11 @@ from lnauto.networks.compute import Compute, choose_compute, probe_shape
 log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "openvino")
+# What leaves no choice but OpenVINO: the flag, and what to do where it cannot be had.
+DEMANDS = {
+    "openvino": ("--engine", "leave the flag out, or give torch"),
+    "int8": ("--precision int8", "leave the flag out, or predict on a CPU with OpenVINO (--device cpu)"),
+}
 PAYS_FROM_SECONDS = 30.0  # that PyTorch would take: a conversion and its check take about five [our choice]
 
 Network = Callable[[Tensor], Tensor]
@@ -60,7 +65,7 @@ def choose_engine(
             fast = [openvino_engine.compile_network(path, shape, str(found[0])) for path in converted]
             return Engine("openvino", fast, Compute(device, "fp32"), str(found[0]))
         if asked == "openvino":
-            raise _refused("what it computes is too far from what PyTorch does")
+            raise _refused("what it computes is too far from what PyTorch does", asked)
     return Engine("torch", networks, compute, compute.precision)
 
 
@@ -68,8 +73,8 @@ def _in_eight_bits(model: Model, shape: Sequence[int], device: torch.device, ask
     """Only when asked for: the masks are not quite those of fp32 (documentation/benchmarks.md, "Eight bits")."""
     if asked == "torch":
         raise InputError.of("PyTorch does not compute in eight bits", "--precision int8", "leave --engine out, or the precision")
-    _can_convert(device, shape, "openvino")
-    paths = _converted(model, shape, "openvino", voxels)
+    _can_convert(device, shape, "int8")
+    paths = _converted(model, shape, "int8", voxels)
     return Engine("openvino", [EightBitNetwork(path, shape) for path in paths], Compute(device, "fp32"), "int8")
 
 
@@ -87,8 +92,8 @@ def _can_convert(device: torch.device, shape: Sequence[int], asked: str) -> bool
         "it is used for networks of three dimensions": len(shape) == 5,
     }
     reason = next((reason for reason, fine in reasons.items() if not fine), None)
-    if reason is not None and asked == "openvino":
-        raise _refused(reason)
+    if reason is not None and asked in DEMANDS:
+        raise _refused(reason, asked)
     return reason is None
 
 
@@ -107,8 +112,8 @@ def _convert(model: Model, place: int, channels: int, path: Path, asked: str) ->
     try:
         openvino_engine.convert(model.networks[place], channels, path)
     except (OSError, RuntimeError) as error:  # a folder that cannot be written to; an operation that it does not know
-        if asked == "openvino":
-            raise _refused(f"the network could not be converted ({str(error).strip().splitlines()[-1]})") from error
+        if asked in DEMANDS:
+            raise _refused(f"the network could not be converted ({str(error).strip().splitlines()[-1]})", asked) from error
         log.info("OpenVINO is not used: the network could not be converted (%s).", str(error).strip().splitlines()[-1])
         return False
     log.info("Converted fold %s for OpenVINO in %.0f s, to %s.", model.folds[place], time.monotonic() - start, path.parent)
@@ -127,5 +132,5 @@ def _pays(model: Model, shape: Sequence[int], voxels: float | None) -> bool:
     return (time.perf_counter() - start) / torch.Size(probe[2:]).numel() * voxels > PAYS_FROM_SECONDS
 
 
-def _refused(reason: str) -> InputError:
-    return InputError.of(f"OpenVINO cannot be used: {reason}", "--engine", "leave the flag out, or give torch")
+def _refused(reason: str, asked: str) -> InputError:
+    return InputError.of(f"OpenVINO cannot be used: {reason}", *DEMANDS[asked])

@@ -19,7 +19,7 @@ Ranges = Mapping[str, tuple[Floats, Floats]]  # by tensor: lowest and highest va
 
 CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
 LEVELS, WEIGHT_LEVELS = 256, 255
-EVENED = 0.75  # of the difference between loud and quiet channels, on a logarithmic scale; 0.5 to 1 were tried [ours]
+EVENED = 0.75  # of the difference between loud and quiet channels, on a logarithmic scale; 0 to 1 were tried [ours]
 QUIETEST = 1e-3
 
 
@@ -32,7 +32,7 @@ def ranges_of(model: Any, tiles: Sequence[Floats], compile_model: Callable[[Any]
     """
     from openvino import opset13 as op
 
-    read = {_name(output): output for node in _convolutions(model) for output in _inputs_of(node)}
+    read = _outputs_read(model)
     places = op.constant(np.array([0, 2, 3, 4]))
     results = []
     for output in read.values():
@@ -42,6 +42,11 @@ def ranges_of(model: Any, tiles: Sequence[Floats], compile_model: Callable[[Any]
     outputs = [compute([tile]) for tile in tiles]
     means = [np.mean([output[1 + place] for output in outputs], axis=0) for place in range(len(results))]
     return {name: (means[2 * place], means[2 * place + 1]) for place, name in enumerate(read)}
+
+
+def channels_read(model: Any) -> dict[str, int]:
+    """How many channels each tensor has that convolutions read."""
+    return {name: output.get_partial_shape()[1].get_length() for name, output in _outputs_read(model).items()}
 
 
 def quantize(model: Any, ranges: Ranges) -> None:
@@ -62,6 +67,10 @@ def quantize(model: Any, ranges: Ranges) -> None:
     for name, (output, nodes) in readers.items():
         _quantize_output(output, nodes, loud[name], *steps[name])
     model.validate_nodes_and_infer_types()
+
+
+def _outputs_read(model: Any) -> dict[str, Any]:
+    return {_name(output): output for node in _convolutions(model) for output in _inputs_of(node)}
 
 
 def _convolutions(model: Any) -> list[Any]:

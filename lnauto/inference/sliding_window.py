@@ -46,7 +46,7 @@ def predict_logits(
     """
     from lnauto.compat.inference import compute_gaussian
 
-    padded, inside, tiles = _laid_out(image, patch, overlap, is_empty)
+    padded, inside, tiles = _tiled(image, patch, overlap, is_empty)
     # A card keeps the sums in nnU-Net's half precision, for memory; a processor has no fast half, and twice the memory.
     kept_as = torch.float16 if compute.device.type == "cuda" else torch.float32
     weights = compute_gaussian(tuple(patch), sigma_scale=1.0 / 8, value_scaling_factor=10, dtype=kept_as, device=compute.device)
@@ -67,12 +67,12 @@ def some_tiles(
     image: Tensor, patch: Sequence[int], overlap: float, is_empty: Callable[[Tensor], bool] | None, most: int
 ) -> list[Tensor]:
     """At most so many of the tiles that `predict_logits` would look at, from all over the image."""
-    padded, _, tiles = _laid_out(image, patch, overlap, is_empty)
+    padded, _, tiles = _tiled(image, patch, overlap, is_empty)
     places = torch.linspace(0, len(tiles) - 1, min(most, len(tiles))).round().int().tolist()
     return [padded[EVERY_CHANNEL + tiles[place]][None] for place in places]
 
 
-def _laid_out(
+def _tiled(
     image: Tensor, patch: Sequence[int], overlap: float, is_empty: Callable[[Tensor], bool] | None
 ) -> tuple[Tensor, Sequence[slice], list[tuple[slice, ...]]]:
     """The image, at least as large as a patch, where it lies in that, and its tiles but for empty ones; one in any case."""

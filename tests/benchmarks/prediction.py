@@ -29,6 +29,7 @@ import SimpleITK as sitk
 import torch
 from weak_strokes import machine
 
+import lnauto
 from lnauto.files import read_json, write_json
 
 BIN = Path(sys.executable).parent
@@ -239,6 +240,7 @@ def tile_seconds(model: Path) -> float:
 def run_of(command: list[Any], root: Path, threads: int = 0) -> dict[str, Any]:
     """Seconds and peak memory of a command and all it starts."""
     environment = {**os.environ, **{f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")}}
+    environment["nnUNet_extTrainer"] = str(lnauto.EXT_TRAINER_DIR)  # where stock finds the trainer of a model of lnauto's
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads), "nnUNet_def_n_proc": str(threads)}
     started = time.perf_counter()

@@ -172,7 +172,9 @@ def same_cases(expected: Path) -> bool:
 def test_a_case_that_does_not_fit_ends_preprocessing(
     raw_balls: Path, full: Full, command: Command, ending: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In whichever of its three files; of those that follow none is tried, and those before stay."""
+    """In whichever of its three files; of those that follow none is tried, and those before stay. (One at a time; of several, the
+    others may end, as `test_workers_stop_at_a_full_disk` has it.)"""
+    monkeypatch.setattr(preprocess, "usable_cores", lambda: 1)
     full(preprocess, ending, 1, size)
     assert told(command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu"), CASES / "ball_03.pkl")
     assert unfinished(Path("preprocessed")) == []

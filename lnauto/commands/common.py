@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import logging
 import math
 import os
@@ -18,6 +20,8 @@ from lnauto.errors import InputError, LnautoError
 STOPPED_BY_KEYBOARD = 130
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
 FAULTS = "lnauto-faults"  # a logger apart, because the console has them from stderr
+
+atexit.register(gc.freeze)  # searching all that torch and its like leave for what could be freed took half a second at each end
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from lnauto.files import replacing
 
 log = logging.getLogger(__name__)
 
+MOST_THREADS, MOST_AT_A_TIME = 4, 5e7  # cases, and voxels of them, that one process has in memory
 WORKER_PAYS_FROM_VOXELS = 3e8  # a spawned worker imports torch and nnU-Net for 4 s: as long as this many voxels take
 
 
@@ -110,9 +112,10 @@ def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | 
     for leftover in job.folder.glob(".*"):  # of a run that was killed; nnU-Net would take it for a case
         leftover.unlink()
     provenance = Provenance(provenance_path(job.folder))
+    threads = 1  # as was asked for
     if workers is None:
-        workers = _workers_that_pay(len(cases), expected_cost(len(cases), job.plans, job.configuration))
-    done = _in_workers(cases, job, workers) if workers > 1 else _in_process(cases, job)
+        workers, threads = _workers_that_pay(len(cases), expected_cost(len(cases), job.plans, job.configuration))
+    done = _in_workers(cases, job, workers) if workers > 1 else _in_threads(cases, job, threads)
     failed = []
     with provenance.kept(), tqdm(total=len(cases), desc="Preprocessing", unit="case", disable=quiet, delay=2) as bar:
         for case, problem in done:
@@ -125,9 +128,27 @@ def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | 
         raise CasesFailedError(failed)
 
 
-def _in_process(cases: list[Case], job: Job) -> Iterator[tuple[Case, Problem | None]]:
-    for case in cases:
-        yield case, preprocess_case(case, job)
+def _in_threads(cases: list[Case], job: Job, threads: int) -> Iterator[tuple[Case, Problem | None]]:
+    """In this process, some at a time: most of the work is done outside of Python."""
+    import torch
+
+    stopped, before, pool = Event(), torch.get_num_threads(), ThreadPoolExecutor(threads)
+
+    def attempt(case: Case) -> Problem | None:
+        if stopped.is_set():
+            raise CancelledError
+        try:
+            return preprocess_case(case, job)
+        except BaseException:
+            stopped.set()
+            raise
+
+    try:
+        yield from zip(cases, pool.map(attempt, cases), strict=True)
+    finally:
+        stopped.set()  # a full disk ends the work, and so does Ctrl-C
+        pool.shutdown()
+        torch.set_num_threads(before)  # nnU-Net's resampling puts back what it found, which may be another thread's setting
 
 
 def _in_workers(cases: list[Case], job: Job, workers: int) -> Iterator[tuple[Case, Problem | None]]:
@@ -223,13 +244,8 @@ def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> Non
     if len(likely):
         with replacing(likely_folder(job.folder) / f"{case.name}.b2nd") as temporary:
             nnUNetDatasetBlosc2.save_seg(likely[0].astype(np.int8), str(temporary.with_suffix("")))
-    _store(
-        job.folder / case.name,
-        data.astype(np.float32, copy=False),
-        seg.astype(np.int16, copy=False),
-        properties,
-        configuration.patch_size,
-    )
+    data, seg = data.astype(np.float32, copy=False), seg.astype(np.int16, copy=False)
+    _store(job.folder / case.name, data, seg, properties, configuration.patch_size)
 
 
 def _with_trusted_background(
@@ -323,9 +339,10 @@ def files_there(folder: Path, case: Case) -> bool:
     return all(path.is_file() for path in (files[:1] if case.label is None else files))
 
 
-def _workers_that_pay(cases: int, cost: Cost) -> int:
-    """One process for small work; else as many as there are cores, up to the number of cases."""
-    return min(usable_cores(), cases) if cost.voxels > WORKER_PAYS_FROM_VOXELS else 1
+def _workers_that_pay(cases: int, cost: Cost) -> tuple[int, int]:
+    """Processes, a core each, up to the number of cases; for small work one, with as many threads as memory holds cases."""
+    most, fit = min(usable_cores(), cases), int(MOST_AT_A_TIME * cost.cases / max(cost.voxels, 1))
+    return (most, 1) if cost.voxels > WORKER_PAYS_FROM_VOXELS else (1, max(1, min(most, MOST_THREADS, fit)))
 
 
 def prepare_image(images: list[Path], plans: Any, configuration: Any, region: str = "none") -> tuple[np.ndarray, dict[str, Any]]:

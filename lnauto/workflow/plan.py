@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +30,6 @@ from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import Trust, with_ignore
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
-from lnauto.inference.foundation import find_foundation
 from lnauto.locks import locked
 from lnauto.nodes import Array
 from lnauto.paths import Paths, activate, find_dataset
@@ -37,8 +38,9 @@ from lnauto.planners.blocks import STRATEGIES as BLOCK_STRATEGIES
 from lnauto.planners.budget import Probe, Step
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.compare import departures
-from lnauto.planners.completeness import estimate_completeness
+from lnauto.planners.completeness import estimate_completeness, score_cases
 from lnauto.planners.completeness.maps import can_be_mapped, likeness_maps
+from lnauto.planners.completeness.scores import Scores
 from lnauto.planners.evidence import gather
 from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
@@ -55,6 +57,9 @@ from lnauto.workflow.block_plan import NO_MASK, bring_scans_up_to_date, plan_sca
 from lnauto.workflow.patient_plan import plan_patients, refuse
 from lnauto.workflow.plan_file import keep_earlier
 from lnauto.workflow.splits import SPLITS, write_splits
+
+if TYPE_CHECKING:
+    from lnauto.inference.foundation import Foundation
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +90,10 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     if dataset.annotation == "table":
         refuse({"--pretrained": request.pretrained, "--masks": request.wishes.masks})
         return plan_patients(dataset, paths, request.wishes, request.device, request.explain)
-    foundation = find_foundation(request.pretrained, paths.results) if request.pretrained is not None else None
-    if foundation is not None:
-        check_channels(foundation, dataset)
+    foundation = _foundation(request.pretrained, paths, dataset) if request.pretrained is not None else None
     cases = look_at_all(dataset, request.quiet)
-    completeness = estimate_completeness(dataset, cases, quiet=request.quiet)
+    scores = score_cases(dataset, cases, quiet=request.quiet)
+    completeness = estimate_completeness(scores)
     evidence = gather(dataset, cases, completeness, pretrained=foundation is not None)
     strategy = choose_strategy(evidence, request.wishes.strategy)
     if strategy.name in BLOCK_STRATEGIES:
@@ -102,7 +106,7 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     _check_trainable(dataset, strategy, request.wishes)
     folder = paths.preprocessed / dataset.name
     region = choose_region(cases)
-    undrawn_ml = write_likeness(dataset, cases, strategy, folder, request.quiet)
+    undrawn_ml = write_likeness(dataset, cases, scores, strategy, folder, request.quiet)
     share = completeness.value if completeness is not None else None
     trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share)
     fingerprint = summarise(cases, region[0])
@@ -125,12 +129,22 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     # nnU-Net's one file for all plans: it goes with the data set's own, if there is one.
     if foundation is None or not (folder / "dataset.json").is_file():
         write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
-    draw_plan(cases, plan, folder / f"{name}.png")
     log.info("%s", explain(plan) if request.explain else plan.explain())
     _tell_departures(plan, folder / "nnUNetPlans.json", request.configuration)
-    if request.do_preprocess:
-        bring_up_to_date(dataset, plan, request.configuration, paths, request.workers, request.quiet)
+    with ThreadPoolExecutor(1) as pool:  # while cases are preprocessed, which waits for the disk in part
+        picture = pool.submit(draw_plan, cases, plan, folder / f"{name}.png")
+        if request.do_preprocess:
+            bring_up_to_date(dataset, plan, request.configuration, paths, request.workers, request.quiet)
+    picture.result()
     return plan
+
+
+def _foundation(name: str, paths: Paths, dataset: RawDataset) -> Foundation:
+    from lnauto.inference.foundation import find_foundation
+
+    foundation = find_foundation(name, paths.results)
+    check_channels(foundation, dataset)
+    return foundation
 
 
 def probe_for(dataset: RawDataset, device: str | None) -> Probe:
@@ -221,14 +235,14 @@ def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, wor
 
 
 def write_likeness(
-    dataset: RawDataset, cases: Sequence[CaseFacts], strategy: Strategy, folder: Path, quiet: bool
+    dataset: RawDataset, cases: Sequence[CaseFacts], scores: Scores | None, strategy: Strategy, folder: Path, quiet: bool
 ) -> Array | None:
     """The maps that trusted background reads, where nodes are drawn in part and enough of them to learn from; and what
     `choose_trust` needs to know of them."""
     if strategy.name != "partial_instance" or not can_be_mapped(cases):
         return None
     undrawn_ml = np.zeros(101)
-    for found in likeness_maps(dataset, cases, quiet=quiet):
+    for found in likeness_maps(dataset, cases, scores, quiet=quiet):
         write_map(found.per_cent, found.spacing, found.case.images[0], folder / LIKENESS / likeness_name(found.case))
         undrawn_ml += found.undrawn_ml
     return undrawn_ml

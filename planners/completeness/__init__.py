@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lnauto.data.raw import RawDataset
-from lnauto.planners.case_facts import CaseFacts
-from lnauto.planners.completeness.likeness import FEWEST_CASES, FEWEST_NODES, Likeness, find_likeness, small_radius
+from lnauto.planners.completeness.likeness import Likeness
+from lnauto.planners.completeness.scores import FEWEST_NODES, Scores, score_cases
 from lnauto.planners.completeness.size_selection import FALL, Looks, prepare, undrawn
 from lnauto.planners.evidence import Completeness
 
-MOST_CASES, MOST_IF_DECLARED = 24, 8  # drawn by the seed if there are more; that all is drawn is checked, not decided upon
+__all__ = ["estimate_completeness", "score_cases", "with_interval"]
+
 DRAWS = 50  # of cases, with replacement, for the interval
 INTERVAL = (5, 95)  # percentiles of what the draws give
 FALL_SPREAD = 0.12  # from data set to data set, logarithm; found on phantoms
 WIDENED = 1.5  # the draws do not train anew, nor doubt the model; found on phantoms
 
 
-def estimate_completeness(
-    dataset: RawDataset, cases: Sequence[CaseFacts], seed: int = 0, quiet: bool = False
-) -> Completeness | None:
-    """The share of nodes that were drawn, or None where it cannot be said.
-
-    `cases` are the facts of `dataset.cases`, in their order. What an `ignore` label covers is declared to be unknown, so there is
-    nothing to estimate.
-    """
-    annotated = [(case, facts) for case, facts in zip(dataset.cases, cases, strict=True) if facts.annotated]
-    if dataset.ignore_label is not None or len(annotated) < FEWEST_CASES:
+def estimate_completeness(scores: Scores | None, seed: int = 0) -> Completeness | None:
+    """The share of nodes that were drawn, or None where it cannot be said."""
+    if scores is None or np.isfinite(scores.likeness.drawn[:, 1]).sum() < FEWEST_NODES:
         return None
-    most = MOST_IF_DECLARED if dataset.annotation == "full" else MOST_CASES
-    if len(annotated) > most:
-        chosen = np.random.default_rng(seed).choice(len(annotated), most, replace=False)
-        annotated = [annotated[at] for at in sorted(chosen)]
-    volumes = [node.volume_mm3 for _, facts in annotated for node in facts.nodes]
-    if len(volumes) < FEWEST_NODES:
-        return None
-    likeness = find_likeness(dataset, [case for case, _ in annotated], small_radius(volumes), seed, quiet)
-    if likeness is None or np.isfinite(likeness.drawn[:, 1]).sum() < FEWEST_NODES:
-        return None
-    return with_interval(likeness, seed)
+    return with_interval(scores.likeness, seed)
 
 
 def with_interval(likeness: Likeness, seed: int) -> Completeness:

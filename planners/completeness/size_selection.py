@@ -77,11 +77,14 @@ def _chance_seen(volume: Array, seen: Array) -> Callable[[Array], Array]:
     """Logistic in the log volume and never falling; without many nodes it stays near the share that was seen."""
     middle, spread = float(volume.mean()), max(float(volume.std()), LEAST_SPREAD)
 
-    def misfit(at: Array) -> float:
-        odds = at[0] + np.exp(at[1]) * (volume - middle) / spread
-        return float(np.logaddexp(0, np.where(seen, -odds, odds)).sum() + (at[0] - 2) ** 2 / 18 + 2 * (at[1] + 0.5) ** 2)
+    def misfit(at: Array) -> tuple[float, Array]:
+        rise = np.exp(at[1]) * (volume - middle) / spread
+        odds = at[0] + rise
+        value = float(np.logaddexp(0, np.where(seen, -odds, odds)).sum() + (at[0] - 2) ** 2 / 18 + 2 * (at[1] + 0.5) ** 2)
+        too_high = expit(odds) - seen
+        return value, np.array([too_high.sum() + (at[0] - 2) / 9, too_high @ rise + 4 * (at[1] + 0.5)])
 
-    level, slope = minimize(misfit, [1.5, -0.5]).x
+    level, slope = minimize(misfit, [1.5, -0.5], jac=True).x
     return lambda at: np.asarray(expit(level + np.exp(slope) * (at - middle) / spread))
 
 
@@ -89,7 +92,7 @@ def undrawn(looks: Looks, start: Array | None = None) -> tuple[float, Array]:
     """The number of nodes that were not drawn, and the fitted parameters, from which a similar fit may start."""
     starts = [_start(looks, 1.1, 4.0), _start(looks, 2.0, -0.5)] if start is None else [start]
     best = min((_fit(looks, at) for at in starts), key=lambda fit: float(fit.fun))
-    nodes, sizes, chance, _ = _parts(best.x, looks)
+    nodes, sizes, chance = _parts(best.x, looks)
     return float(nodes * (sizes * (1 - chance)).sum()), best.x
 
 
@@ -104,38 +107,76 @@ def _fit(looks: Looks, start: Array) -> OptimizeResult:
     count, middle = np.log(len(looks.drawn)), float(looks.drawn.mean())
     bounds = [(count - 0.1, count + 5), (middle - 4, middle + 3), (-2.0, 1.0), (-MOST_ODDS, MOST_ODDS), (-3.0, 2.0)]
     bounds += [(-3.0, 12.0), (-10.0, 30.0), (-3.0, 3.0), (-2.0, 2.0)]
-    return minimize(_misfit, np.clip(start, *np.transpose(bounds)), (looks,), method="L-BFGS-B", bounds=bounds)
+    return minimize(misfit, np.clip(start, *np.transpose(bounds)), (looks,), method="L-BFGS-B", jac=True, bounds=bounds)
 
 
-def _parts(at: Array, looks: Looks) -> tuple[float, Array, Array, float]:
-    """Number of nodes, their part in each step of volume, each step's chance of being drawn, number of other candidates."""
+def _parts(at: Array, looks: Looks) -> tuple[float, Array, Array]:
+    """Number of nodes, their part in each step of volume, each step's chance of being drawn."""
     sizes = _bell(looks.volumes, at[1], float(np.exp(at[2])))
     chance = expit(at[3] + np.exp(at[4]) * (looks.volumes - looks.drawn.mean()))
-    return float(np.exp(at[0])), sizes / (sizes.sum() + ALMOST_NONE), chance, float(np.exp(at[5]))
+    return float(np.exp(at[0])), sizes / (sizes.sum() + ALMOST_NONE), chance
 
 
-def _misfit(at: Array, looks: Looks) -> float:
-    """Minus the log-likelihood of drawn nodes and candidates, both Poisson, and of the parameters."""
-    nodes, sizes, chance, others = _parts(at, looks)
-    volume = looks.drawn
-    odds = at[3] + np.exp(at[4]) * (volume - volume.mean())
-    drawn = (
-        len(volume) * at[0]
-        + np.log(_bell(volume, at[1], float(np.exp(at[2]))) + ALMOST_NONE).sum()
-        - np.logaddexp(0, -odds).sum()
+def misfit(at: Array, looks: Looks) -> tuple[float, Array]:
+    """Minus the log-likelihood of drawn nodes and candidates, both Poisson, and of the parameters; and its gradient."""
+    by_drawn = _misfit_of_drawn(at, looks)
+    by_volume = _misfit_by_volume(at, looks)
+    unlikely = _unlikeliness(at, looks)
+    return by_drawn[0] + by_volume[0] + unlikely[0], by_drawn[1] + by_volume[1] + unlikely[1]
+
+
+def _misfit_of_drawn(at: Array, looks: Looks) -> tuple[float, Array]:
+    """How little the drawn nodes' volumes are to be expected, and that these were drawn."""
+    aside = looks.drawn - looks.drawn.mean()
+    spread, slope = float(np.exp(at[2])), float(np.exp(at[4]))
+    bells, odds, far = _bell(looks.drawn, at[1], spread), at[3] + slope * aside, (looks.drawn - at[1]) / spread
+    value = -len(aside) * at[0] - np.log(bells + ALMOST_NONE).sum() + np.logaddexp(0, -odds).sum()
+    counts, missed = bells / (bells + ALMOST_NONE), expit(-odds)
+    gradient = np.zeros(len(at))
+    gradient[:5] = -len(aside), -(counts @ far) / spread, -(counts @ (far**2 - 1)), -missed.sum(), -slope * (missed @ aside)
+    return float(value), gradient
+
+
+def _misfit_by_volume(at: Array, looks: Looks) -> tuple[float, Array]:
+    """How many nodes and candidates there should be, and how little the candidates' looks are to be expected."""
+    nodes, sizes, chance = _parts(at, looks)
+    others, spread, slope, wide = (float(np.exp(at[place])) for place in (5, 2, 4, 8))
+    far = (looks.size - at[6] - at[7] * looks.above) / wide
+    as_other = others * looks.fall * np.exp(-looks.fall * looks.above) * _bell(far, 0.0, 1.0) / wide
+    as_node = nodes * (looks.as_node @ (sizes * (1 - chance)))
+    likely = as_node + as_other + ALMOST_NONE
+    there = chance + (1 - chance) * looks.seen
+    value = nodes * (sizes @ there) + others - np.log(likely).sum()
+    explained = nodes * ((1 / likely) @ looks.as_node)  # what one more un-drawn node of each volume would explain
+    by_size = nodes * there - explained * (1 - chance)
+    by_chance = sizes * (nodes * (1 - looks.seen) + explained) * chance * (1 - chance)
+    aside, other = (looks.volumes - at[1]) / spread, as_other / likely
+    moved, widened = aside / spread, aside**2 - 1
+    gradient = np.array(
+        [
+            nodes * (sizes @ there) - (as_node / likely).sum(),
+            by_size @ (sizes * (moved - sizes @ moved)),
+            by_size @ (sizes * (widened - sizes @ widened)),
+            by_chance.sum(),
+            slope * (by_chance @ (looks.volumes - looks.drawn.mean())),
+            others - other.sum(),
+            -(other @ far) / wide,
+            -(other @ (far * looks.above)) / wide,
+            -(other @ (far**2 - 1)),
+        ]
     )
-    as_other = (
-        looks.fall * np.exp(-looks.fall * looks.above) * _bell(looks.size, at[6] + at[7] * looks.above, float(np.exp(at[8])))
-    )
-    candidates = np.log(nodes * (looks.as_node @ (sizes * (1 - chance))) + others * as_other + ALMOST_NONE).sum()
-    expected = nodes * ((sizes * chance).sum() + (sizes * (1 - chance) * looks.seen).sum()) + others
-    unlikely = (
-        ((at[1] - volume.mean() + 0.5) / 1.0) ** 2  # un-drawn nodes are rather smaller than drawn ones
-        + (at[2] / 0.35) ** 2  # volumes vary about as those of enlarged nodes do
-        + (min(at[3], 0.0) / 2.0) ** 2
-        + (at[4] / 0.7) ** 2
-        + ((at[5] - np.log(OTHERS * (len(looks.size) + 1))) / OTHERS_SPREAD) ** 2
-        + (at[7] - 0.5) ** 2
-        + ((at[8] + 0.5) / 0.7) ** 2
-    )
-    return float(expected - drawn - candidates + unlikely / 2)
+    return float(value), gradient
+
+
+def _unlikeliness(at: Array, looks: Looks) -> tuple[float, Array]:
+    """What is held against parameters unlike those that data sets have."""
+    off = np.zeros(len(at))
+    off[1] = at[1] - looks.drawn.mean() + 0.5  # un-drawn nodes are rather smaller than drawn ones
+    off[2] = at[2]  # volumes vary about as those of enlarged nodes do
+    off[3] = min(at[3], 0.0)
+    off[4] = at[4]
+    off[5] = at[5] - np.log(OTHERS * (len(looks.size) + 1))
+    off[7] = at[7] - 0.5
+    off[8] = at[8] + 0.5
+    spreads = np.array([1, 1, 0.35, 2, 0.7, OTHERS_SPREAD, 1, 1, 0.7])
+    return float(((off / spreads) ** 2).sum() / 2), off / spreads**2

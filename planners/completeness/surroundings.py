@@ -6,12 +6,12 @@ one modality or organ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, uniform_filter
+from scipy.ndimage import find_objects, gaussian_filter, gaussian_gradient_magnitude
 
 from lnauto.data.raw import Case, RawDataset
 from lnauto.nodes import Array, label_components
@@ -22,7 +22,7 @@ VOXELS_PER_RADIUS = 2.2  # of the grid everything is looked at on
 MOST_VOXELS = 2_500_000
 FINEST = 0.45  # scale of smoothing
 SCALES = (0.9, 1.8, 3.6, 7.2)  # further ones
-BOX_ABOVE = 2.0  # scales that two passes of a box stand in for, whose cost does not grow with them
+FINE_ENOUGH = 1.4  # a smoothed map's voxels may be as long as its Gaussian's width over this
 SHARE_SCALES = (1.8, 4.0)
 ASIDE = 1.8  # how far the neighbours lie whose intensity is looked at
 INTENSITY_RANGE = (2, 98)  # percentiles of drawn voxels, smoothed; what lies outside is no candidate
@@ -47,7 +47,7 @@ class Looked:
     numbers: NDArray[np.int32]  # of the drawn nodes
     volumes: Array  # of the drawn nodes, mm3
     possible: NDArray[np.bool_]
-    features: NDArray[np.float16]  # half precision: the classifier sorts them into 255 bins anyway
+    features: NDArray[np.float16]  # features x voxels; half precision: the classifier sorts them into 255 bins anyway
 
 
 def read_coarse(dataset: RawDataset, case: Case, radius: float) -> Coarse:
@@ -92,21 +92,29 @@ def _block_means(channel: Array, steps: list[int]) -> Floats:
 
 def drawn_intensities(cases: list[Coarse], radius: float) -> list[tuple[float, float]]:
     """Channel by channel, between what the smoothed intensity of drawn voxels lies."""
+    boxes = [_drawn_box(case.numbers, np.ceil(3 * FINEST * radius / case.spacing)) for case in cases]
     found = []
     for channel in range(len(cases[0].image)):
-        voxels = [smooth(case.image[channel], FINEST, radius, case.spacing)[case.numbers > 0] for case in cases]
+        voxels = [
+            smooth(case.image[channel][box], FINEST, radius, case.spacing)[case.numbers[box] > 0]
+            for case, box in zip(cases, boxes, strict=True)
+        ]
         low, high = np.percentile(np.concatenate(voxels), INTENSITY_RANGE)
         found.append((float(low), max(float(high), float(low) + 1e-6)))
     return found
 
 
+def _drawn_box(numbers: NDArray[np.int32], margin: Array) -> tuple[slice, ...]:
+    """What holds everything drawn and a margin; nothing where nothing is drawn."""
+    held = find_objects((numbers > 0).astype(np.uint8))
+    box = held[0] if held else (slice(0, 0),) * 3
+    return tuple(slice(max(0, side.start - int(more)), side.stop + int(more)) for side, more in zip(box, margin, strict=True))
+
+
 def smooth(values: Floats, scale: float, radius: float, spacing: Array) -> Floats:
-    sigma = scale * radius / spacing
-    if scale < BOX_ABOVE:
-        smooth: Floats = gaussian_filter(values, sigma, truncate=2.5)
-        return smooth
-    widths = np.rint(np.sqrt(6 * sigma**2 + 1)).astype(int)
-    smooth = uniform_filter(uniform_filter(values, widths), widths)
+    if not values.size:
+        return values
+    smooth: Floats = gaussian_filter(values, scale * radius / spacing, truncate=2.5)
     return smooth
 
 
@@ -118,39 +126,78 @@ def look_round(case: Coarse, radius: float, ranges: list[tuple[float, float]]) -
     ]
     slightly = [smooth(channel, FINEST, radius, case.spacing) for channel in relative]
     possible = np.logical_and.reduce([(channel >= 0) & (channel <= 1) for channel in slightly])
-    features = [values[possible].astype(np.float16) for values in _maps(relative, slightly, radius, case.spacing)]
-    places = [values[possible].astype(np.float16) for values in _places(case.image[0], case.spacing / radius)]
-    return Looked(case.spacing, case.numbers, case.volumes, possible, np.stack([*features, *places], axis=1))
+    places = Places(possible)
+    features = [values.astype(np.float16) for values in _features(relative, slightly, radius, case.spacing, places)]
+    features += [values.astype(np.float16) for values in _where(case.image[0], case.spacing / radius, places)]
+    return Looked(case.spacing, case.numbers, case.volumes, possible, np.stack(features))
 
 
-def _maps(relative: list[Floats], slightly: list[Floats], radius: float, spacing: Array) -> Iterator[Floats]:
-    """What each voxel's surroundings are like, one after the other to spare memory."""
+class Places:
+    """Voxels that may be node, to take values at: what lies elsewhere is never computed where that can be helped."""
+
+    def __init__(self, possible: NDArray[np.bool_]) -> None:
+        self.shape = possible.shape
+        self.along = [places.astype(np.int32) for places in np.nonzero(possible)]
+        self._rows: dict[tuple[int, ...], NDArray[np.int64]] = {}
+
+    def of(self, values: Floats, steps: tuple[int, ...] = (1, 1, 1)) -> Floats:
+        """The values there, of a map whose voxels are so many of ours long."""
+        if steps not in self._rows:
+            self._rows[steps] = np.ravel_multi_index(
+                [places // step for places, step in zip(self.along, steps, strict=True)], values.shape
+            )
+        taken: Floats = values.ravel()[self._rows[steps]]
+        return taken
+
+    def beside(self, values: Floats, axis: int, step: int) -> Floats:
+        """The values so many voxels away; where the image ends, its last ones."""
+        rows, stride = self._rows_of_ours(), int(np.prod(self.shape[axis + 1 :]))
+        way = np.clip(self.along[axis] + step, 0, self.shape[axis] - 1) - self.along[axis]
+        taken: Floats = values.ravel()[rows + way.astype(np.int64) * stride]
+        return taken
+
+    def _rows_of_ours(self) -> NDArray[np.int64]:
+        if (1, 1, 1) not in self._rows:
+            self._rows[1, 1, 1] = np.ravel_multi_index(self.along, self.shape)
+        return self._rows[1, 1, 1]
+
+
+def _features(relative: list[Floats], slightly: list[Floats], radius: float, spacing: Array, places: Places) -> Iterator[Floats]:
+    """What each voxel's surroundings are like."""
     for channel, level in zip(relative, slightly, strict=True):
-        yield channel
-        yield level
+        yield places.of(channel)
+        yield (finer := places.of(level))
         for axis in range(3):
             step = max(1, round(ASIDE * radius / spacing[axis]))
-            for way in (-1, 1):
-                yield np.roll(level, way * step, axis)
-        finer = level
-        for scale in SCALES:
-            coarser = smooth(channel, scale, radius, spacing)
+            yield places.beside(level, axis, -step)
+            yield places.beside(level, axis, step)
+        for coarser in smoothed_at(places, channel, SCALES, radius, spacing):
             yield coarser
             yield finer - coarser
             finer = coarser
-        yield gaussian_gradient_magnitude(channel, FINEST * radius / spacing, truncate=2.5)
+        yield places.of(gaussian_gradient_magnitude(channel, FINEST * radius / spacing, truncate=2.5))
         for outside in (channel < 0, channel > 1):
-            for scale in SHARE_SCALES:
-                yield smooth(outside.astype(np.float32), scale, radius, spacing)
+            yield from smoothed_at(places, outside.astype(np.float32), SHARE_SCALES, radius, spacing)
 
 
-def _places(channel: Floats, steps: Array) -> list[Floats]:
+def smoothed_at(places: Places, values: Floats, scales: Sequence[float], radius: float, spacing: Array) -> Iterator[Floats]:
+    """`smooth` at some voxels, from small scales to large ones: the wider it reaches, the coarser the grid it is computed on."""
+    steps = np.ones(3, int)
+    for scale in scales:
+        more = np.maximum(1, scale * radius / (spacing * steps) / FINE_ENOUGH).astype(int)
+        if (more > 1).any():
+            wide = [(0, -size % step) for size, step in zip(values.shape, more, strict=True)]
+            values, steps = _block_means(np.pad(values, wide, mode="edge"), list(more)), steps * more
+        yield places.of(smooth(values, scale, radius, spacing * steps), tuple(steps.tolist()))
+
+
+def _where(channel: Floats, steps: Array, places: Places) -> list[Floats]:
     """Where each voxel lies from the middle of what is bright, and how far aside."""
     bright = channel > channel.mean()
-    places = []
+    found = []
     for axis in range(3):
         along = np.arange(channel.shape[axis]) * steps[axis]
         profile = bright.sum(axis=tuple(other for other in range(3) if other != axis))
         offset = (along - np.average(along, weights=profile + 1e-6)).astype(np.float32)
-        places.append(np.broadcast_to(offset.reshape([-1 if n == axis else 1 for n in range(3)]), channel.shape))
-    return [*places, np.abs(places[2])]
+        found.append(offset[places.along[axis]])
+    return [*found, np.abs(found[2])]

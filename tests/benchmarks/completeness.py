@@ -30,7 +30,7 @@ from lnauto.data.phantom.annotation import partial
 from lnauto.data.raw import RawDataset
 from lnauto.nodes import label_components
 from lnauto.planners.case_facts import look_at
-from lnauto.planners.completeness import estimate_completeness
+from lnauto.planners.completeness import estimate_completeness, score_cases
 
 FRACTIONS = (0.2, 0.35, 0.5, 0.7, 1.0)
 FULL_REAL, PARTIAL_REAL = ("Dataset004_Hippocampus", "Dataset051_STSPETCT"), "Dataset502_SemiRealChest"
@@ -103,7 +103,7 @@ def estimate(folder: Path, seed: int = 0) -> Row:
     dataset = RawDataset.read(folder)
     facts = [look_at(dataset, case, 0) for case in dataset.cases]
     started = time.perf_counter()
-    found = estimate_completeness(dataset, facts, seed, quiet=True)
+    found = estimate_completeness(score_cases(dataset, facts, seed, quiet=True), seed)
     seconds = time.perf_counter() - started
     interval = {"value": found.value, "low": found.low, "high": found.high} if found else {"value": None}
     return {"nodes_drawn": sum(len(case.nodes) for case in facts), **interval, "seconds": seconds}

@@ -73,7 +73,7 @@ def strategy(root: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def judge(sample: Sample) -> dict[str, Any]:
     from lnauto.data.raw import RawDataset
-    from lnauto.planners.completeness import estimate_completeness
+    from lnauto.planners.completeness import estimate_completeness, score_cases
     from lnauto.planners.evidence import gather
     from lnauto.planners.fingerprint import look_at_all
     from lnauto.planners.strategy import choose_strategy
@@ -81,7 +81,7 @@ def judge(sample: Sample) -> dict[str, Any]:
     started = time.perf_counter()
     dataset = RawDataset.read(sample.folder)
     cases = look_at_all(dataset, quiet=True)
-    completeness = estimate_completeness(dataset, cases, quiet=True)
+    completeness = estimate_completeness(score_cases(dataset, cases, quiet=True))
     found = gather(dataset, cases, completeness, pretrained=sample.pretrained)
     chosen = choose_strategy(found)
     return {

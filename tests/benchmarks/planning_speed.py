@@ -81,7 +81,7 @@ def look(folder: str) -> int:
 
     share_cores()
     from lnauto.data.raw import RawDataset
-    from lnauto.planners.completeness import estimate_completeness
+    from lnauto.planners.completeness import estimate_completeness, score_cases
     from lnauto.planners.evidence import gather
     from lnauto.planners.fingerprint import look_at_all, summarise
     from lnauto.planners.strategy import choose_strategy
@@ -90,7 +90,7 @@ def look(folder: str) -> int:
     dataset = RawDataset.read(Path(folder))
     cases = look_at_all(dataset, quiet=True)
     ticks.append(time.perf_counter())
-    completeness = estimate_completeness(dataset, cases, quiet=True)
+    completeness = estimate_completeness(score_cases(dataset, cases, quiet=True))
     ticks.append(time.perf_counter())
     summarise(cases)
     choose_strategy(gather(dataset, cases, completeness))

@@ -20,7 +20,7 @@ from lnauto.data.raw import RawDataset
 from lnauto.data.region import find_region
 from lnauto.data.trusted_background import REASONS, reasons
 from lnauto.planners.case_facts import look_at
-from lnauto.planners.completeness import estimate_completeness
+from lnauto.planners.completeness import estimate_completeness, score_cases
 from lnauto.planners.completeness.maps import likeness_maps
 from lnauto.planners.region import choose_region
 from lnauto.planners.trust import choose_trust
@@ -62,8 +62,9 @@ def measure_likeness(folder: Path, numbers_of: Callable[[str], Path]) -> None:
     """Print a line on what likeness adds to the other rules, and what begins as a node."""
     dataset = RawDataset.read(folder)
     facts = [look_at(dataset, case, 0) for case in dataset.cases]
-    completeness = estimate_completeness(dataset, facts, quiet=True)
-    maps = list(likeness_maps(dataset, facts, quiet=True))
+    scores = score_cases(dataset, facts, quiet=True)
+    completeness = estimate_completeness(scores)
+    maps = list(likeness_maps(dataset, facts, scores, quiet=True))
     undrawn_ml = sum(found.undrawn_ml for found in maps)
     share = completeness.value if completeness else None
     trust, _ = choose_trust(dataset, facts, "partial_instance", choose_region(facts)[0], undrawn_ml, share)

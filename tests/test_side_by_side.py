@@ -1,0 +1,133 @@
+"""What planning does at one time, and when a command begins and ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Barrier, Event
+
+import pytest
+import torch
+from building import write_balls
+
+from lnauto.data import preprocess
+from lnauto.data.raw import Case
+from lnauto.errors import InputError, Problem
+from lnauto.workflow import plan
+
+Command = Callable[..., tuple[int, str, str]]
+PLAN = ("plan_and_preprocess", "-d", 901, "--device", "cpu")
+PATIENCE = 60  # seconds, after which nothing happens at the same time
+
+
+@pytest.fixture
+def raw(folders: Path) -> Path:
+    folder = folders / "raw/Dataset901_Balls"
+    write_balls(folder, cases=4, side=24, test_cases=0)
+    return folder
+
+
+def test_cases_are_preprocessed_side_by_side(raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, one_case = Barrier(2, timeout=PATIENCE), preprocess.preprocess_case
+
+    def meet(case: Case, job: preprocess.Job) -> Problem | None:
+        both.wait()
+        return one_case(case, job)
+
+    monkeypatch.setattr(preprocess, "usable_cores", lambda: 2)
+    monkeypatch.setattr(preprocess, "preprocess_case", meet)
+    code, _, complaint = command(*PLAN)
+    assert code == 0, complaint
+    made = raw.parents[1] / "preprocessed/Dataset901_Balls/lnautoPlans_3d_fullres"
+    assert len(list(made.glob("*.pkl"))) == 4
+
+
+def test_large_cases_wait_for_each_other_and_so_do_all_where_one_worker_was_asked_for(
+    raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preprocess, "usable_cores", lambda: 8)
+    few = preprocess.Cost(3, 3 * 4e7, 0)
+    assert preprocess._workers_that_pay(3, few) == (1, 1)
+    assert preprocess._workers_that_pay(3, preprocess.Cost(3, 3 * 2e7, 0)) == (1, 2)
+    assert preprocess._workers_that_pay(30, preprocess.Cost(30, 30 * 1e6, 0)) == (1, 4)
+    assert preprocess._workers_that_pay(30, preprocess.Cost(30, 30 * 4e7, 0)) == (8, 1)
+    at_work, most, one_case = [0], [0], preprocess.preprocess_case
+
+    def count(case: Case, job: preprocess.Job) -> Problem | None:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        problem = one_case(case, job)
+        at_work[0] -= 1
+        return problem
+
+    monkeypatch.setattr(preprocess, "preprocess_case", count)
+    assert command(*PLAN, "--workers", 1)[0] == 0
+    assert most == [1]
+
+
+def test_one_that_fails_is_named_and_the_others_are_made(raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_case, failing = preprocess.preprocess_case, sorted((raw / "labelsTr").iterdir())[1].name.removesuffix(".nii.gz")
+
+    def fail(case: Case, job: preprocess.Job) -> Problem | None:
+        return Problem("it is cursed", case.name, "lift the curse") if case.name == failing else one_case(case, job)
+
+    monkeypatch.setattr(preprocess, "preprocess_case", fail)
+    code, _, complaint = command(*PLAN)
+    assert code == 3
+    assert "it is cursed" in complaint
+    assert failing in complaint
+    made = raw.parents[1] / "preprocessed/Dataset901_Balls/lnautoPlans_3d_fullres"
+    assert len(list(made.glob("*.pkl"))) == 3
+
+
+def test_the_number_of_threads_is_left_as_it_was(raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net's resampling sets it and puts it back, which two cases at a time do in each other's way."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(preprocess, "preprocess_case", lambda *_: torch.set_num_threads(before + 3))
+    code, _, complaint = command(*PLAN)
+    assert code == 0, complaint
+    assert torch.get_num_threads() == before
+
+
+def test_the_picture_is_drawn_while_cases_are_preprocessed(raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    preprocessing, drawn = Event(), Event()
+
+    def draw(*_: object) -> None:
+        assert preprocessing.wait(PATIENCE)
+        drawn.set()
+
+    def bring(*_: object) -> None:
+        preprocessing.set()
+        assert drawn.wait(PATIENCE)
+
+    monkeypatch.setattr(plan, "draw_plan", draw)
+    monkeypatch.setattr(plan, "bring_up_to_date", bring)
+    code, _, complaint = command(*PLAN)
+    assert code == 0, complaint
+
+
+@pytest.mark.parametrize("more", [(), ("--no-preprocess",)])
+def test_a_picture_that_cannot_be_drawn_is_told(
+    raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    def fail(*_: object) -> None:
+        raise InputError.of("there is no ink", "the picture", "buy some")
+
+    monkeypatch.setattr(plan, "draw_plan", fail)
+    code, _, complaint = command(*PLAN, *more)
+    assert code == 2
+    assert "there is no ink" in complaint
+
+
+def test_planning_begins_without_torch() -> None:
+    """It takes a second to import: faults of the data set are told before, and a table is planned for without it."""
+    asked = "import sys, lnauto.workflow.plan; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
+
+
+def test_a_command_ends_without_searching_what_it_leaves() -> None:
+    """The search would come after everything else that is done at the end."""
+    asked = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); import lnauto.commands.common"
+    assert subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True).stdout == "True\n"

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from lnauto.data.trusted_background import JOINED_MM, SMOOTH_MM, grown, reached, smoothed
+from lnauto.data.trusted_background import JOINED_MM, grown, reached, smoothed
 from lnauto.nodes import Array, Box, bounding_box, label_components
 
+SMOOTH = 0.3  # standard deviation, in voxel edges: noise goes, and a node's rim stays [our choice]
 LEANING = 4.0  # so many voxels a way is longer in one that is as unlike the stroke as what lies round strokes is [our choice]
 THICK = 0.5  # times its length a stroke's node may be wide on either side of it, before that is called background [our choice]
 
@@ -50,13 +51,14 @@ def follow(
     within = bounding_box(near | (strokes > 0))
     if within is None or not near.any() or not (label == 0).any():
         return label
-    levels = np.stack([smoothed(channel[within], spacing, SMOOTH_MM) for channel in image])
+    levels = np.stack([smoothed(channel[within], spacing, SMOOTH * _edge(spacing)) for channel in image])
     around = levels[:, near[within]]
     around = np.stack([around.mean(axis=1), around.var(axis=1)], axis=1)
     nearest = np.full(levels.shape[1:], np.inf, np.float32)
     filled, undecided = np.zeros(nearest.shape, label.dtype), np.zeros(nearest.shape, bool)
     for stroke in _strokes(strokes[within], spacing, background_from):
-        away = _ways(levels[(slice(None), *stroke.box)], stroke.drawn, around, spacing)
+        here = (slice(None), *stroke.box)
+        away = _ways(levels[here], stroke.drawn, around, spacing)
         undecided[stroke.box] |= away < stroke.far
         nearer = (away <= node_within) & (away < nearest[stroke.box])
         nearest[stroke.box][nearer] = away[nearer]
@@ -69,7 +71,7 @@ def follow(
 
 
 def _strokes(strokes: Array, spacing: Sequence[float], background_from: float) -> Iterator[Stroke]:
-    edge = float(np.prod(spacing)) ** (1 / 3)
+    edge = _edge(spacing)
     for value in np.unique(strokes[strokes > 0]):
         pieces, _ = label_components(grown(strokes == value, JOINED_MM, spacing))
         for number, box in enumerate(find_objects(pieces), 1):
@@ -91,6 +93,11 @@ def _ways(levels: Array, drawn: NDArray[np.bool_], around: Array, spacing: Seque
     for channel, (mean, variance) in zip(levels, around, strict=True):
         own = np.median(channel[drawn])
         unlike += (channel - own) ** 2 / max(variance + (mean - own) ** 2, 1e-12)
-    lengths, _ = MCP_Geometric(1 + LEANING * np.sqrt(unlike / len(levels)), sampling=tuple(spacing)).find_costs(np.argwhere(drawn))
-    edge = float(np.prod(spacing)) ** (1 / 3)
-    return (lengths / edge).astype(np.float32)
+    costs = 1 + LEANING * np.sqrt(unlike / len(levels))
+    lengths, _ = MCP_Geometric(costs, sampling=tuple(spacing)).find_costs(np.argwhere(drawn))
+    return (lengths / _edge(spacing)).astype(np.float32)
+
+
+def _edge(spacing: Sequence[float]) -> float:
+    """Of a voxel as a cube, in mm."""
+    return float(np.prod(spacing)) ** (1 / 3)

@@ -59,17 +59,15 @@ def followed(image: np.ndarray, label: np.ndarray, within: float = WITHIN, spaci
 
 def test_a_stroke_leads_through_its_node_and_not_into_what_touches_it() -> None:
     found = followed(*scene())
-    assert (found[NODE] == 1).mean() > 0.9
-    assert (found[VESSEL & ~NODE] == 1).mean() < 0.02
-    assert (found[~NODE] == 0).mean() > 0.9
-    assert (found[NODE] == 0).sum() == 0
-    assert (found == IGNORE).any()
+    assert (found[NODE] == 1).mean() > 0.5  # its rim looks like neither, and stays unknown
+    assert (found[NODE] == 0).sum() == (found[~NODE] == 1).sum() == 0
+    near = ball((20, 20, 20), 9)
+    assert (found[near & ~NODE] == 0).mean() > 0.9
 
 
-def test_without_leaning_on_intensities_it_would_lead_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_it = (followed(*scene())[~NODE] == 1).sum()
+def test_without_leaning_on_intensities_it_leads_into_what_touches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strokes, "LEANING", 0.0)
-    assert (followed(*scene())[~NODE] == 1).sum() > 3 * with_it + 50
+    assert (followed(*scene())[~NODE] == 1).sum() > 50
 
 
 def test_each_stroke_is_compared_with_what_it_lies_on() -> None:
@@ -79,8 +77,8 @@ def test_each_stroke_is_compared_with_what_it_lies_on() -> None:
     image[dark], image[bright] = 20, 160
     label[20, 20, 12:17], label[20, 20, 23:28], label[2, 2, :] = 1, 2, 0
     found = followed(image[None].astype(np.float32), label)
-    assert (found[dark] == 1).mean() > 0.85
-    assert (found[bright] == 2).mean() > 0.85
+    assert (found[dark] == 1).mean() > 0.6
+    assert (found[bright] == 2).mean() > 0.6
     assert (found[dark] == 2).sum() == (found[bright] == 1).sum() == 0
 
 
@@ -102,24 +100,22 @@ def test_where_nothing_is_background_nothing_is_followed() -> None:
 
 def test_ways_are_counted_in_voxel_edges() -> None:
     image, label = scene()
-    np.testing.assert_array_equal(
-        followed(image, label)[NODE], follow(image, label, (1.5, 1.5, 1.5), IGNORE, WITHIN, FROM, REACH)[NODE]
-    )
-    assert (followed(image, label, within=2)[NODE] == 1).sum() < 0.7 * (followed(image, label)[NODE] == 1).sum()
+    found = followed(image, label)[NODE]
+    np.testing.assert_array_equal(found, followed(image, label, spacing=(1.5, 1.5, 1.5))[NODE])
+    assert (followed(image, label, within=2)[NODE] == 1).sum() < 0.5 * (found == 1).sum()
 
 
-def test_a_long_stroke_may_be_on_a_thick_node() -> None:
+def test_a_long_stroke_may_be_on_a_thick_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line along a large node: how thick that is nobody said, and its far side is not called background."""
     image, label = np.full((SIDE,) * 3, FAT), np.full((SIDE,) * 3, IGNORE, np.uint8)
     node = ball((20, 20, 20), 13)
     image[node] = TISSUE
     label[20, 20, 8:33], label[2, 2, :] = 1, 0
-    found = followed(image[None].astype(np.float32), label)
-    assert (found[node] == 0).mean() < 0.03
-    assert (found[node] == IGNORE).mean() > 0.2
-    label[20, 20, 8:33] = IGNORE
-    label[20, 20, 19:22] = 1
-    assert (followed(image[None].astype(np.float32), label)[node] == 0).mean() > 0.2
+    found = followed(image[None].astype(np.float32), label)[node]
+    assert (found == 0).mean() < 0.1
+    assert (found == IGNORE).mean() > 0.7
+    monkeypatch.setattr(strokes, "THICK", 0.0)
+    assert (followed(image[None].astype(np.float32), label)[node] == 0).mean() > 0.6
 
 
 def test_all_channels_lead() -> None:
@@ -129,7 +125,8 @@ def test_all_channels_lead() -> None:
     alone = followed(image, label)
     both = followed(np.concatenate([image, other[None].astype(np.float32)]), label)
     outside = VESSEL & ~NODE
-    assert (alone[outside] == 1).sum() > 2 * (both[outside] == 1).sum() + 5
+    assert (alone[outside] == 1).sum() >= 10
+    assert (both[outside] == 1).sum() == 0
 
 
 def test_on_phantoms_most_of_each_node_is_found_and_little_else(tmp_path: Path) -> None:
@@ -184,7 +181,8 @@ def test_the_plan_says_how_far_and_training_learns_it(raw: Path, command: Callab
     with_ways = labels(base)
     plan["lnauto"]["trusted_background"]["node_within"] = None
     (base / "lnautoPlans.json").write_text(json.dumps(plan))
-    bring_up_to_date(RawDataset.read(raw), Plan.read(base / "lnautoPlans.json"), CONFIGURATION, activate(), quiet=True)
+    changed = Plan.load(base / "lnautoPlans.json", "plan anew")
+    bring_up_to_date(RawDataset.read(raw), changed, CONFIGURATION, activate(), quiet=True)
     without = labels(base)
     unknown = without == 2
     np.testing.assert_array_equal(with_ways[~unknown], without[~unknown])

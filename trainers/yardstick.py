@@ -31,7 +31,7 @@ PARTIAL = Yardstick(
     "false nodes where judged",
 )
 STROKES = Yardstick(
-    ", against strokes: Dice counts drawn voxels only, and strokes are not whole nodes, so nodes are not counted",
+    ", against strokes: Dice counts them and trusted background only; strokes are not whole nodes, so nodes are not counted",
     "Dice on strokes",
     "",
     "",

@@ -91,7 +91,7 @@ def tiles(options: argparse.Namespace) -> None:
     tile = prediction.middle_of(file.parent).to(device)
 
     def fresh() -> nn.Module:
-        return load_model(model).networks[0].to(device).eval()
+        return load_model(model).load_network(0).to(device).eval()
 
     with torch.inference_mode():
         expected = fresh()(tile).float()

@@ -230,7 +230,7 @@ def tiles_of(image: sitk.Image) -> int:
 def tile_seconds(model: Path) -> float:
     from lnauto.inference.model import load_model
 
-    network, tile = load_model(model).networks[0], torch.zeros(1, 1, *PATCH)
+    network, tile = load_model(model).load_network(0), torch.zeros(1, 1, *PATCH)
     with torch.inference_mode():
         started = time.perf_counter()
         network(tile)
@@ -336,7 +336,7 @@ def work_of(model: Path) -> tuple[float, float]:
 
     from lnauto.inference.model import load_model
 
-    network, moved = load_model(model).networks[0].to("meta"), [0]
+    network, moved = load_model(model).load_network(0).to("meta"), [0]
 
     def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         moved[0] += 4 * (sum(each.numel() for each in inputs) + output.numel())

@@ -72,7 +72,7 @@ setup(
         "scikit-learn>=1.3,<2",
         "scikit-image>=0.22,<1",
         "connected-components-3d>=3.12,<5",
-        "openvino>=2024.4,<2027; platform_machine in 'x86_64 AMD64 arm64 aarch64'",  # elsewhere PyTorch does its work
+        "openvino>=2024.6,<2027; platform_machine in 'x86_64 AMD64 arm64 aarch64'",  # elsewhere PyTorch does its work
         "matplotlib>=3.8,<4",
         "packaging>=23,<27",
         "pillow>=10,<14",

@@ -18,6 +18,7 @@ LEAST_DEPTH_MM = 10.0
 LIKELY = 0.5  # share of the places taken for nodes that are nodes, by what is expected; on phantoms it was 0.6 and more [ours]
 LIKELY_FROM = range(60, 100, 5)  # per cent that are tried
 REACH = 1.0  # times the length of a stroke, on all sides: its node may be three times as wide as the stroke is long [our choice]
+NODE_WITHIN, BACKGROUND_FROM = 4.0, 6.0  # voxel edges that a way from a stroke is long [found on phantoms and real scans; ours]
 SMALLER = 0.5  # the volume of a node nobody drew, compared with a drawn one's [our choice; they are the smaller ones]
 SPARED = 2.0  # per cent of the nodes that may be darker or brighter than the range [our choice]
 
@@ -51,6 +52,8 @@ def choose_trust(
         shell_mm=None if strokes else Trust.shell_mm,
         depth_mm=round(depth, 1) if is_ct and not strokes else None,
         reach=REACH if strokes else None,
+        node_within=NODE_WITHIN if strokes else None,
+        background_from=BACKGROUND_FROM,
         air_below=AIR_BELOW_HU if is_ct else None,
         bone_above=BONE_ABOVE_HU if is_ct else None,
         organs=ORGANS if (dataset.folder / ORGANS).is_dir() else None,
@@ -99,6 +102,11 @@ def _reason(trust: Trust, nodes: int) -> str:
         known.append(f"what looks less like a drawn node than {100 - trust.unlike_below:g} % of drawn voxels do")
     if trust.reach is not None:
         known.append(f"what is farther from each stroke on a node than {trust.reach:g} times its length, as every node has one")
+    if trust.node_within is not None:
+        known.append(
+            f"what no way through like tissue leads to from a stroke on a node in {trust.background_from:g} voxels "
+            f"(what one leads to in {trust.node_within:g} is node)"
+        )
     rest = "what else is not drawn is ignored, because it may be a node"
     if trust.likely_from is not None:
         rest += f"; what looks more like one than {trust.likely_from:g} % of drawn voxels is taken for one to begin with"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,7 @@ import torch
 from engines import Command, model_of_chance, predicted
 
 from lnauto.inference import engine, openvino_engine
-from lnauto.inference.model import FINAL, load_checkpoint, load_model
+from lnauto.inference.model import FINAL, Model, load_checkpoint, load_model
 from lnauto.inference.predictor import emptiness
 from lnauto.inference.sliding_window import predict_logits
 from lnauto.networks import machine_cache
@@ -108,6 +111,46 @@ def test_a_network_that_cannot_be_kept_is_run_by_pytorch(model: Path, command: C
     assert "the network could not be converted ([Errno 28] No space left on device)" in complaint
 
 
+def test_what_was_converted_and_checked_is_run_without_reading_the_weights(
+    model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = predicted(command, model, "first", "--engine", "openvino")
+    read = []
+    load = Model.load_network
+    monkeypatch.setattr(Model, "load_network", lambda self, place: read.append(place) or load(self, place))
+    again, run = predicted(command, model, "again", "--engine", "openvino")
+    assert (run["engine"], read) == ("openvino", [])
+    np.testing.assert_array_equal(first, again)
+    predicted(command, model, "torch", "--engine", "torch")
+    assert read == [0, 1]
+    description = json.loads((model / "dataset.json").read_text())
+    description["labels"]["other"] = 2
+    (model / "dataset.json").write_text(json.dumps(description))
+    code, _, complaint = command(
+        "predict", "-i", "scans", "-o", "more", "-m", model, "--engine", "openvino", "--precision", "fp32"
+    )
+    assert code == 2
+    assert "the weights do not fit the network of plans.json" in complaint
+
+
+def test_after_each_scan_the_network_gives_its_memory_back(
+    model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy("scans/ball_06_0000.nii.gz", "scans/ball_07_0000.nii.gz")
+    happened: list[str] = []
+    call, rest = openvino_engine.OpenVinoNetwork.__call__, openvino_engine.OpenVinoNetwork.rest
+    monkeypatch.setattr(
+        openvino_engine.OpenVinoNetwork, "__call__", lambda self, tile: happened.append("tile") or call(self, tile)
+    )
+    monkeypatch.setattr(openvino_engine.OpenVinoNetwork, "rest", lambda self: happened.append("rest") or rest(self))
+    first, _ = predicted(command, model, "first", "--engine", "openvino", "-f", 0)
+    started = happened.index("rest")  # before it, tiles of the check too
+    scans = [kind for kind, _ in itertools.groupby(happened[started - 1 :])]
+    assert scans == ["tile", "rest", "tile", "rest"]
+    second = sitk.GetArrayFromImage(sitk.ReadImage("first/ball_07.nii.gz"))
+    np.testing.assert_array_equal(first, second)
+
+
 @pytest.mark.parametrize("lost", ["network_weights", "init_args", "configuration"])
 def test_a_checkpoint_of_no_model_is_told(model: Path, command: Command, lost: str) -> None:
     checkpoint = model / "fold_0" / FINAL
@@ -123,7 +166,7 @@ def test_folds_are_averaged_under_both(model: Path) -> None:
     loaded = load_model(model)
     both = engine.choose_engine(loaded, [16, 16, 16], torch.device("cpu"), "openvino", "fp32", None)
     tile = torch.randn(1, 1, 16, 16, 16)
-    for fast, network in zip(both.networks, load_model(model).networks, strict=True):
+    for fast, network in zip(both.networks, [loaded.load_network(place) for place in range(2)], strict=True):
         with torch.inference_mode():
             assert torch.allclose(fast(tile), network(tile), atol=1e-3, rtol=1e-3)
     assert not torch.allclose(both.networks[0](tile), both.networks[1](tile), atol=1e-2)

@@ -133,7 +133,7 @@ def test_our_own_model_computes_the_same_before_and_after(balls: Path, command: 
     code, out, complaint = command("import_model", model, "--name", "ours")
     assert (code, complaint) == (0, "")
     assert "2 iterations" in out
-    ours, image = load_model(model, ["0"]).networks[0], torch.randn(1, 1, 32, 32, 32)
+    ours, image = load_model(model, ["0"]).load_network(0), torch.randn(1, 1, 32, 32, 32)
     assert torch.equal(imported("ours").network()(image), ours(image))
 
 

@@ -21,7 +21,7 @@ import lnauto
 from lnauto.networks.dilation import DilatedConv3d
 from lnauto.networks.multi_decoder import MultiDecoder
 from lnauto.paths import VARIABLES
-from lnauto.trainers import scribble
+from lnauto.trainers import scribble, validation
 from lnauto.trainers.options import Options
 from lnauto.trainers.schedule import Clock, Length
 from lnauto.trainers.scribble import (
@@ -31,6 +31,7 @@ from lnauto.trainers.scribble import (
     pixel_consistency,
     projection_consistency,
 )
+from lnauto.trainers.yardstick import _on_image
 
 Command = Callable[..., tuple[int, str, str]]
 DATASET = "Dataset902_Strokes"
@@ -405,6 +406,22 @@ def test_all_decoders_learn_and_go_on_from_a_checkpoint(strokes: Path) -> None:
     other = make_trainer(strokes)
     other.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
     assert all(torch.equal(value, after[name]) for name, value in other.network.state_dict().items())
+
+
+def test_validation_counts_what_is_drawn_and_not_what_strokes_lead_to(strokes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truths: list[np.ndarray] = []
+    monkeypatch.setattr(validation, "evaluate_case", lambda truth, mask, spacing, scheme, case: truths.append(truth))
+    trainer = make_trainer(strokes)
+    trainer.initialize()
+    validation.validate_fold(trainer)
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, sorted(trainer.do_split()[1]))
+    for truth, case in zip(truths, dataset.identifiers, strict=True):
+        drawn = sitk.GetArrayFromImage(sitk.ReadImage(str(strokes / "raw" / DATASET / "labelsTr" / f"{case}.nii.gz")))
+        _, seg, _, properties = dataset.load_case(case)
+        followed = _on_image(np.asarray(seg[0]) == 1, properties)
+        assert (followed & (drawn == IGNORE)).sum() > (drawn == 1).sum()
+        assert not (truth == 0)[followed & (drawn != 0)].any()
+        np.testing.assert_array_equal(truth == 1, drawn == 1)
 
 
 def test_stock_nnunet_runs_a_model_of_strokes_and_agrees(strokes: Path, command: Command) -> None:

@@ -117,7 +117,9 @@ def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
         read, _ = writer.read_seg(sources.cases[name]["sources"][-1]["path"])
         truth, labels = read[0].astype(np.int32), scheme
         if trusted:
-            unknown = np.asarray(seg[0]) == trainer.label_manager.ignore_label
+            learned = np.asarray(seg[0])
+            # Strokes lead to nodes where nobody drew any.
+            unknown = learned == trainer.label_manager.ignore_label if trainer.yardstick.counts_nodes else learned != 0
             truth, labels = judged(truth, unknown, properties, trainer.plans_manager.transpose_backward, scheme)
         results.append(evaluate_case(truth, mask, properties["spacing"], labels, case=name))
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)

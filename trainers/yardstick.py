@@ -31,7 +31,7 @@ PARTIAL = Yardstick(
     "false nodes where judged",
 )
 STROKES = Yardstick(
-    ", against strokes: Dice counts drawn voxels only, and strokes are not whole nodes, so nodes are not counted",
+    ", against strokes: Dice counts them and trusted background only; strokes are not whole nodes, so nodes are not counted",
     "Dice on strokes",
     "",
     "",
@@ -53,7 +53,7 @@ def judged(
 
     Args:
         drawn: (z, y, x), the label as it was drawn.
-        learned: the label as preprocessed, where it says `ignore` and nowhere else.
+        learned: of the preprocessed case, where it says what nobody judged: true, unless drawn.
         properties: of the preprocessed case.
         backward: the plan's `transpose_backward`.
         scheme: of the labels as drawn.

@@ -21,6 +21,7 @@ from lnauto.data.locations import sample_locations
 from lnauto.data.provenance import Provenance, digest_of
 from lnauto.data.raw import Case
 from lnauto.data.region import find_region, region_of
+from lnauto.data.strokes import follow
 from lnauto.data.trusted_background import Trust, materialise
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.files import replacing
@@ -253,6 +254,7 @@ def _with_trusted_background(
     from lnauto.compat.images import SimpleITKIO
 
     organs, path = None, job.organ_mask(case)
+    spacing, labels = properties["spacing"], job.dataset_json["labels"]
     if path is not None:
         organs = SimpleITKIO().read_seg(str(path))[0][0]
         if organs.shape != seg.shape[1:]:
@@ -260,10 +262,12 @@ def _with_trusted_background(
     coarse = job.likeness_map(case)
     likeness = None if coarse is None else read_map(coarse, case.images[0])
     box = _find_region(data, properties, trust.region)
-    label = materialise(data, seg[0], properties["spacing"], trust, box, job.dataset_json, organs, likeness)
+    label, ignore = materialise(data, seg[0], spacing, trust, box, job.dataset_json, organs, likeness), labels["ignore"]
+    if trust.node_within is not None and trust.reach is not None:
+        label = follow(data, label, spacing, ignore, trust.node_within, trust.background_from, trust.reach)
     if trust.likely_from is None:
         return label[None]
-    unknown = label == job.dataset_json["labels"]["ignore"]
+    unknown = label == ignore
     likely = unknown & (likeness >= trust.likely_from) if likeness is not None else np.zeros_like(unknown)
     return np.stack([label, likely.astype(label.dtype)])
 

@@ -45,6 +45,8 @@ class Trust:
     unlike_margin_mm: float = 3.0  # ... and is no rim of what looks like one [our choice]
     reach: float | None = None  # of strokes: so many times its length a node reaches beyond its stroke, and each node has one
     likely_from: float | None = None  # per cent: what looks more like one, and is unknown, is taken for a node to begin with
+    node_within: float | None = None  # of strokes: what so short a way through like tissue leads to is node, in voxel edges ...
+    background_from: float = 6.0  # ... and what no way shorter than that leads to is background (`lnauto.data.strokes`)
 
     @classmethod
     def of_plan(cls, plans: Mapping[str, Any]) -> Trust | None:
@@ -157,7 +159,7 @@ def reasons(
         alike = grown(likeness[box] >= trust.unlike_below, trust.unlike_margin_mm, spacing)
         inside[~alike & (inside == 0)] = REASONS.index("unlike")
     if trust.reach is not None:
-        inside[~_reached(nodes, trust.reach, spacing)[box] & (inside == 0)] = REASONS.index("far")
+        inside[~reached(nodes, trust.reach, spacing)[box] & (inside == 0)] = REASONS.index("far")
     if organs is not None:
         inside[organs[box] > 0] = REASONS.index("organ")
     why[box] = inside
@@ -182,7 +184,7 @@ def grown(mask: Array, by_mm: float, spacing: Sequence[float]) -> NDArray[np.boo
     return wider
 
 
-def _reached(strokes: Array, reach: float, spacing: Sequence[float]) -> NDArray[np.bool_]:
+def reached(strokes: Array, reach: float, spacing: Sequence[float]) -> NDArray[np.bool_]:
     """Where the nodes may be that strokes are on: boxes round these, wider by so many times their longest side."""
     near = np.zeros(strokes.shape, bool)
     pieces, _ = label_components(grown(strokes, JOINED_MM, spacing))

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from lnauto.evaluation.decisions import wilson
@@ -55,6 +54,8 @@ def calibration(truth: ArrayLike, probability: ArrayLike) -> Calibration:
 
 def _logistic(labels: Flags, line: Floats) -> list[Estimate]:
     """Intercept and slope of a logistic regression without any penalty."""
+    from scipy.optimize import minimize
+
     design = np.stack([np.ones_like(line), line], axis=1)
 
     def loss(beta: Floats) -> float:

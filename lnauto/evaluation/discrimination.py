@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.special import expit, logit, ndtr
 
 from lnauto.evaluation.estimates import CONFIDENCE, Difference, Estimate, Flags, Floats, Z, labelled, not_hard, with_both_classes
 
@@ -51,7 +49,7 @@ def difference_of(labels: Flags, first: Floats, second: Floats) -> Difference:
     value, variance = float(outranked[0].mean()), _variance(*outranked)
     if variance > NOTHING:
         reach = Z * math.sqrt(variance)
-        p = 2 * float(norm.sf(abs(value) / math.sqrt(variance)))
+        p = 2 * float(ndtr(-abs(value) / math.sqrt(variance)))
         return Difference(value, max(value - reach, -1.0), min(value + reach, 1.0), p)
     if np.allclose(np.concatenate(outranked), 0, atol=1e-12):  # the same ranking across the classes
         return Difference(0.0, 0.0, 0.0, 1.0)
@@ -152,6 +150,8 @@ def _outranked(labels: Flags, scores: Floats) -> tuple[Floats, Floats]:
 
     Both have the AUC as their mean; their variances are DeLong's (1988). By midranks, as Sun and Xu (2014) do.
     """
+    from scipy.stats import rankdata
+
     positive, negative = scores[labels], scores[~labels]
     together = rankdata(np.concatenate([positive, negative]))
     below = (together[: positive.size] - rankdata(positive)) / negative.size
@@ -168,6 +168,8 @@ def _variance(below: Floats, above: Floats) -> float:
 
 def _model_interval(value: float, m: int, n: int) -> tuple[float, float]:
     """Where DeLong's variance says nothing: all AUCs whose distance from this one is within chance (Newcombe 2006, method 5)."""
+    from scipy.optimize import brentq
+
     more = (m + n) / 2 - 1
 
     def beyond(area: float) -> float:

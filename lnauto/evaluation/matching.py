@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from lnauto.nodes import Array, Node, label_components, measure_nodes
 
@@ -197,6 +196,8 @@ def assign(true: Array, predicted: Array, min_overlap: float = MIN_OVERLAP) -> t
     }
     if not candidates:
         return ()
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = (sorted({pair[side] for pair in candidates}) for side in (0, 1))
     table = np.array([[candidates.get((row, column), 0) for column in columns] for row in rows])
     chosen = ((rows[row], columns[column]) for row, column in zip(*linear_sum_assignment(table, maximize=True), strict=True))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import KDTree
 
 from lnauto.nodes import Array, bounding_box
 
@@ -78,6 +77,8 @@ def nearest_distances(points: Array, others: Array, spacing: Sequence[float], at
     low, high = np.minimum(points.min(axis=0), others.min(axis=0)), np.maximum(points.max(axis=0), others.max(axis=0))
     sparse = (len(points) + len(others)) * VOXELS_A_POINT < np.prod(high - low + 1.0)
     if sparse or at_most < math.inf:
+        from scipy.spatial import KDTree
+
         tree = KDTree(others * steps, balanced_tree=False, compact_nodes=False)
         # a little more than asked: the tree is not exact to the last digit, and leaves out what lies on the bound
         _, places = tree.query(points * steps, distance_upper_bound=at_most * (1 + 1e-6) + 1e-6)

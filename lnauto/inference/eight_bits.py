@@ -36,6 +36,10 @@ class EightBitNetwork:
         assert self.compiled is not None  # the predictor has shown it tiles
         return self.compiled(tile)
 
+    def rest(self) -> None:
+        if self.compiled is not None:
+            self.compiled.rest()
+
     @property
     def is_ready(self) -> bool:
         return self.compiled is not None

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lnauto.errors import InputError
 from lnauto.inference import openvino_engine
 from lnauto.inference.eight_bits import EightBitNetwork
-from lnauto.inference.model import FINAL, Model
+from lnauto.inference.model import Model
 from lnauto.networks.compute import Compute, choose_compute, probe_shape
 
 log = logging.getLogger(__name__)
@@ -49,24 +49,33 @@ def choose_engine(
         voxels: that the networks will see, all tiles, mirrorings and folds together; None: not known, so that nothing is
             converted for their sake.
     """
-    channels = len(model.dataset_json["channel_names"])
-    shape = (1, channels, *(int(side) for side in patch))
+    shape = (1, model.channels, *(int(side) for side in patch))
     if precision == "int8":
         return _in_eight_bits(model, shape, device, asked, voxels)
-    compute = _laid_out(choose_compute(model.networks[0], channels, list(shape[2:]), device, precision), shape)
-    converted = _converted(model, shape, asked, voxels) if asked != "torch" and _can_convert(device, shape, asked) else []
-    networks = [compute.prepare(network) for network in model.networks]
+    converts = asked != "torch" and _can_convert(device, shape, asked)
+    if converts and (paths := converted_paths(model)) and all(path.is_file() for path in paths):
+        found = [openvino_engine.checked(path, model.facts, shape, precision, faster=asked == "auto") for path in paths]
+        if None not in found:
+            return _by_openvino(paths, shape, device, str(found[0]))  # PyTorch's networks are not even read
+    networks = [model.load_network(place) for place in range(len(model.folds))]
+    compute = _laid_out(choose_compute(networks[0], model.channels, list(shape[2:]), device, precision), shape)
+    converted = _converted(model, shape, asked, voxels, networks.__getitem__) if converts else []
+    networks = [compute.prepare(network) for network in networks]
     if converted:
         found = [
-            openvino_engine.check(network, compute, shape, path, precision, faster=asked == "auto")
+            openvino_engine.check(network, compute, shape, path, model.facts, precision, faster=asked == "auto")
             for network, path in zip(networks, converted, strict=True)
         ]
         if None not in found:
-            fast = [openvino_engine.compile_network(path, shape, str(found[0])) for path in converted]
-            return Engine("openvino", fast, Compute(device, "fp32"), str(found[0]))
+            return _by_openvino(converted, shape, device, str(found[0]))
         if asked == "openvino":
             raise _refused("what it computes is too far from what PyTorch does", asked)
     return Engine("torch", networks, compute, compute.precision)
+
+
+def _by_openvino(paths: Sequence[Path], shape: Sequence[int], device: torch.device, precision: str) -> Engine:
+    networks = [openvino_engine.compile_network(path, shape, precision) for path in paths]
+    return Engine("openvino", networks, Compute(device, "fp32"), precision)
 
 
 def _in_eight_bits(model: Model, shape: Sequence[int], device: torch.device, asked: str, voxels: float | None) -> Engine:
@@ -74,7 +83,7 @@ def _in_eight_bits(model: Model, shape: Sequence[int], device: torch.device, ask
     if asked == "torch":
         raise InputError.of("PyTorch does not compute in eight bits", "--precision int8", "leave --engine out, or the precision")
     _can_convert(device, shape, "int8")
-    paths = _converted(model, shape, "int8", voxels)
+    paths = _converted(model, shape, "int8", voxels, model.load_network)
     return Engine("openvino", [EightBitNetwork(path, shape) for path in paths], Compute(device, "fp32"), "int8")
 
 
@@ -97,20 +106,26 @@ def _can_convert(device: torch.device, shape: Sequence[int], asked: str) -> bool
     return reason is None
 
 
-def _converted(model: Model, shape: Sequence[int], asked: str, voxels: float | None) -> list[Path]:
+def converted_paths(model: Model) -> list[Path]:
+    return [openvino_engine.converted_path(path) for path in model.checkpoints]
+
+
+def _converted(
+    model: Model, shape: Sequence[int], asked: str, voxels: float | None, load: Callable[[int], nn.Module]
+) -> list[Path]:
     """The converted networks, made now if need be and if it pays; none where there are none."""
-    paths = [openvino_engine.converted_path(model.folder / f"fold_{fold}" / FINAL) for fold in model.folds]
+    paths = converted_paths(model)
     missing = [place for place, path in enumerate(paths) if not path.is_file()]
-    if missing and asked == "auto" and not _pays(model, shape, voxels):
+    if missing and asked == "auto" and not _pays(load(0), shape, voxels):
         return []
-    return paths if all(_convert(model, place, shape[1], paths[place], asked) for place in missing) else []
+    return paths if all(_convert(load(place), model, place, paths[place], asked) for place in missing) else []
 
 
-def _convert(model: Model, place: int, channels: int, path: Path, asked: str) -> bool:
+def _convert(network: nn.Module, model: Model, place: int, path: Path, asked: str) -> bool:
     """Convert one network; whether that went well."""
     start = time.monotonic()
     try:
-        openvino_engine.convert(model.networks[place], channels, path)
+        openvino_engine.convert(network, model.channels, path)
     except (OSError, RuntimeError) as error:  # a folder that cannot be written to; an operation that it does not know
         if asked in DEMANDS:
             raise _refused(f"the network could not be converted ({str(error).strip().splitlines()[-1]})", asked) from error
@@ -120,15 +135,15 @@ def _convert(model: Model, place: int, channels: int, path: Path, asked: str) ->
     return True
 
 
-def _pays(model: Model, shape: Sequence[int], voxels: float | None) -> bool:
+def _pays(network: nn.Module, shape: Sequence[int], voxels: float | None) -> bool:
     """Whether PyTorch would take so long that a conversion is worth it."""
     if voxels is None:
         return False
-    probe = (*shape[:2], *probe_shape(model.networks[0], list(shape[2:])))
+    probe = (*shape[:2], *probe_shape(network, list(shape[2:])))
     image = torch.zeros(probe)
     start = time.perf_counter()
     with torch.inference_mode():
-        model.networks[0](image)
+        network(image)
     return (time.perf_counter() - start) / torch.Size(probe[2:]).numel() * voxels > PAYS_FROM_SECONDS
 
 

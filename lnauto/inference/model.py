@@ -25,16 +25,45 @@ FINAL = "checkpoint_final.pth"
 
 @dataclass(frozen=True)
 class Model:
-    """Networks of one or several folds, with the plan and labels they were trained under."""
+    """One or several folds, with the plan and labels they were trained under; their weights stay on disk until asked for."""
 
     folder: Path
     plans: dict[str, Any]
     dataset_json: dict[str, Any]
     configuration: str
     folds: list[str]
-    networks: list[nn.Module]
+    checkpoints: list[Path]  # of the folds
     mirror_axes: list[int]
     trainer: str
+
+    @property
+    def channels(self) -> int:
+        return len(self.dataset_json["channel_names"])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What says whether weights fit."""
+        return {
+            "plan": self.plans["configurations"][self.configuration].get("architecture"),
+            "labels": self.dataset_json["labels"],
+        }
+
+    def load_network(self, place: int) -> nn.Module:
+        """The network of the fold at a place in `folds`, read anew."""
+        from lnauto.compat.plans import read_plans
+
+        path = self.checkpoints[place]
+        network = build_network(read_plans(self.plans), self.configuration, self.dataset_json, deep_supervision=False)
+        weights = _load_model_checkpoint(path)["network_weights"]
+        if broken := [name for name, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]:
+            raise InputError.of(f"the weights hold NaN or infinity (first in {broken[0]})", path, "copy it again, or train again")
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError.of(
+                "the weights do not fit the network of plans.json", path, "restore the plans.json it was trained with"
+            ) from error
+        return network.eval()
 
 
 def find_models(results: Path) -> list[Path]:
@@ -50,8 +79,6 @@ def trained_folds(folder: Path) -> list[str]:
 
 def load_model(folder: Path, folds: list[str] | None = None) -> Model:
     """The model in `folder`: the folds asked for, or the one trained on everything, or all numbered folds."""
-    from lnauto.compat.plans import read_plans
-
     there = trained_folds(folder)
     if folds is None:
         folds = ["all"] if there == ["all"] else [fold for fold in there if fold != "all"]
@@ -67,23 +94,19 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
     check_wishes(plans, folder / "plans.json")
     dataset_json = read_json(folder / "dataset.json", remedy, {"channel_names": {ANY: str}, "labels": dict})
     LabelScheme.from_dataset_json(folder / "dataset.json")
-    checkpoints = [_load_model_checkpoint(folder / f"fold_{fold}" / FINAL) for fold in folds]
+    paths = [folder / f"fold_{fold}" / FINAL for fold in folds]
+    checkpoints = [_load_model_checkpoint(path) for path in paths]
     configuration = checkpoints[0]["init_args"]["configuration"]
     if configuration not in plans["configurations"]:
         what = f"the plans have no configuration {configuration}, in which fold {folds[0]} was trained"
         raise InputError.of(what, folder / "plans.json", remedy)
-    manager = read_plans(plans)
-    networks = [
-        _load_network(checkpoint, manager, configuration, dataset_json, folder / f"fold_{fold}" / FINAL)
-        for fold, checkpoint in zip(folds, checkpoints, strict=True)
-    ]
     return Model(
         folder=folder,
         plans=plans,
         dataset_json=dataset_json,
         configuration=configuration,
         folds=folds,
-        networks=networks,
+        checkpoints=paths,
         mirror_axes=list(checkpoints[0].get("inference_allowed_mirroring_axes") or []),
         trainer=str(checkpoints[0]["trainer_name"]),
     )
@@ -109,42 +132,25 @@ def check_wishes(plans: Mapping[str, Any], path: Path) -> None:
 
 def load_alone(path: Path) -> Model:
     """The model of one checkpoint, under the plan and labels it was trained with, wherever it lies."""
-    from lnauto.compat.plans import read_plans
-
     checkpoint = _load_model_checkpoint(path)
     made = checkpoint["init_args"]
-    network = _load_network(checkpoint, read_plans(made["plans"]), made["configuration"], made["dataset_json"], path)
     return Model(
         folder=path.parent,
         plans=made["plans"],
         dataset_json=made["dataset_json"],
         configuration=made["configuration"],
         folds=[str(made["fold"])],
-        networks=[network],
+        checkpoints=[path],
         mirror_axes=list(checkpoint.get("inference_allowed_mirroring_axes") or []),
         trainer=str(checkpoint["trainer_name"]),
     )
 
 
-def _load_network(
-    checkpoint: dict[str, Any], plans: Any, configuration: str, dataset_json: dict[str, Any], path: Path
-) -> nn.Module:
-    network = build_network(plans, configuration, dataset_json, deep_supervision=False)
-    weights = checkpoint["network_weights"]
-    if broken := [name for name, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]:
-        raise InputError.of(f"the weights hold NaN or infinity (first in {broken[0]})", path, "copy it again, or train again")
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError.of(
-            "the weights do not fit the network of plans.json", path, "restore the plans.json it was trained with"
-        ) from error
-    return network.eval()
-
-
 def _load_model_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint that says what it is the weights of."""
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, mapped=zipfile.is_zipfile(path))  # PyTorch cannot map its form before 1.6
+    if (damaged := _damaged_part(path)) is not None:
+        raise _damaged(path, damaged)
     form = {"network_weights": {ANY: torch.Tensor}, "init_args": {"configuration": str}, "trainer_name": str}
     if (what := misfit(checkpoint, form)) is not None:
         raise InputError.of(
@@ -174,8 +180,12 @@ def load_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
         what = f"the checkpoint holds a {type(content).__name__}, and no weights"
         raise InputError.of(what, path, "give the folder that nnU-Net or lnauto trained it in")
     if not mapped and (damaged := _damaged_part(path)) is not None:
-        raise InputError.of(f"the checkpoint is damaged, in its part {damaged}", path, "copy it again, or train again")
+        raise _damaged(path, damaged)
     return content
+
+
+def _damaged(path: Path, part: str) -> InputError:
+    return InputError.of(f"the checkpoint is damaged, in its part {part}", path, "copy it again, or train again")
 
 
 def _damaged_part(path: Path) -> str | None:

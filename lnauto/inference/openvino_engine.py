@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +39,10 @@ class OpenVinoNetwork:
 
     def __call__(self, tile: Tensor) -> Tensor:
         return torch.from_numpy(np.array(self.compiled([np.ascontiguousarray(tile.numpy())])[0]))
+
+    def rest(self) -> None:
+        """Give back what memory tiles took; the next one takes it again."""
+        self.compiled.release_memory()
 
 
 def available() -> bool:
@@ -96,16 +100,31 @@ def compile_model(model: Any, precision: str) -> Any:
     return _core().compile_model(model, "CPU", settings)
 
 
-def check(network: nn.Module, compute: Compute, shape: Sequence[int], path: Path, precision: str, faster: bool) -> str | None:
+def checked(path: Path, facts: Mapping[str, Any], shape: Sequence[int], precision: str, faster: bool) -> str | None:
+    """What `check` found before for this network and machine; None, too, if it was never asked."""
+    found = machine_cache.read(CACHE).get(_key(path, facts, shape, precision, faster))
+    return found.get("precision") if isinstance(found, dict) else None
+
+
+def check(
+    network: nn.Module,
+    compute: Compute,
+    shape: Sequence[int],
+    path: Path,
+    facts: Mapping[str, Any],
+    precision: str,
+    faster: bool,
+) -> str | None:
     """The fastest of OpenVINO's precisions that agree with PyTorch, or None; remembered for this network and machine.
 
     Args:
         network: prepared by `compute`, which is how PyTorch would run it.
         shape: of a tile: batch, channels, z, y, x.
+        facts: of the model: where these are others, the network may not fit.
         precision: "auto", or the only one to look at.
         faster: whether it has to be faster than PyTorch.
     """
-    key = machine_cache.key_of(path.name, [int(side) for side in shape], precision, faster, compute.told, _version())
+    key = _key(path, facts, shape, precision, faster)
     known = machine_cache.read(CACHE)
     if not isinstance(known.get(key), dict):
         candidates = precisions() if precision == "auto" else [precision]
@@ -115,6 +134,10 @@ def check(network: nn.Module, compute: Compute, shape: Sequence[int], path: Path
         machine_cache.write(CACHE, known)
     found: str | None = known[key]["precision"]
     return found
+
+
+def _key(path: Path, facts: Mapping[str, Any], shape: Sequence[int], precision: str, faster: bool) -> str:
+    return machine_cache.key_of(path.name, facts, [int(side) for side in shape], precision, faster, _version())
 
 
 def _check(

@@ -22,6 +22,7 @@ from lnauto.inference.engine import choose_engine
 from lnauto.inference.export import Exported, Exporter
 from lnauto.inference.memory import MemoryLimit, Need
 from lnauto.inference.model import Model, load_model
+from lnauto.inference.openvino_engine import OpenVinoNetwork
 from lnauto.inference.prediction import Prediction
 from lnauto.inference.size_filter import drop_specks
 from lnauto.inference.sliding_window import Network, mirrorings, predict_logits, some_tiles, tile_slices
@@ -91,7 +92,7 @@ class Predictor:
         defaults = model.plans.get("lnauto", {}).get("inference", {})
         tta = tta or defaults.get("tta", "full")
         overlap = defaults.get("overlap", 0.5) if overlap is None else overlap
-        copies = len(mirrorings(tta, model.mirror_axes, plans.transpose_forward.index(2))) * len(model.networks)
+        copies = len(mirrorings(tta, model.mirror_axes, plans.transpose_forward.index(2))) * len(model.folds)
         seen = None if voxels is None else voxels * copies / (1 - overlap) ** 3
         chosen = choose_engine(model, configuration.patch_size, device, engine, precision, seen)
         return cls(
@@ -191,7 +192,11 @@ class Predictor:
 
     def infer(self, prepared: Prepared, on_tile: Callable[[int], None] | None = None) -> Tensor:
         """What the mask needs of the logits."""
-        return self.predict_logits(prepared.data, on_tile, self.exporter.kept)
+        kept = self.predict_logits(prepared.data, on_tile, self.exporter.kept)
+        for network in self.networks:
+            if isinstance(network, (OpenVinoNetwork, EightBitNetwork)):
+                network.rest()
+        return kept
 
     def finish(self, kept: Tensor, prepared: Prepared, with_probability: bool = False) -> tuple[sitk.Image, sitk.Image | None]:
         """The mask on the scan's grid and, if it is asked for, the probability of anything but background."""

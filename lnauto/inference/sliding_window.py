@@ -13,6 +13,7 @@ from lnauto.networks.compute import Compute
 Network = Callable[[Tensor], Tensor]
 TTA = ("none", "fast", "full")  # what is averaged: see `mirrorings`
 EVERY_CHANNEL = (slice(None),)
+AT_ONCE = 8  # slices that are finished: few, for memory, and more than one, for speed
 
 
 def mirrorings(tta: str, axes: Sequence[int] | None, left_right: int) -> list[tuple[int, ...]]:
@@ -108,15 +109,19 @@ class _Window:
     def _move_to(self, start: int) -> None:
         passed = min(start - self.start, self.sums.shape[1])
         self._finish(passed)
-        for held, axis in ((self.sums, 1), (self.total, 0)):
-            staying = held.narrow(axis, passed, held.shape[axis] - passed).clone()
-            held.zero_()
-            held.narrow(axis, 0, staying.shape[axis]).copy_(staying)
+        staying = self.sums.shape[1] - passed
+        for place in range(staying):  # slice by slice, which needs no second window
+            self.sums[:, place] = self.sums[:, place + passed]
+            self.total[place] = self.total[place + passed]
+        self.sums[:, staying:] = 0
+        self.total[staying:] = 0
         self.start = start
 
     def _finish(self, slices: int) -> None:
-        total = self.total[:slices].clamp_min(torch.finfo(self.total.dtype).tiny)  # 0 where no tile was looked at
-        self.found[:, self.start : self.start + slices] = self.kept(self.sums[:, :slices] / total)
+        for first in range(0, slices, AT_ONCE):
+            part = slice(first, min(first + AT_ONCE, slices))
+            total = self.total[part].clamp_min(torch.finfo(self.total.dtype).tiny)  # 0 where no tile was looked at
+            self.found[:, self.start + part.start : self.start + part.stop] = self.kept(self.sums[:, part] / total)
 
 
 def tile_slices(shape: Sequence[int], patch: Sequence[int], step: float) -> list[tuple[slice, ...]]:

@@ -112,9 +112,9 @@ class BagMaker:
 
             model = load_alone(checkpoint)
             patch = model.plans["configurations"][model.configuration]["patch_size"]
-            channels = len(model.dataset_json["channel_names"])
-            compute = choose_compute(model.networks[0], channels, list(patch), find_device(device), precision)
-            network = compute.prepare(model.networks[0])
+            network = model.load_network(0)
+            compute = choose_compute(network, model.channels, list(patch), find_device(device), precision)
+            network = compute.prepare(network)
             nodes = NodeOutputs.of_description(self.description)
             found = []
             for bag in tqdm(bags, desc="Looking at nodes", unit="patient", disable=self.quiet, delay=2):

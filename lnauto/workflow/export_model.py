@@ -188,7 +188,7 @@ def _networks(trained: Trained) -> Iterator[tuple[str, nn.Module]]:
     from lnauto.inference.model import load_model
 
     for fold in trained.folds:
-        yield fold, load_model(trained.folder, [fold]).networks[0]
+        yield fold, load_model(trained.folder, [fold]).load_network(0)
 
 
 def _noise(shape: Any) -> Tensor:

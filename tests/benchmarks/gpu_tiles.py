@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import prediction
+import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
@@ -55,13 +56,13 @@ def shares(options: argparse.Namespace) -> None:
         place = str(options.folder / "stock_mask")
         export_prediction_from_logits(logits, properties, managers[1], managers[0], managers[2], place)
         watch.lap("stock: back and write")
-        image = prediction.sitk.ReadImage(str(file))
+        image = sitk.ReadImage(str(file))
         prepared = ours.prepare([image], "scan")
         watch.lap("lnauto: read and resample")
         kept = ours.infer(prepared)
         watch.lap("lnauto: tiles")
         mask, _ = ours.finish(kept, prepared)
-        prediction.sitk.WriteImage(mask, str(options.folder / "lnauto_mask.nii.gz"), True)
+        sitk.WriteImage(mask, str(options.folder / "lnauto_mask.nii.gz"), True)
         watch.lap("lnauto: back and write")
         found = {"seconds": watch.laps, "tiles": ours.count_tiles(prepared.data.shape[1:])}
         keep(options, "shares", found)
@@ -91,7 +92,7 @@ def tiles(options: argparse.Namespace) -> None:
     tile = prediction.middle_of(file.parent).to(device)
 
     def fresh() -> nn.Module:
-        return load_model(model).networks[0].to(device).eval()
+        return load_model(model).load_network(0).to(device).eval()
 
     with torch.inference_mode():
         expected = fresh()(tile).float()

@@ -20,17 +20,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
-import SimpleITK as sitk
-import torch
-from weak_strokes import machine
 
 import lnauto
+from lnauto.cores import usable_cores
 from lnauto.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+    import torch
 
 BIN = Path(sys.executable).parent
 NAME, TRAINER = "Dataset801_Scan", "nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -52,22 +56,21 @@ def main() -> int:
     parser.add_argument(
         "--rows", nargs="+", default=["stock", "torch", "openvino", "eight bits", "default", "default in eight bits"]
     )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--json", type=Path, help="where the figures go (default: figures.json in the folder)")
     options = parser.parse_args()
     root = options.folder.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(options.threads)
     figures: dict[str, Any] = {
-        "machine": {**machine(), "threads": options.threads},
-        "peak": peak(options.device),
+        "machine": {**apart(machine), "threads": options.threads},
+        "peak": apart(peak, options.device, options.threads),
         "command": " ".join(sys.argv),
         "scans": {},
     }
     if options.scan is not None:
-        model = stock_sized(root, write_scan(root, options.scan, options.slices[0]))
+        model = apart(stock_sized, root, apart(write_scan, root, options.scan, options.slices[0]))
         for slices in options.slices:
-            scan = write_scan(root, options.scan, slices)
+            scan = apart(write_scan, root, options.scan, slices)
             figures["scans"][scan.name] = compare(root, model, scan, options)
             write_json(options.json or root / "figures.json", figures)
     if options.phantoms:
@@ -78,11 +81,25 @@ def main() -> int:
     return 0
 
 
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a process of its own: libraries in this one's memory would be counted half for whatever it watches."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def machine() -> dict[str, Any]:
+    import weak_strokes
+
+    return weak_strokes.machine()
+
+
 # ---- material
 
 
 def stock_sized(root: Path, scan: Path) -> Path:
     """A result folder as stock nnU-Net leaves it, with its plain network of 31 million weights."""
+    import torch
+
     from lnauto.networks.build import build
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -125,6 +142,10 @@ def plain_network(features: list[int]) -> dict[str, Any]:
 
 def middle_of(scan: Path) -> torch.Tensor:
     """A tile of the scan, as the plan of `stock_sized` normalises it."""
+    import numpy as np
+    import SimpleITK as sitk
+    import torch
+
     array = sitk.GetArrayFromImage(sitk.ReadImage(str(next(scan.iterdir())))).astype(np.float32)
     array = np.pad(array, [(0, max(size - side, 0)) for side, size in zip(array.shape, PATCH, strict=True)], mode="edge")
     starts = [max(side - size, 0) // 2 for side, size in zip(array.shape, PATCH, strict=True)]
@@ -133,6 +154,9 @@ def middle_of(scan: Path) -> torch.Tensor:
 
 
 def write_scan(root: Path, source: Path, slices: int) -> Path:
+    import numpy as np
+    import SimpleITK as sitk
+
     files = (
         [source] if source.is_file() else sorted(path for path in source.iterdir() if path.name.endswith((".nii.gz", ".nrrd")))
     )
@@ -150,17 +174,21 @@ def write_scan(root: Path, source: Path, slices: int) -> Path:
 
 def trained_on_phantoms(root: Path) -> tuple[Path, Path]:
     """A small network trained for some minutes, and ten phantoms it has not seen."""
-    from lnauto.data.phantom import make_phantom
-
     raw = root / "raw/Dataset802_Phantoms"
     if not raw.is_dir():
-        make_phantom(raw, cases=24, test_cases=10, size=96, declare=True, quiet=True)
+        apart(make_phantoms, raw)
         (raw / "patients.csv").unlink()
     model = root / "results/Dataset802_Phantoms/LNTrainer__lnautoPlans__3d_fullres"
     if not (model / "fold_all/checkpoint_final.pth").is_file():
         run_of([BIN / "lnauto_plan_and_preprocess", "-d", "802", "--device", "cpu", "--quiet"], root)
         run_of([BIN / "lnauto_train", "802", "all", "--iterations", "600", "--device", "cpu", "--quiet", "--continue"], root)
     return model, raw / "imagesTs"
+
+
+def make_phantoms(folder: Path) -> None:
+    from lnauto.data.phantom import make_phantom
+
+    make_phantom(folder, cases=24, test_cases=10, size=96, declare=True, quiet=True)
 
 
 # ---- runs
@@ -192,9 +220,8 @@ def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
             print(f"{scans.name}, {name}: {rows[name]['seconds']:.1f} s, {rows[name]['gb']:.2f} GB", flush=True)
             rows[name]["made"] = {key: read_json(out / "run.json", "")[key] for key in ("engine", "precision", "tta", "overlap")}
     if options.device == "cpu":
-        reach(rows, model, scans, options)
-    agree(root / "masks" / scans.name, rows, truth=scans.with_name("labelsTs"))
-    return rows
+        rows = apart(reach, rows, model, scans, options)
+    return apart(agree, root / "masks" / scans.name, rows, scans.with_name("labelsTs"))
 
 
 def stock_run(root: Path, model: Path, fold: str, scans: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -202,21 +229,32 @@ def stock_run(root: Path, model: Path, fold: str, scans: Path, options: argparse
     out = root / "masks" / scans.name / "stock"
     stock = [BIN / "nnUNetv2_predict_from_modelfolder", "-m", model, "-f", fold, "-o", out, "-device", options.device]
     flags = ["-npp", "1", "-nps", "1", *([] if options.tta == "full" else ["--disable_tta"])]
-    files = sorted(scans.iterdir())
-    if len(files) == 1 and options.device == "cpu":
-        image = sitk.ReadImage(str(files[0]))
-        tiles, depth = tiles_of(image), image.GetSize()[2]
-        seconds = tiles * (8 if options.tta == "full" else 1) * tile_seconds(model)
-        if seconds > 60 * options.longest:
-            kept = max(PATCH[0] * 2, round(depth * 60 * options.longest / seconds))
-            part = root / f"part of {scans.name}"
-            part.mkdir(exist_ok=True)
-            image = image[:, :, :kept]
-            sitk.WriteImage(image, str(part / files[0].name))
-            found = run_of([*stock, *flags, "-i", part], root, options.threads)
-            factor = tiles / tiles_of(image)
-            return {**found, "seconds": found["seconds"] * factor, "scaled_by": factor, "slices": kept}
+    if len(list(scans.iterdir())) == 1 and options.device == "cpu":
+        part = apart(part_of, root, model, scans, options)
+        if part is not None:
+            found = run_of([*stock, *flags, "-i", part["folder"]], root, options.threads)
+            scaled = {key: part[key] for key in ("scaled_by", "slices")}
+            return {**found, "seconds": found["seconds"] * part["scaled_by"], **scaled}
     return run_of([*stock, *flags, "-i", scans], root, options.threads)
+
+
+def part_of(root: Path, model: Path, scans: Path, options: argparse.Namespace) -> dict[str, Any] | None:
+    """As many slices of the only scan as stock may take, where it may not take all."""
+    import SimpleITK as sitk
+    import torch
+
+    torch.set_num_threads(options.threads)
+    [file] = scans.iterdir()
+    image = sitk.ReadImage(str(file))
+    tiles, depth = tiles_of(image), image.GetSize()[2]
+    seconds = tiles * (8 if options.tta == "full" else 1) * tile_seconds(model)
+    if seconds <= 60 * options.longest:
+        return None
+    kept = max(PATCH[0] * 2, round(depth * 60 * options.longest / seconds))
+    part = root / f"part of {scans.name}"
+    part.mkdir(exist_ok=True)
+    sitk.WriteImage(image[:, :, :kept], str(part / file.name))
+    return {"folder": part, "scaled_by": tiles / tiles_of(image[:, :, :kept]), "slices": kept}
 
 
 def tiles_of(image: sitk.Image) -> int:
@@ -228,9 +266,11 @@ def tiles_of(image: sitk.Image) -> int:
 
 
 def tile_seconds(model: Path) -> float:
+    import torch
+
     from lnauto.inference.model import load_model
 
-    network, tile = load_model(model).networks[0], torch.zeros(1, 1, *PATCH)
+    network, tile = load_model(model).load_network(0), torch.zeros(1, 1, *PATCH)
     with torch.inference_mode():
         started = time.perf_counter()
         network(tile)
@@ -299,8 +339,10 @@ class Card:
 # ---- figures
 
 
-def agree(folder: Path, rows: dict[str, Any], truth: Path) -> None:
+def agree(folder: Path, rows: dict[str, Any], truth: Path) -> dict[str, Any]:
     """Dice of the foreground with stock's mask, over all scans; and how well each finds the nodes, where they are known."""
+    import SimpleITK as sitk
+
     from lnauto.evaluation.folder import evaluate_folders
     from lnauto.evaluation.pair import ALL_NODES
 
@@ -314,29 +356,35 @@ def agree(folder: Path, rows: dict[str, Any], truth: Path) -> None:
         if truth.is_dir():
             summary = evaluate_folders(truth, folder / name, dataset_json=truth.with_name("dataset.json")).summary
             row["node_f1"] = float(summary.nodes[ALL_NODES].counts.f1)
+    return rows
 
 
-def reach(rows: dict[str, Any], model: Path, scans: Path, options: argparse.Namespace) -> None:
+def reach(rows: dict[str, Any], model: Path, scans: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The share of the processor's products and of its copies that a run with the same tiles reaches."""
+    import SimpleITK as sitk
+
     files = sorted(scans.iterdir())
     if len(files) > 1:
-        return
+        return rows
     flops, moved = work_of(model)
-    tiles, copies, can = tiles_of(sitk.ReadImage(str(files[0]))), 8 if options.tta == "full" else 1, peak(options.device)
+    tiles, copies = tiles_of(sitk.ReadImage(str(files[0]))), 8 if options.tta == "full" else 1
+    can = peak(options.device, options.threads)
     for name in {"stock", "torch", "openvino"} & set(rows):
         precision = rows[name].get("made", {}).get("precision", "fp32")
         each_second = tiles * copies / rows[name]["seconds"] / 1e9
         rows[name]["of_products"] = flops * each_second / can[f"gflop_{precision}"]
         rows[name]["of_copies"] = moved * each_second / can["gb_copied"] * (0.5 if precision == "bf16" else 1)
+    return rows
 
 
 def work_of(model: Path) -> tuple[float, float]:
     """Of one tile: multiplications and additions, and bytes in fp32 that layers read and write."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from lnauto.inference.model import load_model
 
-    network, moved = load_model(model).networks[0].to("meta"), [0]
+    network, moved = load_model(model).load_network(0).to("meta"), [0]
 
     def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         moved[0] += 4 * (sum(each.numel() for each in inputs) + output.numel())
@@ -349,8 +397,11 @@ def work_of(model: Path) -> tuple[float, float]:
     return float(counter.get_total_flops()), float(moved[0])
 
 
-def peak(device: str) -> dict[str, float]:
+def peak(device: str, threads: int) -> dict[str, float]:
     """Products a second in fp32 and bf16 (1e9 multiplications and additions), and bytes copied a second (1e9); of a processor."""
+    import torch
+
+    torch.set_num_threads(threads)
     found: dict[str, float] = {}
     if device != "cpu":
         return found

@@ -324,10 +324,12 @@ def test_strokes_say_where_nodes_are_and_not_how_far_they_reach(planned: Path) -
     assert (trust.shell_mm, trust.depth_mm, trust.likeness, trust.likely_from) == (None, None, None, None)
     assert (trust.reach, trust.region, trust.air_below) == (1.0, "lungs", -500.0)
     assert reason.startswith("air, bone, ")
-    assert "what is farther from each stroke on a node than 1 times its length, as every node has one; " in reason
+    assert "what is farther from each stroke on a node than 1 times its length, as every node has one, " in reason
+    assert (trust.node_within, trust.background_from) == (4.0, 6.0)
+    assert "from a stroke on a node in 6 voxels (what one leads to in 4 is node); " in reason
     masks, _ = choose_trust(dataset, [drawn(0, 60)], "partial_instance", "lungs")
     assert masks is not None
-    assert (masks.reach, masks.shell_mm) == (None, 3.0)
+    assert (masks.reach, masks.shell_mm, masks.node_within) == (None, 3.0, None)
 
 
 def test_only_ct_has_intensities_that_mean_the_same_everywhere(planned: Path) -> None:

@@ -226,7 +226,7 @@ def test_no_case_is_judged_by_a_classifier_that_learnt_from_it(tmp_path: Path, m
     assert sorted(case for case, _ in judged) == list(range(9))
     for case, learnt_from in judged:
         assert case not in learnt_from
-        assert len(learnt_from) == 6
+        assert len(learnt_from) in (7, 8)  # of nine, one or two are judged together
     assert len({learnt_from for _, learnt_from in judged}) == FOLDS
 
 

@@ -23,7 +23,7 @@ from lnauto.planners.completeness.likeness import Likeness, find_candidates, gat
 from lnauto.planners.completeness.surroundings import Floats, drawn_intensities, look_round, read_coarse
 from lnauto.planners.completeness.voxels import learn, sample, score_of
 
-FOLDS = 3
+FOLDS = 6  # parts of the cases, each judged by what the others taught; with fewer, places are ranked worse
 FEWEST_CASES, FEWEST_NODES = 8, 6  # annotated; a classifier of fewer knows too little of what is no node
 FEWEST_WITH_NODES = 4  # cases
 MOST_CASES, MOST_IF_DECLARED = 24, 8  # drawn by the seed if there are more; that all is drawn is checked, not decided upon

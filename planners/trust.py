@@ -104,8 +104,8 @@ def _reason(trust: Trust, nodes: int) -> str:
         known.append(f"what is farther from each stroke on a node than {trust.reach:g} times its length, as every node has one")
     if trust.node_within is not None:
         known.append(
-            f"what no way through like tissue leads to from a stroke on a node in {trust.background_from:g} voxels "
-            f"(what one leads to in {trust.node_within:g} is node)"
+            f"what is more than {trust.background_from:g} voxels from every stroke on a node by way of like tissue "
+            f"(what is within {trust.node_within:g} is node)"
         )
     rest = "what else is not drawn is ignored, because it may be a node"
     if trust.likely_from is not None:

@@ -326,7 +326,7 @@ def test_strokes_say_where_nodes_are_and_not_how_far_they_reach(planned: Path) -
     assert reason.startswith("air, bone, ")
     assert "what is farther from each stroke on a node than 1 times its length, as every node has one, " in reason
     assert (trust.node_within, trust.background_from) == (4.0, 6.0)
-    assert "from a stroke on a node in 6 voxels (what one leads to in 4 is node); " in reason
+    assert "more than 6 voxels from every stroke on a node by way of like tissue (what is within 4 is node); " in reason
     masks, _ = choose_trust(dataset, [drawn(0, 60)], "partial_instance", "lungs")
     assert masks is not None
     assert (masks.reach, masks.shell_mm, masks.node_within) == (None, 3.0, None)

@@ -175,7 +175,7 @@ def test_the_plan_says_how_far_and_training_learns_it(raw: Path, command: Callab
     """Every voxel that is preprocessed is looked at, and none but unknown ones differ; the plan can leave it out."""
     code, out, complaint = command("plan_and_preprocess", "-d", 901, "--device", "cpu")
     assert code == 0, complaint
-    assert "what no way through like tissue leads to from a stroke on a node in 6 voxels" in " ".join(out.split())
+    assert "what is more than 6 voxels from every stroke on a node by way of like tissue" in " ".join(out.split())
     base = raw.parents[1] / "preprocessed/Dataset901_Balls"
     plan = json.loads((base / "lnautoPlans.json").read_text())
     with_ways = labels(base)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from lnauto.paths import VARIABLES
 
@@ -121,8 +122,6 @@ def copied(planned: Path, to: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_random_model(planned: Path, folder: Path, folds: tuple[str, ...] = ("0", "1")) -> Path:
     """A model folder of a planned data set with random weights, and with what a training leaves besides them."""
-    import torch
-
     from lnauto.compat.plans import PlansManager
     from lnauto.inference.model import FINAL, build_network
 
@@ -138,3 +137,7 @@ def write_random_model(planned: Path, folder: Path, folds: tuple[str, ...] = ("0
     for name, content in (("plans.json", plans), ("dataset.json", description)):
         (folder / name).write_text(json.dumps(content))
     return folder
+
+
+def random_logits(seed: int, classes: int = 3, size: tuple[int, ...] = (4, 5, 6), batch: int = 2) -> torch.Tensor:
+    return 2 * torch.randn(batch, classes, *size, generator=torch.Generator().manual_seed(seed))

@@ -58,13 +58,13 @@ def judged(
         backward: the plan's `transpose_backward`.
         scheme: of the labels as drawn.
     """
-    unknown = _on_image(learned, properties).transpose(backward) & (drawn == (scheme.ignore or 0))
+    unknown = on_image(learned, properties).transpose(backward) & (drawn == (scheme.ignore or 0))
     value = max(int(drawn.max()), *scheme.values(), scheme.ignore or 0) + 1
     truth = np.where(drawn == scheme.ignore, 0, drawn) if scheme.ignore is not None else drawn
     return np.where(unknown, value, truth), replace(scheme, ignore=value)
 
 
-def _on_image(mask: Array, properties: Mapping[str, Any]) -> Array:
+def on_image(mask: Array, properties: Mapping[str, Any]) -> Array:
     """A preprocessed mask on the grid of its image, by the nearest voxel; what was cropped away is not in it."""
     cropped = properties["shape_after_cropping_and_before_resampling"]
     nearest = [((np.arange(side) + 0.5) * have / side).astype(int) for side, have in zip(cropped, mask.shape, strict=True)]

@@ -54,7 +54,7 @@ class Model:
 
         path = self.checkpoints[place]
         network = build_network(read_plans(self.plans), self.configuration, self.dataset_json, deep_supervision=False)
-        weights = _load_model_checkpoint(path)["network_weights"]
+        weights = _mapped(path)["network_weights"]  # which was looked at when the model was loaded
         if broken := [name for name, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]:
             raise InputError.of(f"the weights hold NaN or infinity (first in {broken[0]})", path, "copy it again, or train again")
         try:
@@ -148,7 +148,7 @@ def load_alone(path: Path) -> Model:
 
 def _load_model_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint that says what it is the weights of."""
-    checkpoint = load_checkpoint(path, mapped=zipfile.is_zipfile(path))  # PyTorch cannot map its form before 1.6
+    checkpoint = _mapped(path)
     if (damaged := _damaged_part(path)) is not None:
         raise _damaged(path, damaged)
     form = {"network_weights": {ANY: torch.Tensor}, "init_args": {"configuration": str}, "trainer_name": str}
@@ -157,6 +157,10 @@ def _load_model_checkpoint(path: Path) -> dict[str, Any]:
             f"this checkpoint is of no model: {what}", path, "give the folder that nnU-Net or lnauto trained it in"
         )
     return checkpoint
+
+
+def _mapped(path: Path) -> dict[str, Any]:
+    return load_checkpoint(path, mapped=zipfile.is_zipfile(path))  # PyTorch cannot map its form before 1.6
 
 
 def load_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:

@@ -18,15 +18,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
+from watching import Watch, apart
 
 import lnauto
 from lnauto.cores import usable_cores
@@ -79,12 +75,6 @@ def main() -> int:
     write_json(options.json or root / "figures.json", figures)
     show(figures)
     return 0
-
-
-def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """In a process of its own: libraries in this one's memory would be counted half for whatever it watches."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def machine() -> dict[str, Any]:
@@ -293,47 +283,6 @@ def run_of(command: list[Any], root: Path, threads: int = 0) -> dict[str, Any]:
     if process.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{output[-4000:]}")
     return {"seconds": time.perf_counter() - started, "gb": watch.peak / 2**30, **watch.card.told()}
-
-
-class Watch(threading.Thread):
-    """Looks at the memory of a process and its children every tenth of a second."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.pid, self.peak, self.ended, self.card = pid, 0, threading.Event(), Card()
-        self.start()
-
-    def run(self) -> None:
-        while not self.ended.wait(0.1):
-            self.card.look()
-            try:
-                tree = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
-                self.peak = max(self.peak, sum(each.memory_full_info().pss for each in tree))
-            except psutil.Error:
-                continue
-
-
-class Card:
-    """Memory that is taken on the first NVIDIA card since this was made, by whatever program; nothing where there is no card."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            card = pynvml.nvmlDeviceGetHandleByIndex(0)
-            self.taken = lambda: int(pynvml.nvmlDeviceGetMemoryInfo(card).used)
-            self.before = self.taken()
-        except Exception:  # no such package, no driver or no card, each with an error of its own
-            self.taken = None  # type: ignore[assignment]
-
-    def look(self) -> None:
-        if self.taken is not None:
-            self.peak = max(self.peak, self.taken() - self.before)
-
-    def told(self) -> dict[str, float]:
-        return {} if self.taken is None else {"card_gb": self.peak / 2**30}
 
 
 # ---- figures

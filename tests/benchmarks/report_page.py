@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 import SimpleITK as sitk
-from prediction import Watch
+from watching import Watch
 from weak_strokes import machine
 
 from lnauto.files import write_json

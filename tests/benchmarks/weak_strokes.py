@@ -5,7 +5,8 @@
 
 Four rows on the same network, patch, seeds and number of iterations: complete masks (LNTrainer), strokes by their own
 cross-entropy alone, LNTrainerScribble if strokes led nowhere, and as it is. The step of LNTrainerScribble is timed against
-LNTrainer's, beside what the operations of its decoders explain. A finished run is kept in FOLDER and not repeated.
+LNTrainer's, beside what the operations of its decoders explain. What strokes lead to is compared with the masks, voxel by voxel,
+as preprocessed. A finished run is kept in FOLDER and not repeated.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
         figures[data.name] = {
             "drawn": drawn_shares(root, data),
+            "led to": led_to(root, data),
             "iterations": iterations,
             "seeds": options.seeds,
             "rows": runs,
@@ -171,6 +173,34 @@ def drawn_shares(root: Path, data: Data) -> dict[str, float]:
         if share > (MOST_OF_FOREGROUND if value else MOST_OF_BACKGROUND):
             raise SystemExit(f"{data.strokes}: {share:.2%} of label {value} is drawn")
     return {str(value): share for value, share in largest.items()}
+
+
+def led_to(root: Path, data: Data) -> dict[str, float]:
+    """What training by strokes learns of the voxels of nodes: found, rightly of what is taken for node, lost, unknown."""
+    counts = np.zeros(5)
+    learned, truths = (preprocessed_labels(root, name) for name in (data.strokes, data.full))
+    ignore = json.loads((root / "raw" / data.strokes / "dataset.json").read_text())["labels"]["ignore"]
+    for case, truth in truths.items():
+        nodes, said = truth > 0, learned[case]
+        taken = (said > 0) & (said != ignore)
+        counts += [part.sum() for part in (nodes, taken, taken & (said == truth), nodes & (said == 0), nodes & (said == ignore))]
+    nodes, taken, right, lost, unknown = counts
+    return {"found": right / nodes, "right": right / taken, "lost": lost / nodes, "unknown": unknown / nodes}
+
+
+def preprocessed_labels(root: Path, name: str) -> dict[str, np.ndarray]:
+    import blosc2
+
+    from lnauto.data.raw import RawDataset
+    from lnauto.paths import activate
+    from lnauto.planners.plan import CONFIGURATION, Plan
+    from lnauto.workflow.plan import bring_up_to_date
+
+    base = root / "preprocessed" / name
+    plan = Plan.load(base / "lnautoPlans.json", "run again in another folder")
+    bring_up_to_date(RawDataset.read(root / "raw" / name), plan, CONFIGURATION, activate(), quiet=True)
+    folder = base / f"lnautoPlans_{CONFIGURATION}"
+    return {path.name: blosc2.open(str(path))[0] for path in sorted(folder.glob("*_seg.b2nd"))}
 
 
 # ---- training
@@ -326,6 +356,8 @@ def show(figures: dict[str, Any]) -> None:
             continue
         drawn = ", ".join(f"{share:.2%} of label {value}" for value, share in found["drawn"].items())
         print(f"\n{data}: at most {drawn} drawn in any case; {found['iterations']} iterations, seeds {found['seeds']}")
+        of_nodes = {name: f"{share:.1%}" for name, share in found["led to"].items()}
+        print(f"of the voxels of nodes: {of_nodes} ('right': of what is taken for node)")
         full = mean(found["rows"].get("full", []), "dice")
         print(f"{'':20}{'Dice':>8}{'sd':>7}{'of full':>9}{'ASSD':>8}{'recall':>8}{'F1':>8}{'false':>8}")
         for row, runs in found["rows"].items():

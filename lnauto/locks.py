@@ -102,6 +102,15 @@ def locked_beside(path: Path) -> Iterator[None]:
         yield
 
 
+def at_work(folder: Path) -> Owner | None:
+    """Who is at work in `folder`, if it is another process."""
+    lock = (folder / LOCK).absolute()
+    if (os.getpid(), lock) in _held or (found := _look_at(lock)) is None:
+        return None
+    owner, silent_seconds = found
+    return None if owner.is_gone(silent_seconds) else owner
+
+
 @contextmanager
 def _holding(lock: Path, place: Path, own: Path | None, shared: tuple[Path, ...]) -> Iterator[None]:
     lock = lock.absolute()

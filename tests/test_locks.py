@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import SimpleITK as sitk
 
 from lnauto import locks
 from lnauto.errors import InputError
@@ -299,6 +301,34 @@ def test_a_fold_that_is_trained_is_refused_and_another_is_not(balls: Path, anoth
     code, _, complaint = command("train", 901, 1, *asked)
     assert code == 0, complaint
     assert not (Path(FOLD).parent / "fold_1" / LOCK).exists()
+
+
+def test_cases_that_a_fold_is_trained_on_are_not_made_anew(
+    balls: Path, tmp_path: Path, another: Owner, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("raw", "preprocessed"):
+        shutil.copytree(balls / folder, tmp_path / folder)
+        monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+    lock, cases = leave(another, Path(FOLD)), tmp_path / "preprocessed/Dataset901_Balls"
+    asked = ("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
+    code, _, complaint = command(*asked)  # nothing is to be made anew
+    assert code == 0, complaint
+    label = next((tmp_path / "raw/Dataset901_Balls/labelsTr").iterdir())
+    drawn = sitk.ReadImage(str(label))
+    drawn[0, 0, 0] = 1
+    sitk.WriteImage(drawn, str(label))
+    before = {path: path.stat().st_mtime_ns for path in cases.rglob("*.b2nd")}
+    train = ("train", 901, 1, "--iterations", 1, "--quiet", "--device", "cpu", "--no-report")
+    for command_line in (asked, train):
+        code, _, complaint = command(*command_line)
+        assert code == 2
+        assert "fold_0 of LNTrainer__lnautoPlans__3d_fullres is being trained from preprocessed cases that are" in complaint
+        assert str(another) in complaint
+        assert {path: path.stat().st_mtime_ns for path in cases.rglob("*.b2nd")} == before
+    lock.unlink()
+    code, _, complaint = command(*asked)
+    assert code == 0, complaint
+    assert {path: path.stat().st_mtime_ns for path in cases.rglob("*.b2nd")} != before
 
 
 def test_predictions_into_one_folder_are_refused(balls: Path, random_model: Path, another: Owner, command: Command) -> None:

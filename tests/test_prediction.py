@@ -90,6 +90,18 @@ def test_a_log_has_what_was_said_and_what_went_wrong(scans: Path, command: Comma
     assert complaint.startswith("lnauto: the log cannot be written (No such file or directory), in nowhere/run.log")
 
 
+def test_a_log_is_gone_on_with_and_nothing_else_is_appended_to(scans: Path, command: Command) -> None:
+    Path("empty.log").touch()
+    Path("mine.txt").write_text("mine\n")
+    for _ in range(2):
+        assert command("predict", "-i", "scans", "-o", "out", "--quiet", "--log", "empty.log", "-f", 0)[0] == 0
+    assert len([line for line in Path("empty.log").read_text().splitlines() if " INFO lnauto " in line]) == 2
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", "--log", "mine.txt", "-f", 0)
+    assert code == 2
+    assert complaint.startswith("lnauto: the log would be appended to a file that is no log of lnauto's, in mine.txt; ")
+    assert Path("mine.txt").read_text() == "mine\n"
+
+
 def test_probabilities_are_kept_where_they_are_wanted(scans: Path, command: Command) -> None:
     flags = ("--quiet", "-f", 0, "--filter", "none")
     assert command("predict", "-i", "scans", "-o", "out", "--save-probabilities", *flags)[0] == 0

@@ -20,6 +20,7 @@ from lnauto.errors import InputError, LnautoError
 STOPPED_BY_KEYBOARD = 130
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
 FAULTS = "lnauto-faults"  # a logger apart, because the console has them from stderr
+FIRST_OF_LOG = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO lnauto ")
 
 atexit.register(gc.freeze)  # searching all that torch and its like leave for what could be freed took half a second at each end
 
@@ -141,6 +142,14 @@ def talk_to_console(quiet: bool = False) -> None:
     faults.propagate, faults.handlers = False, [logging.NullHandler()]
 
 
+def _may_be_log(path: Path) -> bool:
+    """Whether nothing is there yet, a device, or a log that lnauto began."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return True
+    with path.open("rb") as file:
+        return FIRST_OF_LOG.match(file.read(100)) is not None
+
+
 class LogFile(logging.FileHandler):
     """A log that says once that its disk is full, in place of a traceback for every line."""
 
@@ -161,6 +170,8 @@ class LogFile(logging.FileHandler):
 
 def write_log(path: Path) -> None:
     """Append lnauto's log to a file, with the time, faults and what `--quiet` keeps from the console."""
+    if not _may_be_log(path):
+        raise InputError.of("the log would be appended to a file that is no log of lnauto's", path, "give another file")
     try:
         handler = LogFile(path, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

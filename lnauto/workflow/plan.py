@@ -54,6 +54,7 @@ from lnauto.planners.trust import LIKENESS, choose_trust
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.report.plan_picture import draw_plan
 from lnauto.workflow.block_plan import NO_MASK, bring_scans_up_to_date, plan_scans
+from lnauto.workflow.in_use import check_not_in_use
 from lnauto.workflow.patient_plan import plan_patients, refuse
 from lnauto.workflow.plan_file import keep_earlier
 from lnauto.workflow.splits import SPLITS, write_splits
@@ -124,6 +125,7 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
         foundation,
     )
     plan.configuration(request.configuration)
+    check_not_in_use(dataset.annotated_cases, make_job(dataset, plan, request.configuration, folder), paths.results)
     write_splits(dataset, folder / SPLITS)
     keep_earlier(folder / f"{name}.json", plan)
     # nnU-Net's one file for all plans: it goes with the data set's own, if there is one.
@@ -198,6 +200,7 @@ def bring_up_to_date(
 ) -> None:
     """Preprocess what is missing, or was made from other labels or under another plan."""
     job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
+    check_not_in_use(dataset.annotated_cases, job, paths.results)
     _preprocess_pending(list(dataset.annotated_cases), job, "cases", "labels", workers, quiet)
 
 

@@ -95,6 +95,7 @@ PLACES: dict[str, tuple[tuple[str, ...], str]] = {
     "a model to export: a file of something else": (("export", "file", "-o", "out.lnauto"), "file"),
     "the log: in a folder that is not there": ((*MASKS, "-i", "masks", "-o", "out", "--log", "nowhere/log"), "nowhere/log"),
     "the log: a folder": ((*MASKS, "-i", "masks", "-o", "out", "--log", "empty"), "empty"),
+    "the log: a file of something else": ((*MASKS, "-i", "masks", "-o", "out", "--log", "asked.csv"), "asked.csv"),
 }
 
 

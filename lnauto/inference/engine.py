@@ -67,6 +67,7 @@ def choose_engine(
             for network, path in zip(networks, converted, strict=True)
         ]
         if None not in found:
+            networks.clear()  # their memory is needed for what takes their place
             return _by_openvino(converted, shape, device, str(found[0]))
         if asked == "openvino":
             raise _refused("what it computes is too far from what PyTorch does", asked)

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lnauto.lock"
 BEAT_SECONDS = 30.0
+LOOK_AGAIN_SECONDS = 1.0
 SILENT_SECONDS = 300.0  # ten beats: a run on another machine that was silent for so long is gone [our choice]
 SAME_START_SECONDS = 5.0  # two looks at when a process started differ by as much as the clock is set
 PROCESSES = Path("/proc/self/ns/pid")  # of Linux: what a process number means; a container has its own
@@ -178,12 +179,20 @@ def _look_at(lock: Path) -> tuple[Owner, float] | None:
         if owner == UNKNOWN:  # perhaps it is being written
             time.sleep(0.2)
             owner = _owner_of(lock)
-        clock.touch()
-        return owner, clock.stat().st_mtime - lock.stat().st_mtime
+        return owner, _now(clock) - lock.stat().st_mtime
     except FileNotFoundError:
         return None
     finally:
         clock.unlink(missing_ok=True)
+
+
+def _now(clock: Path) -> float:
+    """By the clock of the disk; where nothing may be written, by this machine's."""
+    try:
+        clock.touch()
+    except PermissionError:
+        return time.time()
+    return clock.stat().st_mtime
 
 
 def _owner_of(lock: Path) -> Owner:
@@ -203,10 +212,21 @@ def _bury(lock: Path, owner: Owner) -> bool:
     except FileNotFoundError:
         return False
     if _owner_of(grave) != owner:
-        grave.rename(lock)
+        _give_back(grave, lock)
         return False
     grave.unlink()
     return True
+
+
+def _give_back(grave: Path, lock: Path) -> None:
+    """Put a live lock back where it was, but not over another's."""
+    try:
+        os.link(grave, lock)
+    except FileExistsError:
+        log.debug("A third run was faster in %s; whose lock this was notices, and says so.", lock.parent)
+    except OSError:  # a file system without links
+        grave.rename(lock)
+    grave.unlink(missing_ok=True)
 
 
 def _sweep(process: int, own: Path | None, shared: tuple[Path, ...]) -> None:
@@ -222,14 +242,18 @@ def _beating(lock: Path, mine: Owner) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(BEAT_SECONDS):
+        gone = False
+        while not ended.wait(LOOK_AGAIN_SECONDS if gone else BEAT_SECONDS):
             try:
                 if _owner_of(lock) != mine:
                     raise FileNotFoundError
                 os.utime(lock)
+                gone = False
             except FileNotFoundError:
-                log.warning("%s is gone, or another run's: two runs may be at work there.", lock)
-                return
+                if gone:
+                    log.warning("%s is gone, or another run's: two runs may be at work there.", lock)
+                    return
+                gone = True  # another run may have it in its hand for a moment, and give it back
             except OSError:  # a network that is away for a while
                 log.debug("%s could not be renewed.", lock, exc_info=True)
 

@@ -176,6 +176,39 @@ def test_of_two_that_take_over_one_does(tmp_path: Path, another: Owner) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
+def test_of_three_that_take_over_nobody_loses_a_lock_unseen(
+    tmp_path: Path, another: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one holds the lock of another in its hand, a third takes the place: it is not put back over it."""
+    dead, third = (replace(another, token=token) for token in ("dead", "third"))
+    leave(another, tmp_path)
+    look = locks._owner_of
+
+    def meanwhile(path: Path) -> Owner:
+        if path.name != LOCK and not (tmp_path / LOCK).exists():
+            leave(third, tmp_path)
+        return look(path)
+
+    monkeypatch.setattr(locks, "_owner_of", meanwhile)
+    assert not locks._bury(tmp_path / LOCK, dead)
+    assert look(tmp_path / LOCK) == third
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_a_lock_that_was_away_for_a_moment_is_renewed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "LOOK_AGAIN_SECONDS", 0.5)
+    with locked(tmp_path):
+        (tmp_path / LOCK).rename(tmp_path / "hand")
+        time.sleep(0.2)
+        (tmp_path / "hand").rename(tmp_path / LOCK)
+        os.utime(tmp_path / LOCK, times=(0, 0))
+        deadline = time.monotonic() + 10
+        while not (tmp_path / LOCK).stat().st_mtime and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (tmp_path / LOCK).stat().st_mtime > 1
+
+
 def test_many_runs_that_start_at_once_work_one_after_the_other_or_not_at_all(tmp_path: Path) -> None:
     code = """
 import sys, time
@@ -313,11 +346,13 @@ def test_cases_that_a_fold_is_trained_on_are_not_made_anew(
     asked = ("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
     code, _, complaint = command(*asked)  # nothing is to be made anew
     assert code == 0, complaint
+    asked_for_wide = (*asked, "--spacing", 3, 3, 3)  # which no label has to do with
     label = next((tmp_path / "raw/Dataset901_Balls/labelsTr").iterdir())
-    drawn = sitk.ReadImage(str(label))
+    drawn_before, drawn = sitk.ReadImage(str(label)), sitk.ReadImage(str(label))
     drawn[0, 0, 0] = 1
     sitk.WriteImage(drawn, str(label))
     before = {path: path.stat().st_mtime_ns for path in cases.rglob("*.b2nd")}
+    kept = [(path, path.stat().st_mtime_ns) for path in (cases / "lnautoPlans.json", cases / "lnautoPlans_fingerprint.json")]
     train = ("train", 901, 1, "--iterations", 1, "--quiet", "--device", "cpu", "--no-report")
     for command_line in (asked, train):
         code, _, complaint = command(*command_line)
@@ -325,10 +360,29 @@ def test_cases_that_a_fold_is_trained_on_are_not_made_anew(
         assert "fold_0 of LNTrainer__lnautoPlans__3d_fullres is being trained from preprocessed cases that are" in complaint
         assert str(another) in complaint
         assert {path: path.stat().st_mtime_ns for path in cases.rglob("*.b2nd")} == before
+        assert [(path, path.stat().st_mtime_ns) for path, _ in kept] == kept
+    sitk.WriteImage(drawn_before, str(label))
+    assert "that are to be made anew" in command(*asked_for_wide)[2]
     lock.unlink()
+    lock = leave(another, Path("results/Dataset901_Balls/tuning_lnautoPlans"))
+    assert "that are to be made anew" in command(*asked_for_wide)[2]
+    lock.unlink()
+    sitk.WriteImage(drawn, str(label))
     code, _, complaint = command(*asked)
     assert code == 0, complaint
     assert {path: path.stat().st_mtime_ns for path in cases.rglob("*.b2nd")} != before
+
+
+def test_a_fold_does_not_begin_on_cases_that_are_being_changed(balls: Path, another: Owner, command: Command) -> None:
+    """They were as they should be when it looked; since then another run has begun to plan."""
+    lock = leave(another, balls / "preprocessed/Dataset901_Balls")
+    try:
+        code, _, complaint = command("train", 901, 0, "--iterations", 1, "--quiet", "--device", "cpu", "--no-report")
+    finally:
+        lock.unlink()
+    assert code == 2
+    assert f"another run is planning or preprocessing this data set ({another})" in complaint
+    assert not Path(FOLD).exists()
 
 
 def test_predictions_into_one_folder_are_refused(balls: Path, random_model: Path, another: Owner, command: Command) -> None:

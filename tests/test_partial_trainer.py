@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -238,6 +239,25 @@ def test_patches_carry_what_is_likely_where_nothing_is_known(part: Path) -> None
     assert int(likely.sum()) > 100
     assert float((both[:, 0][likely] == IGNORE).float().mean()) > 0.9  # rotated apart by a voxel here and there
     assert next(iter(trainer.dataloader_val))["target"][0].shape[1] == 1
+
+
+def test_a_plan_that_takes_nothing_for_a_node_leaves_none_of_an_earlier_one(
+    planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lnauto.planners.plan import Plan
+    from lnauto.workflow.plan import bring_up_to_date
+
+    for name, variable in VARIABLES.items():
+        monkeypatch.setenv(variable, str(tmp_path / name))
+    for name in ("raw", "preprocessed"):
+        shutil.copytree(planned / name, tmp_path / name)
+    base = tmp_path / "preprocessed" / DATASET
+    likely = base / "lnautoPlans_3d_fullres_likely"
+    assert len(list(likely.glob("*.b2nd"))) == 10
+    plan = Plan.load(base / "lnautoPlans.json", "")
+    plan.lnauto["trusted_background"]["likely_from"] = None
+    bring_up_to_date(RawDataset.read(tmp_path / "raw" / DATASET), plan, "3d_fullres", activate(), quiet=True)
+    assert not list(likely.glob("*.b2nd"))
 
 
 def test_what_is_likely_is_learned_as_a_node(part: Path) -> None:

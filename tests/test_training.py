@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -326,8 +327,6 @@ def test_stopping_from_the_keyboard_saves_where_it_is(balls: Path, monkeypatch: 
 def test_a_fold_of_another_network_is_refused(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    import shutil
-
     shutil.copytree(balls / "preprocessed", tmp_path / "own")
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "own"))
     assert command("train", 901, 0, "--iterations", 2, "--quiet", "--device", "cpu")[0] == 0
@@ -341,6 +340,48 @@ def test_a_fold_of_another_network_is_refused(
     code, _, complaint = command("train", 901, 0, "--continue", "--iterations", 4, "--quiet", "--device", "cpu")
     assert code == 2
     assert complaint.startswith("lnauto: the checkpoint belongs to another network than the plan has now, in ")
+
+
+def test_a_fold_of_other_images_is_refused(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """All folds are run under one plan: one that learned another intensity would be shown the wrong one."""
+    shutil.copytree(balls / "preprocessed", tmp_path / "own")
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "own"))
+    asked = ("--iterations", 2, "--quiet", "--device", "cpu")
+    assert command("train", 901, 0, *asked)[0] == 0
+    kept = (Path(MODEL) / "plans.json").read_bytes()
+    path = tmp_path / "own/Dataset901_Balls/lnautoPlans.json"
+    plan = json.loads(path.read_text())
+    plan["foreground_intensity_properties_per_channel"]["0"]["mean"] += 100
+    path.write_text(json.dumps(plan))
+    code, _, complaint = command("train", 901, 1, *asked)
+    assert code == 2
+    assert complaint.startswith("lnauto: fold_0 was trained on images of another spacing, region or intensity than the plan has")
+    assert (Path(MODEL) / "plans.json").read_bytes() == kept
+
+
+def test_a_raw_data_set_that_was_moved_is_read_where_it_is_now(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """Validation reads the labels as they were drawn; the old place may be gone."""
+    for folder in ("raw", "preprocessed"):
+        shutil.copytree(balls / folder, tmp_path / folder)
+        monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+    record = tmp_path / "preprocessed/Dataset901_Balls/lnautoPlans_3d_fullres_cases.json"
+    known = json.loads(record.read_text())
+    for case in known.values():
+        case["sources"][-1]["path"] = case["sources"][-1]["path"].replace("labelsTr", "gone")
+    record.write_text(json.dumps(known))
+    asked = ("--iterations", 2, "--quiet", "--device", "cpu", "--no-report")
+    code, _, complaint = command("train", 901, 0, *asked)
+    assert code == 0, complaint
+    shutil.rmtree(tmp_path / "raw")
+    code, _, complaint = command("train", 901, 1, *asked)
+    assert code == 2
+    assert "is not there, with which fold 1 is to be validated, in " in complaint
+    assert not (Path(MODEL) / "fold_1").exists()
+    assert command("train", 901, "all", *asked)[0] == 0
 
 
 def test_labels_changed_since_preprocessing_are_noticed(

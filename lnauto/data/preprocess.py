@@ -79,7 +79,9 @@ class Cost:
 def pending(cases: list[Case], job: Job) -> list[Case]:
     """The cases that are not there yet, or were made from other files or under another plan."""
     provenance = Provenance(provenance_path(job.folder))
-    return [case for case in cases if not (files_there(job.folder, case) and provenance.is_current(case, job.hash_of(case)))]
+    found = [case for case in cases if not (files_there(job.folder, case) and provenance.is_current(case, job.hash_of(case)))]
+    provenance.keep_moves()
+    return found
 
 
 def provenance_path(folder: Path) -> Path:
@@ -241,8 +243,11 @@ def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> Non
         # augmentation needs to know it only where intensities are normalised inside the body alone.
         seg = np.maximum(seg, 0)
     seg, likely = seg[:1], seg[1:]
-    if len(likely):
-        with replacing(likely_folder(job.folder) / f"{case.name}.b2nd") as temporary:
+    second = likely_folder(job.folder) / f"{case.name}.b2nd"
+    if not len(likely):
+        second.unlink(missing_ok=True)  # an earlier plan's is of another grid
+    else:
+        with replacing(second) as temporary:
             nnUNetDatasetBlosc2.save_seg(likely[0].astype(np.int8), str(temporary.with_suffix("")))
     data, seg = data.astype(np.float32, copy=False), seg.astype(np.int16, copy=False)
     _store(job.folder / case.name, data, seg, properties, configuration.patch_size)

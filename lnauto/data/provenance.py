@@ -37,7 +37,7 @@ class Provenance:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._saved_at = -math.inf
+        self._saved_at, self._moved = -math.inf, False
         self.cases: dict[str, dict[str, Any]] = {}
         if path.is_file():
             self.cases = read_json(path, "delete it; the cases are then preprocessed again")
@@ -47,7 +47,18 @@ class Provenance:
         known = self.cases.get(case.name)
         if known is None or known["hash"] != data_hash or len(known["sources"]) != len(_files(case)):
             return False
-        return all(_unchanged(path, Source(**source)) for path, source in zip(_files(case), known["sources"], strict=True))
+        pairs = list(zip(_files(case), known["sources"], strict=True))
+        if not all(_unchanged(path, Source(**source)) for path, source in pairs):
+            return False
+        for path, source in pairs:
+            self._moved = self._moved or source["path"] != str(path)
+            source["path"] = str(path)  # that is where validation reads the truth
+        return True
+
+    def keep_moves(self) -> None:
+        """Write down where files lie now that were moved, but not changed."""
+        if self._moved:
+            self._save()
 
     def record(self, case: Case, data_hash: str) -> None:
         self.cases[case.name] = {"hash": data_hash, "sources": [asdict(_describe(path)) for path in _files(case)]}

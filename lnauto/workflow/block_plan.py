@@ -58,6 +58,5 @@ def plan_scans(
 def bring_scans_up_to_date(dataset: RawDataset, plan: Plan, configuration: str, paths: Paths, quiet: bool) -> None:
     """What preprocessing is here: blocks of every scan."""
     maker = BagMaker.of_plan(plan, dataset.description, configuration, quiet)
-    bring_blocks_up_to_date(
-        dataset, plan, maker, BlockStore.of_plan(plan, configuration, paths.preprocessed / dataset.name), quiet
-    )
+    store = BlockStore.of_plan(plan, configuration, paths.preprocessed / dataset.name)
+    bring_blocks_up_to_date(dataset, plan, maker, store, paths.results, quiet)

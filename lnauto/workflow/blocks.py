@@ -22,6 +22,7 @@ from lnauto.errors import CasesFailedError, NoSpaceError, Problem
 from lnauto.files import replacing
 from lnauto.locks import locked
 from lnauto.planners.plan import Plan, hash_of
+from lnauto.workflow.in_use import check_stale, trainings
 
 if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
@@ -87,7 +88,9 @@ def joined(patient: str, bags: Sequence[Bag]) -> Bag:
     )
 
 
-def bring_blocks_up_to_date(dataset: RawDataset, plan: Plan, maker: BagMaker, store: BlockStore, quiet: bool) -> None:
+def bring_blocks_up_to_date(
+    dataset: RawDataset, plan: Plan, maker: BagMaker, store: BlockStore, results: Path, quiet: bool
+) -> None:
     """Cut the blocks of every case that are missing, or were cut from other files or under another plan."""
     made_of = hash_of([plan.image_hash(maker.configuration), repr(maker.crops)])
     record = Provenance(provenance_path(store.folder))
@@ -97,6 +100,8 @@ def bring_blocks_up_to_date(dataset: RawDataset, plan: Plan, maker: BagMaker, st
         return
     started, failed = time.monotonic(), list[Problem]()
     with locked(store.folder.parent), record.kept():
+        stale = [case.name for case in waiting if store.file(case.name).is_file()]
+        check_stale(stale, store.folder, trainings(plan.content, maker.configuration, results))
         for case in tqdm(waiting, desc="Cutting blocks", unit="case", disable=quiet, delay=2):
             store.file(case.name).unlink(missing_ok=True)
             if (problem := _cut(case, maker, store)) is None:

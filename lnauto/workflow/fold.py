@@ -217,13 +217,14 @@ def _check_other_folds(model: Path, fold: str, plan: Plan, request: Request) -> 
     others = [path.parent for path in model.glob(f"fold_*/{FINAL}") if path.parent.name != f"fold_{fold}"]
     if not others:
         return
-    known = read_json(model / "plans.json", "train all folds anew")["configurations"].get(request.configuration)
-    if known is None or known["architecture"] != plan.configuration(request.configuration)["architecture"]:
-        raise InputError.of(
-            f"{others[0].name} was trained with another network than the plan has now",
-            model,
-            "restore the plan, or move that folder away and train every fold anew",
-        )
+    remedy = "restore the plan, or move that folder away and train every fold anew"
+    known = read_json(model / "plans.json", remedy)
+    chosen = known["configurations"].get(request.configuration)
+    if chosen is None or chosen["architecture"] != plan.configuration(request.configuration)["architecture"]:
+        raise InputError.of(f"{others[0].name} was trained with another network than the plan has now", model, remedy)
+    if Plan(known).image_hash(request.configuration) != plan.image_hash(request.configuration):
+        what = f"{others[0].name} was trained on images of another spacing, region or intensity than the plan has now"
+        raise InputError.of(what, model, remedy)
 
 
 def configure(

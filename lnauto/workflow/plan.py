@@ -54,7 +54,7 @@ from lnauto.planners.trust import LIKENESS, choose_trust
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.report.plan_picture import draw_plan
 from lnauto.workflow.block_plan import NO_MASK, bring_scans_up_to_date, plan_scans
-from lnauto.workflow.in_use import check_not_in_use
+from lnauto.workflow.in_use import check_not_in_use, check_stale, trainings
 from lnauto.workflow.patient_plan import plan_patients, refuse
 from lnauto.workflow.plan_file import keep_earlier
 from lnauto.workflow.splits import SPLITS, write_splits
@@ -88,6 +88,7 @@ def plan_and_preprocess(identifier: str, request: Request) -> Plan:
 
 def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Plan:
     dataset = read_checked(paths, identifier, request.quiet)
+    _check_labels_in_use(dataset, request, paths)
     if dataset.annotation == "table":
         refuse({"--pretrained": request.pretrained, "--masks": request.wishes.masks})
         return plan_patients(dataset, paths, request.wishes, request.device, request.explain)
@@ -139,6 +140,16 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
             bring_up_to_date(dataset, plan, request.configuration, paths, request.workers, request.quiet)
     picture.result()
     return plan
+
+
+def _check_labels_in_use(dataset: RawDataset, request: Request, paths: Paths) -> None:
+    """Before anything is written: where labels have changed since the plan that a training is at work under."""
+    folder, name = paths.preprocessed / dataset.name, plans_name(request.pretrained)
+    facts = {"dataset_name": dataset.name, "plans_name": name}
+    if trainings(facts, request.configuration, paths.results) and (folder / f"{name}.json").is_file():
+        plan = Plan.load(folder / f"{name}.json", "restore it, or wait until that training has ended")
+        if request.configuration in plan.content["configurations"]:
+            check_not_in_use(dataset.annotated_cases, make_job(dataset, plan, request.configuration, folder), paths.results)
 
 
 def _foundation(name: str, paths: Paths, dataset: RawDataset) -> Foundation:
@@ -200,8 +211,7 @@ def bring_up_to_date(
 ) -> None:
     """Preprocess what is missing, or was made from other labels or under another plan."""
     job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
-    check_not_in_use(dataset.annotated_cases, job, paths.results)
-    _preprocess_pending(list(dataset.annotated_cases), job, "cases", "labels", workers, quiet)
+    _preprocess_pending(list(dataset.annotated_cases), job, "cases", "labels", paths, workers, quiet)
 
 
 def bring_images_up_to_date(dataset: RawDataset, plan: Plan, configuration: str, paths: Paths, quiet: bool = False) -> None:
@@ -211,7 +221,7 @@ def bring_images_up_to_date(dataset: RawDataset, plan: Plan, configuration: str,
         return
     job = make_job(dataset, plan, configuration, paths.preprocessed / dataset.name)
     job = replace(job, folder=unannotated_folder(job.folder), data_hash=plan.image_hash(configuration))
-    _preprocess_pending(list(dataset.unannotated_cases), job, "un-annotated cases", "images", None, quiet)
+    _preprocess_pending(list(dataset.unannotated_cases), job, "un-annotated cases", "images", paths, None, quiet)
 
 
 def unannotated_folder(folder: Path) -> Path:
@@ -219,17 +229,21 @@ def unannotated_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}_unannotated")
 
 
-def _preprocess_pending(cases: list[Case], job: Job, noun: str, source: str, workers: int | None, quiet: bool) -> None:
+def _preprocess_pending(
+    cases: list[Case], job: Job, noun: str, source: str, paths: Paths, workers: int | None, quiet: bool
+) -> None:
     waiting = pending(cases, job)
     if not waiting:
         log.info("All %d %s are preprocessed, from these %s and under this plan.", len(cases), noun, source)
         return
     known = Provenance(provenance_path(job.folder)).cases  # without what a killed run made in its last second
-    stale = sum(case.name in known and files_there(job.folder, case) for case in waiting)
-    if stale:
-        log.info("%d preprocessed %s were made from other %s or under another plan; they are made again.", stale, noun, source)
+    stale = [case.name for case in waiting if case.name in known and files_there(job.folder, case)]
     cost = expected_cost(len(waiting), job.plans, job.configuration)
     with locked(job.folder.parent):
+        check_stale(stale, job.folder, trainings(job.plans, job.configuration, paths.results))
+        if stale:
+            what = "%d preprocessed %s were made from other %s or under another plan; they are made again."
+            log.info(what, len(stale), noun, source)
         check_disk(cost, job.folder)
         log.info("Preprocessing %d of %d %s, at most %.0f MB on disk.", len(waiting), len(cases), noun, cost.bytes / 1e6)
         start = time.monotonic()

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnauto.data.drawn import check_drawn
+from lnauto.data.preprocess import provenance_path
+from lnauto.data.provenance import Provenance
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust, as_drawn, with_ignore
 from lnauto.errors import InputError
@@ -31,9 +33,10 @@ from lnauto.workflow.block_train import has_block_plan, train_on_blocks
 from lnauto.workflow.choose_tuner import Trials, choose_tuner, parts_of
 from lnauto.workflow.fold import Request, find_training, lock_folds, tell_results, train_fold
 from lnauto.workflow.heads import HeadWork, prepare_heads, train_heads
+from lnauto.workflow.in_use import check_unchanged
 from lnauto.workflow.patient_train import has_table_plan, train_patients
 from lnauto.workflow.plan import Request as PlanRequest
-from lnauto.workflow.plan import bring_up_to_date, plan_and_preprocess
+from lnauto.workflow.plan import bring_up_to_date, make_job, plan_and_preprocess
 from lnauto.workflow.pretrain import pretrain
 from lnauto.workflow.report_training import report_training
 from lnauto.workflow.rounds import prepare_rounds, train_in_rounds
@@ -102,6 +105,8 @@ def _train(identifier: str, folds: Sequence[str], request: Request, locks: ExitS
     find_trainer(trainer := trainer_name(plan, request.trainer, request.tune))
     model = paths.results / name / f"{trainer}__{plan_name}__{request.configuration}"
     lock_folds(locks, model, chosen)
+    if dataset is not None:
+        check_unchanged(dataset.annotated_cases, make_job(dataset, plan, request.configuration, paths.preprocessed / name))
     work = None
     if head is not None and dataset is not None:
         work = HeadWork(plan, description, dataset, splits, model, preprocessed, asked_of_head, head)
@@ -293,3 +298,14 @@ def _check_annotation(
     for fold in folds:
         training = [name for split in splits for name in split["val"]] if fold == "all" else splits[int(fold)]["train"]
         check_drawn(cases, training, description, fold)
+        if fold != "all":
+            _check_truth(cases, splits[int(fold)]["val"], fold)
+
+
+def _check_truth(cases: Path, names: Sequence[str], fold: str) -> None:
+    """A fold is validated with the labels as they were drawn, so these must be where they were when cases were preprocessed."""
+    known = Provenance(provenance_path(cases)).cases
+    if lost := [name for name in names if name not in known or not Path(known[name]["sources"][-1]["path"]).is_file()]:
+        where = known[lost[0]]["sources"][-1]["path"] if lost[0] in known else cases
+        what = f"the label of {lost[0]} is not there, with which fold {fold} is to be validated"
+        raise InputError.of(what, where, "put the raw data set where it was, or in $nnUNet_raw, or train the fold all")

@@ -361,6 +361,24 @@ def test_a_fold_of_other_images_is_refused(
     assert (Path(MODEL) / "plans.json").read_bytes() == kept
 
 
+def test_a_fold_of_other_cases_does_not_go_on(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """It would be validated on cases that it has learned from."""
+    shutil.copytree(balls / "preprocessed", tmp_path / "own")
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "own"))
+    asked = ("--iterations", 2, "--quiet", "--device", "cpu", "--no-report")
+    assert command("train", 901, 0, *asked)[0] == 0
+    assert command("train", 901, 0, "--continue", *asked)[0] == 0
+    path = tmp_path / "own/Dataset901_Balls/splits_final.json"
+    first, second, *others = json.loads(path.read_text())
+    path.write_text(json.dumps([second, first, *others]))
+    code, _, complaint = command("train", 901, "cv", "--continue", *asked)
+    assert code == 2
+    assert complaint.startswith("lnauto: fold 0 was trained on other cases than the folds have now, in ")
+    assert command("train", 901, 0, "--overwrite", *asked)[0] == 0
+
+
 def test_a_raw_data_set_that_was_moved_is_read_where_it_is_now(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:

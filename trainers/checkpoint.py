@@ -16,6 +16,7 @@ from lnauto.errors import InputError
 from lnauto.files import misfit, replacing
 from lnauto.inference.model import load_checkpoint
 from lnauto.networks.compute import Compute
+from lnauto.planners.plan import hash_of
 from lnauto.trainers.schedule import Clock
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def content_of(trainer: LNTrainer) -> dict[str, Any]:
             "random_state": random_state(),
             "more": trainer.more_to_save(),
             "pretrained": trainer.pretrained,
+            "cases": cases_of(trainer),
             "versions": {"lnauto": __version__, **{package: version(package) for package in PACKAGES}},
         },
     }
@@ -94,6 +96,7 @@ def content_of(trainer: LNTrainer) -> dict[str, Any]:
 def go_on_from(trainer: LNTrainer, content: dict[str, Any]) -> None:
     """Make a trainer what it was when `content_of` was told of it."""
     state = content["lnauto"]
+    _check_cases(trainer, state.get("cases"))
     trainer.compute = Compute(trainer.device, state["precision"], state["channels_last"])
     trainer.before_loading(state["more"])
     if not trainer.was_initialized:
@@ -116,6 +119,23 @@ def go_on_from(trainer: LNTrainer, content: dict[str, Any]) -> None:
     trainer.seconds_before = state["seconds"]
     trainer.clock = Clock(trainer.options.length, state["iteration"], state["seconds"])
     restore_random_state(state["random_state"])
+
+
+def cases_of(trainer: LNTrainer) -> str | None:
+    """What tells a fold's cases, and which of them are held back, from any others; None where that may change."""
+    if trainer.material is not None or trainer.fold == "all":
+        return None
+    return hash_of([sorted(side) for side in trainer.do_split()])
+
+
+def _check_cases(trainer: LNTrainer, known: str | None) -> None:
+    """A fold that goes on with another split would be validated on cases that it has learned from."""
+    if known is not None and known != cases_of(trainer):
+        raise InputError.of(
+            f"fold {trainer.fold} was trained on other cases than the folds have now",
+            trainer.output_folder,
+            "train it anew with --overwrite, or restore splits_final.json",
+        )
 
 
 def random_state() -> dict[str, Any]:

@@ -312,3 +312,13 @@ def test_ten_nodes_of_a_real_patient(realdata: Path, tmp_path: Path, command: Co
     array, image = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (mask, suv))
     assert [float(row["max_SUV"]) for row in rows] == pytest.approx([image[array == n].max() for n in range(2, 12)], rel=1e-4)
     assert len(list((out / "overlays").iterdir())) == 1
+
+
+def test_a_scan_of_two_slices_has_a_picture(tmp_path: Path) -> None:
+    from lnauto.report.overlay import draw_overlay
+
+    image = np.zeros((2, 20, 24), np.float32)
+    nodes = np.zeros(image.shape, np.uint8)
+    nodes[1, 5:9, 6:11] = 1
+    draw_overlay(image, nodes, (5.0, 1.0, 1.0), tmp_path / "thin.png", "thin")
+    assert (tmp_path / "thin.png").read_bytes().startswith(b"\x89PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,34 @@ def test_what_is_no_scan_is_told(predictor: lnauto.Predictor, scan: sitk.Image, 
     with pytest.raises(InputError) as raised:
         predictor.predict(wrong(scan))
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_scan_with_a_voxel_that_is_no_number_is_refused(predictor: lnauto.Predictor, value: float) -> None:
+    """Not answered with "no nodes": one such voxel spoils every tile that it lies in."""
+    array = np.zeros((24, 24, 24), np.float32)
+    array[3, 4, 5] = value
+    with pytest.raises(InputError, match="the image holds 1 NaN or infinite voxels, in scan; replace them"):
+        predictor.predict(array, spacing=(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"tta": "x"}, "tta is 'x', in Predictor.from_folder; give one of none, fast, full"),
+        ({"engine": "foo"}, "engine is 'foo', in Predictor.from_folder; give one of auto, torch, openvino"),
+        ({"precision": "fp64"}, "precision is 'fp64', in Predictor.from_folder; give one of auto, fp32, bf16, int8"),
+        ({"overlap": 3}, "overlap is 3, in Predictor.from_folder; give a share from 0 to below 1"),
+    ],
+)
+def test_what_is_no_choice_is_told(model: Path, wrong: dict, told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        lnauto.Predictor.from_folder(model, [0], **QUICK | wrong)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no such folder of a model"):
+        lnauto.Predictor.from_folder(tmp_path / "nowhere")
 
 
 def test_importing_lnauto_brings_no_torch() -> None:

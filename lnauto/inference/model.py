@@ -79,6 +79,8 @@ def trained_folds(folder: Path) -> list[str]:
 
 def load_model(folder: Path, folds: list[str] | None = None) -> Model:
     """The model in `folder`: the folds asked for, or the one trained on everything, or all numbered folds."""
+    if not folder.is_dir():
+        raise InputError.of("there is no such folder of a model", folder, "give the folder that holds fold_0 and its like")
     there = trained_folds(folder)
     if folds is None:
         folds = ["all"] if there == ["all"] else [fold for fold in there if fold != "all"]

@@ -18,16 +18,17 @@ from lnauto.data.scans import Grid, mask_on, read_channels
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.eight_bits import CHECKED, TILES, EightBitNetwork
-from lnauto.inference.engine import choose_engine
+from lnauto.inference.engine import ENGINES, choose_engine
 from lnauto.inference.export import Exported, Exporter
 from lnauto.inference.memory import MemoryLimit, Need
 from lnauto.inference.model import Model, load_model
 from lnauto.inference.openvino_engine import OpenVinoNetwork
 from lnauto.inference.prediction import Prediction
 from lnauto.inference.size_filter import drop_specks
-from lnauto.inference.sliding_window import Network, mirrorings, predict_logits, some_tiles, tile_slices
+from lnauto.inference.sliding_window import TTA, Network, mirrorings, predict_logits, some_tiles, tile_slices
 from lnauto.networks.compute import Compute, find_device
 
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 AIR_BELOW_HU = -500.0  # a tile with nothing denser holds no soft tissue, and so no node
 
 
@@ -131,6 +132,9 @@ class Predictor:
         What is not said is as the plan has it. `engine="auto"` runs OpenVINO if the model was converted for it, which
         `"openvino"` does.
         """
+        _check_choices({"precision": (precision, PRECISIONS), "tta": (tta, (None, *TTA)), "engine": (engine, ENGINES)})
+        if overlap is not None and not 0 <= overlap < 1:
+            raise InputError.of(f"overlap is {overlap!r}", "Predictor.from_folder", "give a share from 0 to below 1")
         model = load_model(Path(folder), None if folds is None else [str(fold) for fold in folds])
         return cls.of_model(model, find_device(device), precision, tta, overlap, size_filter, crop, engine)
 
@@ -156,6 +160,10 @@ class Predictor:
         if len(channels) != len(expected):
             what = f"the model takes {len(expected)} channels ({', '.join(expected)}) and was given {len(channels)}"
             raise InputError.of(what, name, "give one image for each")
+        for channel in channels:
+            if voxels := int((~np.isfinite(sitk.GetArrayViewFromImage(channel))).sum()):
+                what = f"the image holds {voxels} NaN or infinite voxels"
+                raise InputError.of(what, name, "replace them, for example by the value of air")
         mask, probability = self.predict_channels(channels, name, with_probability=with_probability)
         return Prediction.of(mask, probability, self.scheme, name)
 
@@ -247,6 +255,13 @@ class Predictor:
 def smallest_node_mm3(plans: dict[str, Any]) -> float:
     """What the plan takes for too small to be a node; 0 where it does not say."""
     return float(plans.get("lnauto", {}).get("inference", {}).get("smallest_node_mm3") or 0.0)
+
+
+def _check_choices(given: Mapping[str, tuple[str | None, Sequence[str | None]]]) -> None:
+    for name, (value, choices) in given.items():
+        if value not in choices:
+            listed = ", ".join(choice for choice in choices if choice is not None)
+            raise InputError.of(f"{name} is {value!r}", "Predictor.from_folder", f"give one of {listed}")
 
 
 def _channels(

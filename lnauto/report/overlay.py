@@ -38,7 +38,9 @@ def draw_overlay(
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3).ravel()
     nodes = masks[PREDICTION] if truth is None else masks[TRUTH] | masks[PREDICTION]
-    for place, (axis, number) in zip(axes, _planes(nodes), strict=True):
+    for place in axes:
+        place.set_axis_off()  # of few slices some stay empty
+    for place, (axis, number) in zip(axes, _planes(nodes), strict=False):
         height, width = (spacing[other] for other in range(3) if other != axis)
         flip = axis != 0  # the array's z grows towards the head, a picture's rows towards the feet
         plane = _plane(image, axis, number, flip)
@@ -48,7 +50,6 @@ def draw_overlay(
             if shown.any():
                 place.contour(shown, levels=[0.5], colors=colour, linewidths=1.3)
         place.set_title(f"{('axial', 'coronal', 'sagittal')[axis]} {number}", color="white", fontsize=10)
-        place.set_axis_off()
     entries = {TRUTH: "drawn", PREDICTION: predicted_is}
     handles = [Line2D([], [], color=colour, label=entries[colour]) for colour in masks]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, labelcolor="white")

@@ -27,10 +27,10 @@ from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import Plan
 from lnauto.workflow.archive import opened
 from lnauto.workflow.head_files import DESCRIPTION
-from lnauto.workflow.head_predict import Heads, find_heads, predict_heads, read_patients
+from lnauto.workflow.head_predict import ATTENTION, Heads, find_heads, predict_heads, read_patients
 from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.node_table import measure_masks, write_nodes
-from lnauto.workflow.report import PATIENTS, RUN, read_run, try_report, write_sources
+from lnauto.workflow.report import PATIENTS, PROBABILITIES, RUN, read_run, try_report, write_sources
 
 if TYPE_CHECKING:
     from lnauto.inference.model import Model
@@ -90,8 +90,18 @@ def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
 
 def check_places(inputs: Path, output: Path) -> None:
     """Whether the results go to another folder than the scans are in."""
-    if resolved(output) == resolved(inputs):
+    if resolved(output) == resolved(inputs.parent if inputs.is_file() else inputs):
         raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
+
+
+def check_images_stay(cases: Sequence[Case], output: Path) -> None:
+    """Whether no image would be replaced by what is made of one, whatever may be overwritten: links lead anywhere."""
+    images = {resolved(image) for case in cases for image in case.images}
+    for case in cases:
+        for folder in (output, output / PROBABILITIES, output / ATTENTION):
+            if resolved(place := folder / f"{case.name}{ENDING}") in images:
+                what = f"the scan would be replaced by what is predicted for case {case.name}"
+                raise InputError.of(what, place, "give another folder with -o")
 
 
 def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
@@ -113,6 +123,7 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     heads = find_heads(model.folder, model.folds, request.trainer if is_head(request.trainer) else None)
     heads = _fitting(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
+    check_images_stay(cases, output)
     table = read_patients(request.patients, cases, output)
     _check_made_by_the_same(model, output, request.overwrite)
     if not request.overwrite and not (output / RUN).is_file():

@@ -185,3 +185,33 @@ def test_masks_that_were_made_otherwise_are_not_kept(
     )
     fastest = [flag for flag in asked if flag not in ("--precision", "fp32", "--engine", "torch")]
     assert command("predict", "-i", "scans", "-o", "out", *fastest)[0] == 0
+
+
+# ---- the tables beside them
+
+
+def test_an_earlier_heads_table_goes_with_its_masks_and_ones_own_stays(asked: tuple[object, ...], command: Command) -> None:
+    assert command("predict", "-i", "scans", "-o", "out", *asked)[0] == 0
+    table = Path("out/patients.csv")
+    table.write_text("mine")
+    assert command("predict", "-i", "scans", "-o", "out", *asked, "--overwrite")[0] == 0
+    assert table.read_text() == "mine"
+    run = json.loads(Path("out/run.json").read_text())
+    Path("out/run.json").write_text(json.dumps({**run, "head": "LNMTrainerMIL"}))
+    assert command("predict", "-i", "scans", "-o", "out", *asked)[0] == 0
+    assert table.is_file()  # it is still of these masks
+    assert json.loads(Path("out/run.json").read_text())["head"] == "LNMTrainerMIL"
+    assert command("predict", "-i", "scans", "-o", "out", *asked, "--overwrite")[0] == 0
+    assert not table.exists()
+    assert "head" not in json.loads(Path("out/run.json").read_text())
+
+
+def test_masks_that_the_tables_leave_out_are_named(asked: tuple[object, ...], command: Command) -> None:
+    loud = [flag for flag in asked if flag != "--quiet"]
+    assert "leave out" not in "".join(command("predict", "-i", "scans", "-o", "out", *loud)[1:])
+    Path("more").mkdir()
+    other_scan(Path("more/second.nii.gz"))
+    code, said, warned = command("predict", "-i", "more", "-o", "out", *loud)
+    assert code == 0
+    assert "leave out 1 masks of other scans that are in out (ball_06)." in said + warned
+    assert list(json.loads(Path("out/sources.json").read_text())["cases"]) == ["second"]

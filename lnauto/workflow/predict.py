@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from lnauto import __version__
+from lnauto.data.patients import PatientTable
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.files import resolved
@@ -35,6 +36,7 @@ from lnauto.workflow.report import PATIENTS, PROBABILITIES, try_report, write_so
 if TYPE_CHECKING:
     from lnauto.inference.model import Model
     from lnauto.inference.predictor import Predictor
+    from lnauto.workflow.head_predict import NodeReading
 
 log = logging.getLogger(__name__)
 
@@ -174,10 +176,7 @@ def _predict(inputs: Path, output: Path, request: Request, series: Mapping[str, 
                 failed.append(job.case.name)
     masks = {case.name: record.mask(case.name) for case in cases if record.accounts_for(case.name)}
     nodes = measure_masks(masks, model.dataset_json, cases)
-    told = {}
-    if heads is not None and masks:
-        known = (Plan(model.plans), model.dataset_json, model.configuration)
-        told = predict_heads(heads, *known, cases, masks, table, output, request.device, request.head_precision, request.quiet)
+    told = _judged(heads, model, cases, masks, table, record, request)
     write_nodes(nodes, told, output / "nodes.csv")
     meaning = Meaning.of_description(model.dataset_json)
     channels = list(model.dataset_json["channel_names"].values())
@@ -185,6 +184,7 @@ def _predict(inputs: Path, output: Path, request: Request, series: Mapping[str, 
     write_sources(output, masks, {case.name: case.images for case in cases}, channels, meaning, owner)
     record.run = _made_by(model, predictor, seconds, time.monotonic() - started, problems)
     record.write()
+    record.tell_left_out(masks)
     if request.report and masks:
         problems += try_report(output, request.quiet)
     log.info(
@@ -197,6 +197,27 @@ def _predict(inputs: Path, output: Path, request: Request, series: Mapping[str, 
     if problems:
         raise CasesFailedError(problems)
     return nodes
+
+
+def _judged(
+    heads: Heads | None,
+    model: Model,
+    cases: Sequence[Case],
+    masks: Mapping[str, Path],
+    table: PatientTable | None,
+    record: Record,
+    request: Request,
+) -> dict[tuple[str, int], NodeReading]:
+    """What the heads say of each node, and in `patients.csv` of the patients."""
+    if heads is None or not masks:
+        if request.overwrite:
+            record.drop_patients()
+        return {}
+    known = (Plan(model.plans), model.dataset_json, model.configuration)
+    how = (request.device, request.head_precision, request.quiet)
+    told = predict_heads(heads, *known, cases, masks, table, record.output, *how)
+    record.head = heads.trainer
+    return told
 
 
 def _fitting(heads: Heads | None, request: Request) -> Heads | None:

@@ -7,7 +7,8 @@ was made as the list says, whenever a run is stopped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,9 @@ from lnauto.errors import InputError, Problem
 from lnauto.files import sha256_of, write_json
 from lnauto.image_files import UnreadableError, check_there, itk_reason
 from lnauto.workflow.head_predict import ATTENTION
-from lnauto.workflow.report import PROBABILITIES, RUN, read_run
+from lnauto.workflow.report import PATIENTS, PROBABILITIES, RUN, read_run
+
+log = logging.getLogger(__name__)
 
 ENDING = ".nii.gz"
 SEG, RTSTRUCT = "{}.seg.dcm", "{}.rtstruct.dcm"
@@ -32,6 +35,7 @@ SETTINGS = {  # that change a mask, and what they are called where they are told
     "engine": "--engine",
     "precision": "--precision",
 }
+MOST_NAMED = 5  # in a line
 ANEW = "give another folder with -o, or add --overwrite"
 
 
@@ -43,6 +47,7 @@ class Record:
         run: what the last run said of itself; empty: there was none.
         cases: of each mask what made it and what it was made from.
         making: what makes the masks of this run.
+        head: the patient head that `patients.csv` there is of; None: that table is nobody's.
         series: of scans that came as DICOM the UIDs of their series.
     """
 
@@ -50,6 +55,7 @@ class Record:
     run: dict[str, Any]
     cases: dict[str, dict[str, Any]]
     making: dict[str, Any] = field(default_factory=dict)
+    head: Any = None
     series: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
@@ -61,7 +67,7 @@ class Record:
             known = {key: run[key] for key in (*MODEL, *SETTINGS) if key in run}
             masks = [] if "head" in run or not run else sorted(output.glob(f"*{ENDING}"))
             cases = {path.name.removesuffix(ENDING): {**known, "images": []} for path in masks}
-        return cls(output, run, cases, series=series or {})
+        return cls(output, run, cases, head=run.pop("head", None), series=series or {})
 
     def mask(self, case: str) -> Path:
         return self.output / f"{case}{ENDING}"
@@ -114,7 +120,7 @@ class Record:
         for case in waiting:
             self._remove(case.name)
         self.making = dict(making)
-        self.run = {**{key: making[key] for key in MODEL}, **{key: self.run[key] for key in ("head",) if key in self.run}}
+        self.run = {key: making[key] for key in MODEL}
         self.write()
         try:
             yield
@@ -132,7 +138,21 @@ class Record:
         self.write()
 
     def write(self) -> None:
-        write_json(self.output / RUN, {**self.run, "cases": self.cases})
+        head = {} if self.head is None else {"head": self.head}
+        write_json(self.output / RUN, {**self.run, **head, "cases": self.cases})
+
+    def drop_patients(self) -> None:
+        """Take away the table of an earlier head, which says nothing of masks that were made anew."""
+        if self.head is not None:
+            (self.output / PATIENTS).unlink(missing_ok=True)
+            self.head = None
+
+    def tell_left_out(self, cases: Collection[str]) -> None:
+        """Say which masks the tables, which are of these cases, leave out."""
+        if others := [case for case in sorted(self.cases) if case not in cases and self.accounts_for(case)]:
+            named = ", ".join(others[:MOST_NAMED]) + (", ..." if len(others) > MOST_NAMED else "")
+            what = "The tables are of the scans given now, and leave out %d masks of other scans that are in %s (%s)."
+            log.warning(what, len(others), self.output, named)
 
     def _remove(self, case: str) -> None:
         """A mask that a run made, and what was made from it; a user's own stays until its place is needed."""

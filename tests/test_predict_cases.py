@@ -17,6 +17,7 @@ from lnauto.data.raw import Case
 from lnauto.inference.memory import MemoryLimit
 from lnauto.workflow import predict_cases as module
 from lnauto.workflow.predict_cases import Job, overlapping_pays, predict_cases
+from lnauto.workflow.prediction_record import Record
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -80,7 +81,7 @@ def run(
     monkeypatch.setattr(module, "overlapping_pays", lambda _: overlapping)
     out.mkdir()
     bar = Bar()
-    return list(predict_cases(predictor, cases, out, bar)), bar
+    return list(predict_cases(predictor, cases, Record.read(out), bar)), bar
 
 
 @pytest.mark.parametrize("overlapping", [False, True], ids=["in turn", "overlapping"])
@@ -93,7 +94,7 @@ def test_every_case_gets_its_mask_or_its_problem(
         "b": "lnauto: the scan cannot be read: it is empty, in b_0000.nii.gz; check that it is a whole 3D image",
         "c": "lnauto: the scan cannot be predicted (what it cannot take), in c; check that it opens as a 3D image",
     }
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "d.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "d.nii.gz", "run.json"]
     for number, name in ((0, "a"), (3, "d")):
         mask = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"out/{name}.nii.gz")))
         assert (mask == 2 * (np.arange(60).reshape(3, 4, 5) + number)).all()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import write_series
@@ -111,3 +112,32 @@ def test_a_folder_without_images_is_told(place: Path, command: Command) -> None:
     code, _, complaint = command("predict", "-i", "empty", "-o", "out", *QUICK)
     assert (code, complaint.count("\n")) == (2, 1)
     assert "neither DICOM nor one that SimpleITK reads" in complaint
+
+
+def test_another_patients_study_of_the_same_name_does_not_get_the_nodes(
+    place: Path, volume: sitk.Image, command: Command
+) -> None:
+    """Not even where the voxels are the same: the objects name patient and series."""
+    write(volume, place / "A/ct", uid="1.2.3.1", PatientID="A")
+    write(volume, place / "B/ct", uid="1.2.3.2", PatientID="B")
+    asked = ("-o", "out", "--rtstruct", *QUICK)
+    assert command("predict", "-i", "A/ct", *asked)[0] == 0
+    (place / "out/ct.rtstruct.dcm").unlink()
+    code, _, complaint = command("predict", "-i", "B/ct", *asked)
+    assert (code, "the mask that is there was made of another scan, in out/ct.nii.gz; " in complaint) == (2, True)
+    assert not (place / "out/ct.rtstruct.dcm").exists()
+    assert "1.2.3" not in (place / "out/run.json").read_text()
+    assert command("predict", "-i", "B/ct", *asked, "--overwrite")[0] == 0
+    assert pydicom.dcmread(place / "out/ct.rtstruct.dcm").PatientID == "B"
+
+
+def test_a_mask_that_does_not_lie_on_the_series_becomes_no_object(place: Path, volume: sitk.Image, command: Command) -> None:
+    write(volume, place / "study")
+    assert command("predict", "-i", "study", "-o", "out", *QUICK)[0] == 0
+    mask = sitk.ReadImage("out/study.nii.gz")
+    mask.SetOrigin([at + 50 for at in mask.GetOrigin()])
+    sitk.WriteImage(mask, "out/study.nii.gz")
+    (place / "out/study.seg.dcm").unlink()
+    code, _, complaint = command("predict", "-i", "study", "-o", "out", *QUICK)
+    assert (code, "the mask is not on the grid of the series" in complaint) == (3, True)
+    assert not (place / "out/study.seg.dcm").exists()

@@ -34,7 +34,7 @@ def model(beside_scan: Path) -> Path:
     return beside_scan
 
 
-def exported(command: Command, model: Path, out: str, *flags: Any) -> str:
+def exported(command: Command, model: Path | str, out: str, *flags: Any) -> str:
     code, said, complaint = command("export", model, "-o", out, *flags)
     assert (code, complaint) == (0, "")
     return said
@@ -129,6 +129,17 @@ def test_what_is_there_is_kept(model: Path, command: Command) -> None:
     assert command("export", model, "-o", "stock", "--stock", "-f", 1)[0] == 2
     exported(command, model, "stock", "--stock", "-f", 1, "--overwrite")
     assert sorted(path.name for path in Path("stock").iterdir()) == ["MODEL_CARD.md", "dataset.json", "fold_1", "plans.json"]
+
+
+def test_the_file_a_model_comes_from_is_not_replaced_by_its_export(packed_model: Path, model: Path, command: Command) -> None:
+    shutil.copy(packed_model, "balls.lnauto")
+    Path("link.lnauto").symlink_to("balls.lnauto")
+    for out in ("balls.lnauto", "scans/../balls", "link"):
+        code, _, complaint = command("export", "balls.lnauto", "-o", out, "--overwrite")
+        assert code == 2
+        assert complaint == f"lnauto: the export would replace the model that it is made of, in {out}; give another -o\n"
+    assert Path("balls.lnauto").read_bytes() == packed_model.read_bytes()
+    exported(command, "balls.lnauto", "copy")
 
 
 def test_an_export_that_fails_leaves_nothing(model: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,9 @@ class Request:
 def export(wanted: Wanted, output: Path, request: Request) -> Path:
     """Write the model to `output`, whole or not at all; returns where it is."""
     trained = Trained.find(wanted, request.with_heads)
-    if resolved(output) == resolved(trained.folder):
-        raise InputError.of("the export would replace the model that it is made of", output, "give another folder with -o")
+    sources = {resolved(path) for path in (trained.folder, wanted.model) if path is not None}
+    if sources & {resolved(path) for path in (output, _with_suffix(output))}:
+        raise InputError.of("the export would replace the model that it is made of", output, "give another -o")
     try:
         with locked_beside(output):
             return _export(trained, output, request)
@@ -67,8 +68,12 @@ def _export(trained: Trained, output: Path, request: Request) -> Path:
     return output
 
 
+def _with_suffix(output: Path) -> Path:
+    return output if output.suffix == SUFFIX else output.with_name(output.name + SUFFIX)
+
+
 def _export_file(trained: Trained, output: Path, overwrite: bool) -> Path:
-    path = output if output.suffix == SUFFIX else output.with_name(output.name + SUFFIX)
+    path = _with_suffix(output)
     if path.is_dir() or (path.exists() and not overwrite):
         raise InputError.of("there is something of this name already", path, "give another -o, or add --overwrite for a file")
     with workshop(path) as folder:

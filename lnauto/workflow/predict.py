@@ -6,8 +6,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from lnauto import __version__
+from lnauto.data.patients import PatientTable
 from lnauto.data.raw import Case
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.files import resolved, write_json
+from lnauto.files import resolved
 from lnauto.image_files import UnreadableError, header_reader
 from lnauto.locks import locked
 from lnauto.nodes import Node
@@ -27,18 +27,19 @@ from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import Plan
 from lnauto.workflow.archive import opened
 from lnauto.workflow.head_files import DESCRIPTION
-from lnauto.workflow.head_predict import Heads, find_heads, predict_heads, read_patients
+from lnauto.workflow.head_predict import ATTENTION, Heads, find_heads, predict_heads, read_patients
 from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.node_table import measure_masks, write_nodes
-from lnauto.workflow.report import PATIENTS, RUN, read_run, try_report, write_sources
+from lnauto.workflow.prediction_record import ENDING, SETTINGS, Record
+from lnauto.workflow.report import PATIENTS, PROBABILITIES, try_report, write_sources
 
 if TYPE_CHECKING:
     from lnauto.inference.model import Model
     from lnauto.inference.predictor import Predictor
+    from lnauto.workflow.head_predict import NodeReading
 
 log = logging.getLogger(__name__)
 
-ENDING = ".nii.gz"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 CHANNEL = re.compile(r"_(\d{4})$")
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # tile by tile, so that one scan has a time left, too
@@ -81,20 +82,34 @@ def holds_images(inputs: Path) -> bool:
     return not inputs.is_dir() or any(path.name.endswith(READABLE) for path in inputs.iterdir())
 
 
-def predict(inputs: Path, output: Path, request: Request) -> list[Node]:
-    """Masks of all scans in `inputs` (or of one file), in their own geometry; returns the nodes found."""
+def predict(inputs: Path, output: Path, request: Request, series: Mapping[str, Sequence[str]] | None = None) -> list[Node]:
+    """Masks of all scans in `inputs` (or of one file), in their own geometry; returns the nodes found.
+
+    Args:
+        series: of scans that came as DICOM the UIDs of their series.
+    """
     check_places(inputs, output)
     with locked(output):
-        return _predict(inputs, output, request)
+        return _predict(inputs, output, request, series)
 
 
 def check_places(inputs: Path, output: Path) -> None:
     """Whether the results go to another folder than the scans are in."""
-    if resolved(output) == resolved(inputs):
+    if resolved(output) == resolved(inputs.parent if inputs.is_file() else inputs):
         raise InputError.of("the scans and the results are in one folder", output, "give another folder with -o")
 
 
-def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
+def check_images_stay(cases: Sequence[Case], output: Path) -> None:
+    """Whether no image would be replaced by what is made of one, whatever may be overwritten: links lead anywhere."""
+    images = {resolved(image) for case in cases for image in case.images}
+    for case in cases:
+        for folder in (output, output / PROBABILITIES, output / ATTENTION):
+            if resolved(place := folder / f"{case.name}{ENDING}") in images:
+                what = f"the scan would be replaced by what is predicted for case {case.name}"
+                raise InputError.of(what, place, "give another folder with -o")
+
+
+def _predict(inputs: Path, output: Path, request: Request, series: Mapping[str, Sequence[str]] | None) -> list[Node]:
     from lnauto.inference.memory import MemoryLimit
     from lnauto.inference.model import load_model, trained_folds
     from lnauto.inference.predictor import Predictor
@@ -113,11 +128,13 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     heads = find_heads(model.folder, model.folds, request.trainer if is_head(request.trainer) else None)
     heads = _fitting(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
+    check_images_stay(cases, output)
     table = read_patients(request.patients, cases, output)
-    _check_made_by_the_same(model, output, request.overwrite)
-    if not request.overwrite and not (output / RUN).is_file():
-        _check_free(output, [f"{case.name}{ENDING}" for case in cases] + ([PATIENTS] if heads is not None else []))
-    waiting = [case for case in cases if request.overwrite or not (output / f"{case.name}{ENDING}").is_file()]
+    record = Record.read(output, series)
+    if not request.overwrite:
+        record.check(cases, _what_made(model))
+        _check_free(output / PATIENTS, heads is None or bool(record.run))
+    waiting = [case for case in cases if request.overwrite or not record.mask(case.name).is_file()]
     predictor = Predictor.of_model(
         model,
         find_device(request.device),
@@ -130,6 +147,7 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
         voxels_of(waiting, model.plans["configurations"][model.configuration]["spacing"]),
     )
     predictor.memory = MemoryLimit(request.max_memory_gb)
+    record.check_settings([case for case in cases if case not in waiting], _wanted(predictor, request))
     log.info(
         "Model: %s, fold %s, on %s (%s, %s).",
         model.folder.name,
@@ -147,27 +165,26 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     seconds: dict[str, float] = {}
     failed: list[str] = []
     with (
-        _owned(output, _what_made(model), request.overwrite),
+        record.owned(waiting, {**_what_made(model), **_settings(predictor)}),
         tqdm(total=len(waiting), desc="Predicting", bar_format=BAR, disable=request.quiet) as bar,
     ):
-        for job in predict_cases(predictor, waiting, output, bar, request.probabilities):
+        for job in predict_cases(predictor, waiting, record, bar, request.probabilities):
             if job.problem is None:
                 seconds[job.case.name] = round(job.seconds, 2)
             else:
                 problems.append(job.problem)
                 failed.append(job.case.name)
-    masks = {case.name: path for case in cases if (path := output / f"{case.name}{ENDING}").is_file()}
+    masks = {case.name: record.mask(case.name) for case in cases if record.accounts_for(case.name)}
     nodes = measure_masks(masks, model.dataset_json, cases)
-    told = {}
-    if heads is not None and masks:
-        known = (Plan(model.plans), model.dataset_json, model.configuration)
-        told = predict_heads(heads, *known, cases, masks, table, output, request.device, request.head_precision, request.quiet)
+    told = _judged(heads, model, cases, masks, table, record, request)
     write_nodes(nodes, told, output / "nodes.csv")
     meaning = Meaning.of_description(model.dataset_json)
     channels = list(model.dataset_json["channel_names"].values())
     owner = None if table is None else table.patient_of
     write_sources(output, masks, {case.name: case.images for case in cases}, channels, meaning, owner)
-    write_json(output / RUN, _made_by(model, predictor, seconds, time.monotonic() - started, problems))
+    record.run = _made_by(model, predictor, seconds, time.monotonic() - started, problems)
+    record.write()
+    record.tell_left_out(masks)
     if request.report and masks:
         problems += try_report(output, request.quiet)
     log.info(
@@ -180,6 +197,27 @@ def _predict(inputs: Path, output: Path, request: Request) -> list[Node]:
     if problems:
         raise CasesFailedError(problems)
     return nodes
+
+
+def _judged(
+    heads: Heads | None,
+    model: Model,
+    cases: Sequence[Case],
+    masks: Mapping[str, Path],
+    table: PatientTable | None,
+    record: Record,
+    request: Request,
+) -> dict[tuple[str, int], NodeReading]:
+    """What the heads say of each node, and in `patients.csv` of the patients."""
+    if heads is None or not masks:
+        if request.overwrite:
+            record.drop_patients()
+        return {}
+    known = (Plan(model.plans), model.dataset_json, model.configuration)
+    how = (request.device, request.head_precision, request.quiet)
+    told = predict_heads(heads, *known, cases, masks, table, record.output, *how)
+    record.head = heads.trainer
+    return told
 
 
 def _fitting(heads: Heads | None, request: Request) -> Heads | None:
@@ -195,43 +233,25 @@ def _fitting(heads: Heads | None, request: Request) -> Heads | None:
     return None
 
 
-def _check_made_by_the_same(model: Model, output: Path, overwrite: bool) -> None:
-    """Masks that are there are kept, so they must be this model's."""
-    record = output / RUN
-    if overwrite or not record.is_file():
-        return
-    known = read_run(record, "remove the folder, or give another one with -o")
-    made_by = _what_made(model)
-    if {key: known.get(key) for key in made_by} != made_by:
-        theirs = f"{Path(known.get('model', '?')).name}, fold {', '.join(known.get('folds', '?'))}"
-        what = f"the masks that are there were made by another model ({theirs})"
-        raise InputError.of(what, output, "give another folder with -o, or add --overwrite")
-
-
 def _what_made(model: Model) -> dict[str, Any]:
     return {"model": str(model.folder), "folds": model.folds, "plan_hash": Plan(model.plans).hash()}
 
 
-def _check_free(output: Path, names: Sequence[str]) -> None:
+def _settings(predictor: Predictor) -> dict[str, Any]:
+    return {name: getattr(predictor, name) for name in SETTINGS}
+
+
+def _wanted(predictor: Predictor, request: Request) -> dict[str, Any]:
+    """Which settings the masks must have been made with: which engine and precision are fastest, each machine says anew."""
+    left = {name for name in ("engine", "precision") if getattr(request, name) == "auto"}
+    return {name: value for name, value in _settings(predictor).items() if name not in left}
+
+
+def _check_free(path: Path, may_stay: bool) -> None:
     """Without a record nothing there is a prediction's, and would neither be replaced nor pass for one."""
-    if there := next((output / name for name in names if (output / name).is_file()), None):
+    if path.is_file() and not may_stay:
         what = "there is something of this name already, and nothing says that lnauto_predict made it"
-        raise InputError.of(what, there, "give another folder with -o, or add --overwrite to replace it")
-
-
-@contextmanager
-def _owned(output: Path, made_by: dict[str, Any], overwrite: bool) -> Iterator[None]:
-    """Says whose the masks are before the first of them is there: after a kill another model may not take them for its own."""
-    record = output / RUN
-    is_new = not record.is_file()
-    if is_new or overwrite:
-        write_json(record, made_by)
-    try:
-        yield
-    except BaseException:
-        if is_new and not any(output.glob(f"*{ENDING}")):
-            record.unlink(missing_ok=True)
-        raise
+        raise InputError.of(what, path, "give another folder with -o, or add --overwrite to replace it")
 
 
 def model_folder(request: Request) -> Path:
@@ -335,12 +355,7 @@ def _made_by(
         **_what_made(model),
         "trainer": model.trainer,
         "device": str(predictor.compute.device),
-        "engine": predictor.engine,
-        "precision": predictor.precision,
-        "tta": predictor.tta,
-        "overlap": predictor.overlap,
-        "smallest_node_mm3": predictor.smallest_node_mm3,
-        "region": predictor.region,
+        **_settings(predictor),
         "orientation": predictor.orientation,
         "seconds": {"total": round(total, 2), **seconds},
         "failed": [str(problem) for problem in problems],

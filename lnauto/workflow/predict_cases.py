@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
@@ -20,7 +19,7 @@ from lnauto.errors import InputError, NoSpaceError, Problem
 from lnauto.files import replacing
 from lnauto.inference.memory import bytes_of
 from lnauto.inference.predictor import Predictor, Prepared
-from lnauto.workflow.predict import ENDING
+from lnauto.workflow.prediction_record import Record, looks_of
 from lnauto.workflow.report import PROBABILITIES
 
 log = logging.getLogger(__name__)
@@ -33,6 +32,7 @@ class Job:
     """A case on its way: what there is of it so far, or the problem that ended it."""
 
     case: Case
+    looks: Sequence[dict[str, Any]] = ()  # of its images
     prepared: Prepared | None = None
     kept: torch.Tensor | None = None  # of its logits
     problem: Problem | None = None
@@ -40,14 +40,14 @@ class Job:
 
 
 def predict_cases(
-    predictor: Predictor, cases: Sequence[Case], output: Path, bar: Any, with_probability: bool = False
+    predictor: Predictor, cases: Sequence[Case], record: Record, bar: Any, with_probability: bool = False
 ) -> Iterator[Job]:
-    """The cases' masks into `output`; what goes wrong is told, so that one bad scan does not stop the others.
+    """The cases' masks into the record's folder; what goes wrong is told, so that one bad scan does not stop the others.
 
     Args:
         bar: of tqdm, one step a case; it moves with the tiles.
     """
-    work = _Work(predictor, output, with_probability, bar, len(cases))
+    work = _Work(predictor, record, with_probability, bar, len(cases))
     jobs = [Job(case) for case in cases]
     done = work.overlapping(jobs) if len(jobs) > 1 and overlapping_pays(predictor) else work.in_turn(jobs)
     for number, job in enumerate(done):
@@ -65,7 +65,7 @@ def overlapping_pays(predictor: Predictor) -> bool:
 @dataclass(frozen=True)
 class _Work:
     predictor: Predictor
-    output: Path
+    record: Record
     with_probability: bool
     bar: Any
     cases: int
@@ -111,6 +111,7 @@ class _Work:
             faults = scan_faults(path)
             if faults:
                 raise InputError.of(faults[0], path.name, "check that it is a whole 3D image")
+        job.looks = [looks_of(path) for path in images]
         channels = [sitk.ReadImage(str(path)) for path in images]
         job.prepared = self.predictor.prepare(channels, name, self.with_probability)
 
@@ -122,11 +123,12 @@ class _Work:
         assert job.prepared is not None
         assert job.kept is not None
         mask, probability = self.predictor.finish(job.kept, job.prepared, self.with_probability)
-        file = f"{job.case.name}{ENDING}"
+        path = self.record.mask(job.case.name)
+        self.record.begin(job.case.name, job.looks)
         if probability is not None:  # before the mask, which says that a case is done
-            with replacing(self.output / PROBABILITIES / file) as temporary:
+            with replacing(path.parent / PROBABILITIES / path.name) as temporary:
                 sitk.WriteImage(probability, str(temporary), True)
-        with replacing(self.output / file) as temporary:
+        with replacing(path) as temporary:
             sitk.WriteImage(mask, str(temporary), True)
 
 

@@ -29,12 +29,12 @@ from lnauto.locks import locked
 from lnauto.nodes import label_components
 from lnauto.workflow.convert_case import on_one_grid
 from lnauto.workflow.convert_sources import safe_name
-from lnauto.workflow.predict import ENDING, Request, check_places, model_folder, predict
+from lnauto.workflow.predict import Request, check_places, model_folder, predict
+from lnauto.workflow.prediction_record import RTSTRUCT, SEG, Record
 
 log = logging.getLogger(__name__)
 
 SCANS = ".scans"  # in the folder of results: what was read, while it is needed
-SEG, RTSTRUCT = "{}.seg.dcm", "{}.rtstruct.dcm"
 
 
 def predict_dicom(inputs: Path, output: Path, request: Request) -> None:
@@ -59,10 +59,10 @@ def _predict_dicom(inputs: Path, output: Path, request: Request) -> None:
         if not series:
             raise InputError(problems)
         try:
-            predict(scans, output, request)
+            predict(scans, output, request, {name: [one.uid for one in chosen] for name, chosen in series.items()})
         except CasesFailedError as error:
             problems += error.problems
-        problems += _write_objects(series, output, description, request)
+        problems += _write_objects({name: chosen[0] for name, chosen in series.items()}, output, description, request)
     finally:
         shutil.rmtree(scans, ignore_errors=True)
         if is_new and not any(output.iterdir()):
@@ -86,13 +86,13 @@ def find_dicom(inputs: Path) -> dict[str, Contents]:
 
 def _read_all(
     found: dict[str, Contents], channels: Sequence[str], request: Request, scans: Path
-) -> tuple[dict[str, Series], list[Problem]]:
-    """The first series of each case, whose channels are written as files."""
+) -> tuple[dict[str, list[Series]], list[Problem]]:
+    """The series of each case, one for each channel, which are written as files."""
     wanted = list(request.series) or [name if len(channels) > 1 or name.upper() in MODALITIES else "" for name in channels]
     if len(wanted) != len(channels):
         what = f"{len(wanted)} series are named, and the model takes {len(channels)} channels ({', '.join(channels)})"
         raise InputError.of(what, "--series", "name one for each")
-    series: dict[str, Series] = {}
+    series: dict[str, list[Series]] = {}
     problems: list[Problem] = []
     for name, contents in tqdm(found.items(), "Reading DICOM", unit="case", disable=request.quiet, delay=2):
         try:
@@ -105,7 +105,7 @@ def _read_all(
         except InputError as error:
             problems += error.problems
         else:
-            series[name] = chosen[0]
+            series[name] = chosen
     return series, problems
 
 
@@ -114,22 +114,27 @@ def _write_objects(series: dict[str, Series], output: Path, description: dict[st
     values = [value for label in LabelScheme.of_description(description).nodes for value in label.values]
     writers = {SEG: write_seg, **({RTSTRUCT: write_rtstruct} if request.rtstruct else {})}
     problems: list[Problem] = []
+    record = Record.read(output)
     for name, source in series.items():
-        mask = output / f"{name}{ENDING}"
+        if not record.accounts_for(name):
+            continue
+        mask = record.mask(name)
         todo = {pattern: write for pattern, write in writers.items() if _is_due(output / pattern.format(name), mask)}
-        if not mask.is_file() or not todo:
+        if not todo:
             continue
         image = sitk.ReadImage(str(mask))
         instances, count = label_components(np.isin(sitk.GetArrayFromImage(image), values))
         if not count:
             log.info("%s: no node was found, and there is no DICOM object without one.", name)
+        numbered = sitk.GetImageFromArray(instances)
+        numbered.CopyInformation(image)  # so that it is looked at whether the mask lies on the series
         for pattern, write in todo.items() if count else ():
             try:
-                write(instances, source, output / pattern.format(name))
+                write(numbered, source, output / pattern.format(name))
             except InputError as error:
                 problems += error.problems
     return problems
 
 
 def _is_due(path: Path, mask: Path) -> bool:
-    return not path.is_file() or not mask.is_file() or path.stat().st_mtime < mask.stat().st_mtime
+    return not path.is_file() or path.stat().st_mtime < mask.stat().st_mtime

@@ -21,7 +21,7 @@ from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.workflow.head_predict import find_heads, predict_heads, read_patients
 from lnauto.workflow.mask_values import Meaning
 from lnauto.workflow.node_table import NodeTable, measure_masks, write_nodes
-from lnauto.workflow.predict import READABLE, Request, find_scans, model_folder
+from lnauto.workflow.predict import READABLE, Request, check_images_stay, find_scans, model_folder
 from lnauto.workflow.report import PATIENTS, try_report, write_sources
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Requ
     if not request.overwrite and (output / PATIENTS).is_file():
         raise InputError.of("there are predictions already", output, "give another folder with -o, or add --overwrite")
     cases, problems = find_scans(inputs, list(description["channel_names"].values()))
+    check_images_stay(cases, output)
     table = read_patients(request.patients, cases, output)
     found, more = _masks_of(cases, masks) if masks is not None else ({}, _unreadable(cases))
     problems += more

@@ -32,7 +32,15 @@ FORMS = {  # what the page needs of each
     NODES: {"cases": [{"case": str, "nodes": int, "total_volume_mm3": NUMBER, "each_node": [NODE_FORM]}]},
     SOURCES: {"channels": [str], "nodes": HOW_FORM, "cases": {ANY: {"mask": str, "images": [str]}}},
 }
-RUN_FORM = {"model": str, "folds": [str], "failed": [str], "versions": dict, "engine": str}  # of these, those that are there
+CASE_FORM = {"model": str, "folds": [str], "images": [{"bytes": int, "sha256": str}]}  # what a mask was made with, and from
+RUN_FORM = {  # of these, those that are there
+    "model": str,
+    "folds": [str],
+    "failed": [str],
+    "versions": dict,
+    "engine": str,
+    "cases": {ANY: CASE_FORM},
+}
 AGAIN = "make it again with lnauto_predict or lnauto_measure"
 
 

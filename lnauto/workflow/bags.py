@@ -43,16 +43,20 @@ class BagMaker:
     on_blocks: bool = False  # of the region, since there are no masks
     store: BlockStore | None = None  # of blocks that were cut before
     grids: dict[str, Grid] = field(default_factory=dict)  # of cases whose blocks were cut here
+    numbered: bool = False  # each value of a mask is a node of its own, as in given masks of instances
 
     @classmethod
-    def of_plan(cls, plan: Plan, description: dict[str, Any], configuration: str, quiet: bool = False) -> BagMaker:
+    def of_plan(
+        cls, plan: Plan, description: dict[str, Any], configuration: str, quiet: bool = False, numbered: bool = False
+    ) -> BagMaker:
         from lnauto.trainers.patient.crops import BLOCKS, CropPlan
 
         if plan.on_blocks:
             return cls(plan, description, configuration, BLOCKS, quiet, on_blocks=True)
         spacing = plan.configuration(configuration)["spacing"]
         axes = plan.lnauto["evidence"]["node_long_axis_mm"]["value"]
-        return cls(plan, description, configuration, CropPlan.of(axes[-1:] if axes else [], spacing), quiet)
+        crops = CropPlan.of(axes[-1:] if axes else [], spacing)
+        return cls(plan, description, configuration, crops, quiet, numbered=numbered)
 
     def bags(
         self,
@@ -144,5 +148,6 @@ class BagMaker:
             manager.get_configuration(self.configuration),
             region_of(self.plan.content),
             nodes,
+            self.numbered,
             orientation=self.plan.lnauto.get("inference", {}).get("orientation"),
         )

@@ -114,9 +114,13 @@ def predict_heads(
     device: str | None,
     precision: str,
     quiet: bool,
+    numbered: bool = False,
 ) -> dict[tuple[str, int], NodeReading]:
-    """Write `patients.csv` and the maps of attention; returns what is said of each node, or, without masks, of each block."""
-    maker = BagMaker.of_plan(plan, dict(description), configuration, quiet)
+    """Write `patients.csv` and the maps of attention; returns what is said of each node, or, without masks, of each block.
+
+    With `numbered` each value of a mask is a node of its own.
+    """
+    maker = BagMaker.of_plan(plan, dict(description), configuration, quiet, numbered)
     patients: dict[str, list[str]] = {}
     owner = table.patient_of if table is not None else {}
     for case in cases:
@@ -134,7 +138,7 @@ def predict_heads(
     if maker.on_blocks:
         _write_block_attention(nodes, {case: files[0] for case, files in images.items()}, maker, output / ATTENTION)
     else:
-        _write_attention(nodes, masks, description, output / ATTENTION)
+        _write_attention(nodes, masks, description, numbered, output / ATTENTION)
     log.info("Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / PATIENTS)
     return nodes
 
@@ -192,7 +196,11 @@ def _write_block_attention(
 
 
 def _write_attention(
-    nodes: Mapping[tuple[str, int], NodeReading], masks: Mapping[str, Path], description: Mapping[str, Any], folder: Path
+    nodes: Mapping[tuple[str, int], NodeReading],
+    masks: Mapping[str, Path],
+    description: Mapping[str, Any],
+    numbered: bool,
+    folder: Path,
 ) -> None:
     """How much each node counted, painted into it, in the image's own geometry."""
     import SimpleITK as sitk
@@ -201,9 +209,10 @@ def _write_attention(
     values = [value for label in scheme.nodes for value in label.values]
     for case in sorted({case for case, _ in nodes}):
         image = sitk.ReadImage(str(masks[case]))
-        instances, count = label_components(np.isin(sitk.GetArrayViewFromImage(image), values))
-        shares = np.zeros(count + 1, np.float32)
-        for number in range(1, count + 1):
+        drawn = sitk.GetArrayViewFromImage(image)
+        instances = drawn.astype(np.int32) if numbered else label_components(np.isin(drawn, values))[0]
+        shares = np.zeros(int(instances.max()) + 1, np.float32)
+        for number in range(1, len(shares)):
             shares[number] = nodes[case, number].attention if (case, number) in nodes else 0
         painted = sitk.GetImageFromArray(shares[instances])
         painted.CopyInformation(image)

@@ -21,6 +21,7 @@ from lnauto import __version__
 from lnauto.data.patient_labels import PatientLabels
 from lnauto.data.patients import PatientTable
 from lnauto.data.raw import RawDataset
+from lnauto.data.trusted_background import numbers_nodes
 from lnauto.errors import InputError, Problem
 from lnauto.evaluation.comparators import SHORT_AXIS_MM, Comparator, largest_short_axis, max_node_score, node_count
 from lnauto.evaluation.patients import Fold
@@ -69,7 +70,9 @@ class HeadWork:
 
     @cached_property
     def maker(self) -> BagMaker:
-        maker = BagMaker.of_plan(self.plan, self.dataset.description, self.request.configuration, self.request.quiet)
+        numbered = self.gives_masks and numbers_nodes(self.dataset.description)  # networks do not number what they predict
+        known = (self.plan, self.dataset.description, self.request.configuration)
+        maker = BagMaker.of_plan(*known, self.request.quiet, numbered)
         if self.plan.on_blocks:
             maker.store = BlockStore.of_plan(self.plan, self.request.configuration, self.preprocessed.parent)
         return maker

@@ -282,6 +282,46 @@ def test_a_head_that_is_there_is_kept_and_made_again_only_when_told(own: Path, c
     assert command(*same, "--seed", 5, "--overwrite")[0] == 0
 
 
+def test_a_head_trained_after_planning_anew_is_read_under_the_new_plan(own: Path, command: Command) -> None:
+    head = ("train", 902, "-tr", "LNMTrainerRadiomics", *BRIEF, "--overwrite")
+    assert command(*head, 0)[0] == 0
+    path, model = own / f"preprocessed/{NAME}/lnautoPlans.json", own / MODEL
+    content = json.loads(path.read_text())
+    chosen = content["configurations"]["3d_fullres"]
+    chosen["spacing"] = [1.3 * side for side in chosen["spacing"]]
+    path.write_text(json.dumps(content))
+    assert command(*head, 1)[0] == 0
+    assert read_json(model / "plans.json", "")["configurations"]["3d_fullres"]["spacing"] == chosen["spacing"]
+    scans, masks = own / "raw" / NAME / "imagesTs", own / "raw" / NAME / "labelsTs"
+    wanted = ("predict", "-i", scans, "--masks", masks, "--device", "cpu", "--quiet", "-o", own / "out")
+    code, _, complaint = command(*wanted)
+    assert code == 2
+    assert "this head was trained under another plan than that of its model" in complaint
+    assert command(*wanted, "-f", 1)[0] == 0
+    described = model / "fold_0/LNMTrainerRadiomics/head.json"
+    stored = read_json(described, "")
+    del stored["provenance"]["bags_made_of"], stored["provenance"]["configuration"]
+    described.write_text(json.dumps(stored))
+    assert command(*wanted, "--overwrite")[0] == 0  # as earlier versions left heads
+
+
+def test_a_head_is_not_put_beside_networks_of_another_plan(own: Path, command: Command) -> None:
+    assert command("train", 902, 0, "-tr", "LNMTrainerRadiomics", *BRIEF)[0] == 0
+    path, model = own / f"preprocessed/{NAME}/lnautoPlans.json", own / MODEL
+    (model / "fold_0/checkpoint_final.pth").touch()
+    content = json.loads(path.read_text())
+    before = (model / "plans.json").read_bytes()
+    path.write_text(json.dumps({**content, "lnauto": {**content["lnauto"], "reasons": {}}}))  # scans are prepared as they were
+    head = ("train", 902, 0, "-tr", "LNMTrainerRadiomics", *BRIEF, "--overwrite")
+    assert command(*head)[0] == 0
+    content["foreground_intensity_properties_per_channel"]["0"]["mean"] += 200
+    path.write_text(json.dumps(content))
+    code, _, complaint = command(*head)
+    assert code == 2
+    assert "the networks there were trained under another plan, which prepares scans differently" in complaint
+    assert (model / "plans.json").read_bytes() == before
+
+
 def test_a_patient_in_two_folds_is_told(own: Path, command: Command) -> None:
     table = own / "raw" / NAME / "patients.csv"
     lines = table.read_text().splitlines()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lnauto.data.region import region_of
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.planners.plan import Plan
+from lnauto.planners.plan import Plan, hash_of
 
 if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
@@ -57,6 +57,12 @@ class BagMaker:
         axes = plan.lnauto["evidence"]["node_long_axis_mm"]["value"]
         crops = CropPlan.of(axes[-1:] if axes else [], spacing)
         return cls(plan, description, configuration, crops, quiet, numbered=numbered)
+
+    @property
+    def made_of(self) -> str:
+        """What a bag depends on besides the scans and masks, as a short hash."""
+        orientation = self.plan.lnauto.get("inference", {}).get("orientation")
+        return hash_of([self.plan.image_hash(self.configuration), repr(self.crops), orientation])
 
     def bags(
         self,

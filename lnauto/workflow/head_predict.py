@@ -17,7 +17,7 @@ from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import csv_text, read_json, replacing, resolved, write_text
 from lnauto.nodes import label_components
-from lnauto.planners.plan import Plan
+from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.trainers.patient import CLINICAL
 from lnauto.workflow.bags import BagMaker
 from lnauto.workflow.block_attention import paint_blocks
@@ -79,8 +79,21 @@ def find_heads(model: Path, folds: Sequence[str], trainer: str | None) -> Heads 
     if not usable:
         return None
     models = {fold: HeadModel.load(model / f"fold_{fold}" / chosen) for fold in usable}
-    first = read_json(model / f"fold_{usable[0]}" / chosen / DESCRIPTION, "train again")
-    return Heads(model, chosen, models, first["provenance"].get("masks", "predicted"))
+    described = [model / f"fold_{fold}" / chosen / DESCRIPTION for fold in usable]
+    provenances = [read_json(path, "train again")["provenance"] for path in described]
+    if chosen != CLINICAL:  # which reads no scan
+        _check_plan(model / "plans.json", dict(zip(described, provenances, strict=True)))
+    return Heads(model, chosen, models, provenances[0].get("masks", "predicted"))
+
+
+def _check_plan(path: Path, heads: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Whether the plan that scans are prepared by is the one that heads were trained under; earlier versions did not say."""
+    plan = Plan.load(path, "train again")
+    for head, provenance in heads.items():
+        learned = provenance.get("bags_made_of")
+        if learned not in (None, BagMaker.of_plan(plan, {}, provenance.get("configuration", CONFIGURATION)).made_of):
+            what = "this head was trained under another plan than that of its model, which prepares scans differently"
+            raise InputError.of(what, head, "train it anew with --overwrite, or leave its fold out with -f")
 
 
 def read_patients(path: Path | None, cases: Sequence[Case], output: Path) -> PatientTable | None:

@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import SimpleITK as sitk
 import torch
-from building import write_balls
+from building import copied, write_balls
 from stock_models import PATCH, stock_plans, train_stock
 from torch import nn
 
@@ -293,6 +294,44 @@ def test_auto_tries_the_candidates_on_training_cases_and_takes_the_best(
     tries = len(seen)
     assert command(*flags, "--overwrite")[0] == 0
     assert len(seen) == tries  # what was tried is not tried again
+
+
+def a_try(balls: Path, folder: Path, **request: Any) -> Any:
+    """Of tuning on the balls, in two parts."""
+    from lnauto.planners.plan import Plan
+    from lnauto.workflow.choose_tuner import Trials
+    from lnauto.workflow.fold import Request
+
+    base = balls / "preprocessed/Dataset901_Balls"
+    parts = [{"train": ["ball_00"], "val": ["ball_01"]}, {"train": ["ball_01"], "val": ["ball_00"]}]
+    plan, wanted = Plan.load(base / "lnautoPlans.json", ""), Request(**request)
+    seconds = None if wanted.minutes is None else 60 * wanted.minutes
+    return Trials(plan, {}, "0", wanted, base / "lnautoPlans_3d_fullres", folder, parts, seconds)
+
+
+def test_tries_are_made_again_under_another_budget_and_after_a_label_was_corrected(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lnauto.data.raw import RawDataset
+    from lnauto.paths import activate
+    from lnauto.workflow import choose_tuner
+    from lnauto.workflow.plan import bring_up_to_date
+
+    own_balls = copied(prepared, tmp_path, monkeypatch)
+    tried: list[str] = []
+    monkeypatch.setattr(choose_tuner, "train_network", lambda *_, name, **__: tried.append(name) or Mock())
+    monkeypatch.setattr(choose_tuner, "scores", lambda _: {"dice": 0.5, "node_f1": 0.5})
+
+    def made(minutes: float) -> int:
+        tried.clear()
+        a_try(own_balls, own_balls / "tries", minutes=minutes).run("full")
+        return len(tried)
+
+    assert [made(10), made(10), made(600), made(600)] == [2, 0, 2, 0]
+    raw = own_balls / "raw/Dataset901_Balls"
+    shutil.copy(raw / "labelsTr/ball_02.nii.gz", raw / "labelsTr/ball_00.nii.gz")
+    bring_up_to_date(RawDataset.read(raw), a_try(own_balls, raw).plan, "3d_fullres", activate(), quiet=True)
+    assert [made(600), made(600)] == [2, 0]
 
 
 @pytest.mark.parametrize(("near", "taken"), [(0.0, "decoder"), (1.1, "dgst:1")], ids=["near", "far"])

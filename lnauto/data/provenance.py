@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,6 +48,11 @@ class Provenance:
         if known is None or known["hash"] != data_hash or len(known["sources"]) != len(_files(case)):
             return False
         return all(_unchanged(path, Source(**source)) for path, source in zip(_files(case), known["sources"], strict=True))
+
+    def digests(self, cases: Iterable[str]) -> dict[str, list[str]]:
+        """Of each case's files, as they were when it was made; cases of which nothing is known are left out."""
+        known = {case: self.cases[case] for case in cases if case in self.cases}
+        return {case: [source["digest"] for source in entry["sources"]] for case, entry in known.items()}
 
     def record(self, case: Case, data_hash: str) -> None:
         self.cases[case.name] = {"hash": data_hash, "sources": [asdict(_describe(path)) for path in _files(case)]}

@@ -15,6 +15,8 @@ from typing import Any
 
 from lnauto.data.folds import make_folds
 from lnauto.data.gathered import Gathered
+from lnauto.data.preprocess import provenance_path
+from lnauto.data.provenance import Provenance
 from lnauto.files import read_json, write_json
 from lnauto.planners.adaptation import TUNE
 from lnauto.planners.plan import Plan
@@ -59,7 +61,16 @@ class Trials:
 
     def made_of(self) -> dict[str, Any]:
         """What the results depend on, as JSON gives it back."""
-        return {"plan": self.plan.hash(), "parts": self.parts, "seed": self.request.seed, "iterations": self.iterations}
+        cases = sorted({name for part in self.parts for side in part.values() for name in side})
+        return {
+            "plan": self.plan.hash(),
+            "parts": self.parts,
+            "seed": self.request.seed,
+            "iterations": self.iterations,
+            "minutes": self.request.minutes,
+            "configuration": self.request.configuration,
+            "files": Provenance(provenance_path(self.preprocessed)).digests(cases),
+        }
 
     @property
     def iterations(self) -> int | None:

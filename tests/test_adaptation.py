@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -307,6 +308,24 @@ def a_try(balls: Path, folder: Path, **request: Any) -> Any:
     plan, wanted = Plan.load(base / "lnautoPlans.json", ""), Request(**request)
     seconds = None if wanted.minutes is None else 60 * wanted.minutes
     return Trials(plan, {}, "0", wanted, base / "lnautoPlans_3d_fullres", folder, parts, seconds)
+
+
+def test_a_part_without_nodes_says_nothing_of_a_way_to_tune(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from lnauto.workflow import choose_tuner
+
+    nothing, nan = (math.nan, math.nan), pytest.approx(math.nan, nan_ok=True)
+    found = iter([nothing, (0.4, 0.2), nothing, nothing, (0.9, 0.7), (0.5, 0.3)])  # two parts of each of three candidates
+    monkeypatch.setattr(choose_tuner, "CANDIDATES", ("full", "norm", "decoder"))
+    monkeypatch.setattr(choose_tuner, "train_network", Mock())
+    monkeypatch.setattr(choose_tuner, "scores", lambda _: dict(zip(("dice", "node_f1"), next(found), strict=True)))
+    trials = a_try(balls, tmp_path, iterations=4)
+    with caplog.at_level("INFO"):
+        assert choose_tuner.choose_tuner(trials) == "decoder"
+    tried = read_json(tmp_path / "choice.json", "")["tried"]
+    assert [(one["dice"], one["node_f1"]) for one in tried] == [(0.4, 0.2), (nan, nan), (pytest.approx(0.7), pytest.approx(0.5))]
+    assert "decoder is taken, 0.300 above full." in caplog.text
 
 
 def test_tries_are_made_again_under_another_budget_and_after_a_label_was_corrected(

@@ -8,9 +8,11 @@ changed little.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lnauto.data.folds import make_folds
@@ -35,7 +37,7 @@ RECORD, RESULT, UNADAPTED = "choice.json", "result.json", "unadapted"
 
 @dataclass(frozen=True)
 class Tried:
-    """What a way of tuning reached on held-out cases, on average over the parts."""
+    """What a way of tuning reached on held-out cases, on average over the parts that have a score; NaN: none has."""
 
     tune: str
     dice: float
@@ -43,7 +45,9 @@ class Tried:
 
     @property
     def score(self) -> float:
-        return (self.dice + self.node_f1) / 2
+        """Nothing is worse than no score: NaN, which compares with nothing, would win or lose by its place."""
+        mean = (self.dice + self.node_f1) / 2
+        return -math.inf if math.isnan(mean) else mean
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,12 @@ class Trials:
         return None if whole is None else max(1, round(SHARE_OF_LENGTH * whole))
 
     def run(self, tune: str) -> Tried:
-        scores = [self._run_part(tune, number) for number in range(len(self.parts))]
-        return Tried(tune, *(sum(one[key] for one in scores) / len(scores) for key in ("dice", "node_f1")))
+        parts = [Tried(tune, **self._run_part(tune, number)) for number in range(len(self.parts))]
+        # Where neither a node is drawn nor one predicted there is nothing to score.
+        told = [part for part in parts if part.score > -math.inf]
+        if not told:
+            return Tried(tune, math.nan, math.nan)
+        return Tried(tune, fmean(part.dice for part in told), fmean(part.node_f1 for part in told))
 
     def before(self) -> Tried | None:
         """What the model reaches on the training cases without adaptation; None if it does not know all of their labels."""

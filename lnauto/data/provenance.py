@@ -28,6 +28,19 @@ class Source:
     digest: str
 
 
+@dataclass(frozen=True)
+class MadeOf:
+    """What a preprocessed case depends on. It is looked at before the case is made: a file that is saved meanwhile then makes the
+    case stale, and is not taken for what it was made of."""
+
+    hash: str  # of plan and labels
+    sources: tuple[Source, ...]
+
+    @classmethod
+    def of(cls, case: Case, data_hash: str) -> MadeOf:
+        return cls(data_hash, tuple(_describe(path) for path in _files(case)))
+
+
 class Provenance:
     """The record beside a folder of preprocessed cases: per case, its sources and the hash of plan and labels.
 
@@ -54,8 +67,8 @@ class Provenance:
         known = {case: self.cases[case] for case in cases if case in self.cases}
         return {case: [source["digest"] for source in entry["sources"]] for case, entry in known.items()}
 
-    def record(self, case: Case, data_hash: str) -> None:
-        self.cases[case.name] = {"hash": data_hash, "sources": [asdict(_describe(path)) for path in _files(case)]}
+    def record(self, case: Case, made_of: MadeOf) -> None:
+        self.cases[case.name] = asdict(made_of)
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
             self._save()
 

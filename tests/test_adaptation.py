@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
@@ -17,6 +18,7 @@ from building import copied, write_balls
 from stock_models import PATCH, stock_plans, train_stock
 from torch import nn
 
+from lnauto.compat.storage import open_image
 from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.inference.foundation import Foundation, store_foundation
@@ -86,6 +88,26 @@ def test_the_plan_is_the_foundations_and_lies_beside_the_data_sets_own(own: Path
     assert plain["lnauto"]["foundation"] is None
     assert (folder / "lnautoPlans_3d_fullres").is_dir()
     assert (folder / "lnautoPlans_FM_3d_fullres").is_dir()
+
+
+def test_what_nobody_drew_is_no_background_where_nodes_are_drawn_in_part(own: Path, command: Command) -> None:
+    raw = own / "raw/Dataset901_Balls"
+    described = read_json(raw / "dataset.json", "")
+    (raw / "dataset.json").write_text(json.dumps({**described, "annotation": "partial"}))
+    flags = ("--pretrained", "FM", "--device", "cpu", "--quiet")
+    assert command("plan_and_preprocess", "-d", 901, *flags)[0] == 0
+    folder = own / "preprocessed/Dataset901_Balls"
+    block = read_json(folder / "lnautoPlans_FM.json", "")["lnauto"]
+    assert (block["strategy"], block["trainer"]) == ("few_shot", "LNTrainerDGST")
+    assert "what cannot be node is learned as background, and nothing from the rest" in block["reasons"]["strategy"]
+    assert block["trusted_background"] is not None
+    label = open_image(next((folder / "lnautoPlans_FM_3d_fullres").glob("*_seg.b2nd")))[:]
+    assert set(np.unique(label)) == {0, 1, 2}
+    code, _, complaint = command("train", 901, 0, *flags, "--iterations", 2)
+    assert code == 0, complaint
+    trained = own / "results/Dataset901_Balls/LNTrainerDGST__lnautoPlans_FM__3d_fullres"
+    assert read_json(trained / "dataset.json", "")["labels"] == {"background": 0, "node": 1, "ignore": 2}
+    assert (trained / "fold_0/checkpoint_final.pth").is_file()
 
 
 def test_what_does_not_go_with_a_foundation_model_is_refused(own: Path, command: Command, balls_plans: dict[str, Any]) -> None:
@@ -310,9 +332,7 @@ def a_try(balls: Path, folder: Path, **request: Any) -> Any:
     return Trials(plan, {}, "0", wanted, base / "lnautoPlans_3d_fullres", folder, parts, seconds)
 
 
-def test_a_part_without_nodes_says_nothing_of_a_way_to_tune(
-    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_part_without_nodes_says_nothing_of_a_way_to_tune(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lnauto.workflow import choose_tuner
 
     nothing, nan = (math.nan, math.nan), pytest.approx(math.nan, nan_ok=True)
@@ -320,12 +340,11 @@ def test_a_part_without_nodes_says_nothing_of_a_way_to_tune(
     monkeypatch.setattr(choose_tuner, "CANDIDATES", ("full", "norm", "decoder"))
     monkeypatch.setattr(choose_tuner, "train_network", Mock())
     monkeypatch.setattr(choose_tuner, "scores", lambda _: dict(zip(("dice", "node_f1"), next(found), strict=True)))
-    trials = a_try(balls, tmp_path, iterations=4)
-    with caplog.at_level("INFO"):
-        assert choose_tuner.choose_tuner(trials) == "decoder"
+    monkeypatch.setattr(choose_tuner, "log", log := Mock())
+    assert choose_tuner.choose_tuner(a_try(balls, tmp_path, iterations=4)) == "decoder"
     tried = read_json(tmp_path / "choice.json", "")["tried"]
     assert [(one["dice"], one["node_f1"]) for one in tried] == [(0.4, 0.2), (nan, nan), (pytest.approx(0.7), pytest.approx(0.5))]
-    assert "decoder is taken, 0.300 above full." in caplog.text
+    assert "decoder is taken, 0.300 above full." in log.info.call_args.args[1]
 
 
 def test_tries_are_made_again_under_another_budget_and_after_a_label_was_corrected(

@@ -19,6 +19,7 @@ INCOMPLETE = 0.85  # completeness below this: some nodes are not drawn
 FEW_CASES = 20  # annotated cases up to which a foundation model is adapted rather than trained on
 
 HOW_PARTIAL = "what cannot be node, or hardly, is learned as background, the rest from what two decoders agree on"
+HOW_ADAPTED_IN_PART = "what cannot be node is learned as background, and nothing from the rest"
 ADVICE = 'say "annotation" in dataset.json'
 
 
@@ -54,6 +55,19 @@ def _looks_scribbled(found: Evidence) -> bool:
 
 def _looks_partial(found: Evidence) -> bool:
     return found.declared is None and found.completeness is not None and found.completeness.value < INCOMPLETE
+
+
+def drawn_in_part(found: Evidence) -> bool:
+    """Whether some nodes are not drawn and no label says where: what is not drawn is then not background as such."""
+    return found.declared == "partial" or (_looks_partial(found) and not found.ignore_label)
+
+
+def _why_few_shot(found: Evidence) -> str:
+    why = f"a foundation model is given, and {found.annotated_cases} cases are annotated"
+    if not drawn_in_part(found):
+        return why
+    known = _declared("partial")(found) if found.declared else f"about {found.completeness} of the nodes are drawn, by estimate"
+    return f"{why}; {known}, so {HOW_ADAPTED_IN_PART}"
 
 
 RULES = (
@@ -106,9 +120,9 @@ RULES = (
     Rule(
         "few_shot",
         "LNTrainerDGST",
-        ("foundation_model", "annotated_cases"),
+        ("foundation_model", "annotated_cases", "declared", "completeness"),
         lambda found: found.foundation_model and found.annotated_cases <= FEW_CASES,
-        lambda found: f"a foundation model is given, and {found.annotated_cases} cases are annotated",
+        _why_few_shot,
         f"more than {FEW_CASES} annotated cases, or no --pretrained",
     ),
     Rule(

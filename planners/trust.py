@@ -30,13 +30,15 @@ def choose_trust(
     region: str,
     undrawn_ml: Array | None = None,
     completeness: float | None = None,
+    in_part: bool = False,
 ) -> tuple[Trust | None, str]:
     """The rules for trusted background, and why; None: everything that is not drawn is what the label says.
 
+    Some strategies need them always, an adaptation of a foundation model where nodes are drawn `in_part`.
     `undrawn_ml` says how much volume that nobody drew has which likeness (`completeness/maps.py`); None: nobody looked.
     """
     nodes = [node for case in cases for node in case.nodes]
-    if strategy not in ("partial_instance", "scribble"):
+    if strategy not in ("partial_instance", "scribble") and not (strategy == "few_shot" and in_part):
         return None, "as drawn"
     if not nodes:
         return None, "as drawn: there is no node to go by"

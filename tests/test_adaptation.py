@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from building import write_balls
+from building import copied, write_balls
 from stock_models import PATCH, stock_plans, train_stock
 from torch import nn
 
+from lnauto.compat.storage import open_image
 from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.inference.foundation import Foundation, store_foundation
@@ -84,6 +88,26 @@ def test_the_plan_is_the_foundations_and_lies_beside_the_data_sets_own(own: Path
     assert plain["lnauto"]["foundation"] is None
     assert (folder / "lnautoPlans_3d_fullres").is_dir()
     assert (folder / "lnautoPlans_FM_3d_fullres").is_dir()
+
+
+def test_what_nobody_drew_is_no_background_where_nodes_are_drawn_in_part(own: Path, command: Command) -> None:
+    raw = own / "raw/Dataset901_Balls"
+    described = read_json(raw / "dataset.json", "")
+    (raw / "dataset.json").write_text(json.dumps({**described, "annotation": "partial"}))
+    flags = ("--pretrained", "FM", "--device", "cpu", "--quiet")
+    assert command("plan_and_preprocess", "-d", 901, *flags)[0] == 0
+    folder = own / "preprocessed/Dataset901_Balls"
+    block = read_json(folder / "lnautoPlans_FM.json", "")["lnauto"]
+    assert (block["strategy"], block["trainer"]) == ("few_shot", "LNTrainerDGST")
+    assert "what cannot be node is learned as background, and nothing from the rest" in block["reasons"]["strategy"]
+    assert block["trusted_background"] is not None
+    label = open_image(next((folder / "lnautoPlans_FM_3d_fullres").glob("*_seg.b2nd")))[:]
+    assert set(np.unique(label)) == {0, 1, 2}
+    code, _, complaint = command("train", 901, 0, *flags, "--iterations", 2)
+    assert code == 0, complaint
+    trained = own / "results/Dataset901_Balls/LNTrainerDGST__lnautoPlans_FM__3d_fullres"
+    assert read_json(trained / "dataset.json", "")["labels"] == {"background": 0, "node": 1, "ignore": 2}
+    assert (trained / "fold_0/checkpoint_final.pth").is_file()
 
 
 def test_what_does_not_go_with_a_foundation_model_is_refused(own: Path, command: Command, balls_plans: dict[str, Any]) -> None:
@@ -293,6 +317,59 @@ def test_auto_tries_the_candidates_on_training_cases_and_takes_the_best(
     tries = len(seen)
     assert command(*flags, "--overwrite")[0] == 0
     assert len(seen) == tries  # what was tried is not tried again
+
+
+def a_try(balls: Path, folder: Path, **request: Any) -> Any:
+    """Of tuning on the balls, in two parts."""
+    from lnauto.planners.plan import Plan
+    from lnauto.workflow.choose_tuner import Trials
+    from lnauto.workflow.fold import Request
+
+    base = balls / "preprocessed/Dataset901_Balls"
+    parts = [{"train": ["ball_00"], "val": ["ball_01"]}, {"train": ["ball_01"], "val": ["ball_00"]}]
+    plan, wanted = Plan.load(base / "lnautoPlans.json", ""), Request(**request)
+    seconds = None if wanted.minutes is None else 60 * wanted.minutes
+    return Trials(plan, {}, "0", wanted, base / "lnautoPlans_3d_fullres", folder, parts, seconds)
+
+
+def test_a_part_without_nodes_says_nothing_of_a_way_to_tune(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lnauto.workflow import choose_tuner
+
+    nothing, nan = (math.nan, math.nan), pytest.approx(math.nan, nan_ok=True)
+    found = iter([nothing, (0.4, 0.2), nothing, nothing, (0.9, 0.7), (0.5, 0.3)])  # two parts of each of three candidates
+    monkeypatch.setattr(choose_tuner, "CANDIDATES", ("full", "norm", "decoder"))
+    monkeypatch.setattr(choose_tuner, "train_network", Mock())
+    monkeypatch.setattr(choose_tuner, "scores", lambda _: dict(zip(("dice", "node_f1"), next(found), strict=True)))
+    monkeypatch.setattr(choose_tuner, "log", log := Mock())
+    assert choose_tuner.choose_tuner(a_try(balls, tmp_path, iterations=4)) == "decoder"
+    tried = read_json(tmp_path / "choice.json", "")["tried"]
+    assert [(one["dice"], one["node_f1"]) for one in tried] == [(0.4, 0.2), (nan, nan), (pytest.approx(0.7), pytest.approx(0.5))]
+    assert "decoder is taken, 0.300 above full." in log.info.call_args.args[1]
+
+
+def test_tries_are_made_again_under_another_budget_and_after_a_label_was_corrected(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lnauto.data.raw import RawDataset
+    from lnauto.paths import activate
+    from lnauto.workflow import choose_tuner
+    from lnauto.workflow.plan import bring_up_to_date
+
+    own_balls = copied(prepared, tmp_path, monkeypatch)
+    tried: list[str] = []
+    monkeypatch.setattr(choose_tuner, "train_network", lambda *_, name, **__: tried.append(name) or Mock())
+    monkeypatch.setattr(choose_tuner, "scores", lambda _: {"dice": 0.5, "node_f1": 0.5})
+
+    def made(minutes: float) -> int:
+        tried.clear()
+        a_try(own_balls, own_balls / "tries", minutes=minutes).run("full")
+        return len(tried)
+
+    assert [made(10), made(10), made(600), made(600)] == [2, 0, 2, 0]
+    raw = own_balls / "raw/Dataset901_Balls"
+    shutil.copy(raw / "labelsTr/ball_02.nii.gz", raw / "labelsTr/ball_00.nii.gz")
+    bring_up_to_date(RawDataset.read(raw), a_try(own_balls, raw).plan, "3d_fullres", activate(), quiet=True)
+    assert [made(600), made(600)] == [2, 0]
 
 
 @pytest.mark.parametrize(("near", "taken"), [(0.0, "decoder"), (1.1, "dgst:1")], ids=["near", "far"])

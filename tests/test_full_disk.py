@@ -207,7 +207,7 @@ def test_workers_stop_at_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return None
 
     monkeypatch.setattr(preprocess, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(1))
-    monkeypatch.setattr(preprocess, "preprocess_case", one)
+    monkeypatch.setattr(preprocess, "make_case", one)
     with pytest.raises(NoSpaceError):
         list(preprocess._in_workers([*"abcdefghijklmnopqrstuvwxyz"], None, 1))  # type: ignore[arg-type]
     assert len(tried) < 26

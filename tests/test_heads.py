@@ -125,6 +125,49 @@ def test_given_masks_train_and_predict_without_a_network(own: Path, command: Com
     assert table["branch"].tolist() == ["none", "nodes"]
 
 
+def test_given_masks_that_number_nodes_are_read_by_their_numbers(own: Path, command: Command) -> None:
+    """In training and at use; two nodes that touch stay two."""
+    raw = own / "raw" / NAME
+    described = json.loads((raw / "dataset.json").read_text())
+    (raw / "dataset.json").write_text(json.dumps({**described, "instances": True}))
+    rng, numbers = np.random.default_rng(0), (1, 3, 4)
+    for path in sorted(raw.glob("labels*/*.nii.gz")):
+        drawn = np.zeros((24, 24, 24), np.uint8)
+        drawn[4:9, 4:9, 4:8], drawn[4:9, 4:9, 8:13], drawn[14:19, 14:19, 14:19] = numbers
+        mask = sitk.GetImageFromArray(drawn)
+        image = path.parent.with_name(path.parent.name.replace("labels", "images")) / path.name.replace(".nii", "_0000.nii")
+        scan = sitk.ReadImage(str(image))
+        mask.CopyInformation(scan)
+        sitk.WriteImage(mask, str(path))
+        shown = sitk.GetImageFromArray((rng.normal(0, 60, drawn.shape) + 200 * (drawn > 0)).astype(np.float32))
+        shown.CopyInformation(scan)
+        sitk.WriteImage(shown, str(image))
+    dataset = RawDataset.read(raw)
+    plan = Plan.load(own / f"preprocessed/{NAME}/lnautoPlans.json", "")
+    request = FoldRequest(device="cpu", quiet=True)
+    work = heads.HeadWork(plan, dataset.description, dataset, [], own, own, request, "LNMTrainerRadiomics")
+    bag = heads.bags_of(work, {"ball_00": ["ball_00"]}, heads.given_masks(dataset))[0]
+    assert bag.sources == tuple(("ball_00", number) for number in numbers)
+
+    assert command("train", 902, 0, "-tr", "LNMTrainerRadiomics", *BRIEF)[0] == 0
+    wanted = ("predict", "-i", raw / "imagesTs", "--device", "cpu", "--quiet")
+    assert command(*wanted, "--masks", raw / "labelsTs", "-o", own / "out")[0] == 0
+    nodes = pd.read_csv(own / "out/nodes.csv").query("case == 'ball_24'").set_index("node")
+    assert nodes.index.tolist() == list(numbers)
+    assert nodes["probability"].notna().all()
+    painted = sitk.GetArrayFromImage(sitk.ReadImage(str(own / "out/attention/ball_24.nii.gz")))
+    shares = [float(painted[place]) for place in ((5, 5, 5), (5, 5, 10), (15, 15, 15))]
+    assert shares == pytest.approx(nodes["attention"].tolist(), abs=1e-3)
+    assert read_json(own / "out/sources.json", "")["nodes"]["each value is a node"]
+
+    (own / "binary").mkdir()
+    for path in (raw / "labelsTs").glob("*.nii.gz"):
+        sitk.WriteImage(sitk.ReadImage(str(path)) > 0, str(own / "binary" / path.name))
+    assert command(*wanted, "--masks", own / "binary", "-o", own / "alike")[0] == 0
+    assert pd.read_csv(own / "alike/nodes.csv")["node"].tolist() == [1, 2, 1, 2]
+    assert not read_json(own / "alike/sources.json", "")["nodes"]["each value is a node"]
+
+
 def test_latents_of_the_most_suspicious_held_out_patients_are_drawn(
     own: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +280,46 @@ def test_a_head_that_is_there_is_kept_and_made_again_only_when_told(own: Path, c
     assert code == 2
     assert "a head of fold 0 is there already, made from other data or settings" in complaint
     assert command(*same, "--seed", 5, "--overwrite")[0] == 0
+
+
+def test_a_head_trained_after_planning_anew_is_read_under_the_new_plan(own: Path, command: Command) -> None:
+    head = ("train", 902, "-tr", "LNMTrainerRadiomics", *BRIEF, "--overwrite")
+    assert command(*head, 0)[0] == 0
+    path, model = own / f"preprocessed/{NAME}/lnautoPlans.json", own / MODEL
+    content = json.loads(path.read_text())
+    chosen = content["configurations"]["3d_fullres"]
+    chosen["spacing"] = [1.3 * side for side in chosen["spacing"]]
+    path.write_text(json.dumps(content))
+    assert command(*head, 1)[0] == 0
+    assert read_json(model / "plans.json", "")["configurations"]["3d_fullres"]["spacing"] == chosen["spacing"]
+    scans, masks = own / "raw" / NAME / "imagesTs", own / "raw" / NAME / "labelsTs"
+    wanted = ("predict", "-i", scans, "--masks", masks, "--device", "cpu", "--quiet", "-o", own / "out")
+    code, _, complaint = command(*wanted)
+    assert code == 2
+    assert "this head was trained under another plan than that of its model" in complaint
+    assert command(*wanted, "-f", 1)[0] == 0
+    described = model / "fold_0/LNMTrainerRadiomics/head.json"
+    stored = read_json(described, "")
+    del stored["provenance"]["bags_made_of"], stored["provenance"]["configuration"]
+    described.write_text(json.dumps(stored))
+    assert command(*wanted, "--overwrite")[0] == 0  # as earlier versions left heads
+
+
+def test_a_head_is_not_put_beside_networks_of_another_plan(own: Path, command: Command) -> None:
+    assert command("train", 902, 0, "-tr", "LNMTrainerRadiomics", *BRIEF)[0] == 0
+    path, model = own / f"preprocessed/{NAME}/lnautoPlans.json", own / MODEL
+    (model / "fold_0/checkpoint_final.pth").touch()
+    content = json.loads(path.read_text())
+    before = (model / "plans.json").read_bytes()
+    path.write_text(json.dumps({**content, "lnauto": {**content["lnauto"], "reasons": {}}}))  # scans are prepared as they were
+    head = ("train", 902, 0, "-tr", "LNMTrainerRadiomics", *BRIEF, "--overwrite")
+    assert command(*head)[0] == 0
+    content["foreground_intensity_properties_per_channel"]["0"]["mean"] += 200
+    path.write_text(json.dumps(content))
+    code, _, complaint = command(*head)
+    assert code == 2
+    assert "the networks there were trained under another plan, which prepares scans differently" in complaint
+    assert (model / "plans.json").read_bytes() == before
 
 
 def test_a_patient_in_two_folds_is_told(own: Path, command: Command) -> None:

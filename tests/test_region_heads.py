@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,14 @@ import SimpleITK as sitk
 from building import copied, write_image
 from sklearn.metrics import roc_auc_score
 
+from lnauto.data.raw import RawDataset
 from lnauto.files import read_json
 from lnauto.paths import VARIABLES
 from lnauto.planners.plan import Plan
 from lnauto.trainers.patient.crops import CropPlan, Scene, region_bag
 from lnauto.workflow.bags import BagMaker, Grid
 from lnauto.workflow.block_attention import paint_blocks
-from lnauto.workflow.blocks import BlockStore, joined
+from lnauto.workflow.blocks import BlockStore, bring_blocks_up_to_date, joined
 
 Command = Callable[..., tuple[int, str, str]]
 NAME, CASES, TESTED, SIDE = "Dataset903_Scans", 24, 8, 32
@@ -122,6 +124,26 @@ def test_a_bright_block_tells_the_label(own: Path, command: Command, monkeypatch
     shares = np.unique(sitk.GetArrayFromImage(painted))
     assert shares.min() > 0
     assert shares.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_scan_saved_while_it_is_cut_is_cut_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, scans = own / "preprocessed" / NAME, own / "raw" / NAME / "imagesTr"
+    dataset, plan = RawDataset.read(own / "raw" / NAME), Plan.load(folder / "lnautoPlans.json", "")
+    store, maker = BlockStore.of_plan(plan, "3d_fullres", folder), BagMaker.of_plan(plan, {}, "3d_fullres", True)
+    store.file("scan_00").unlink()
+    cut, blocks = list[str](), BagMaker.blocks
+
+    def save_meanwhile(self: BagMaker, case: str, images: Any) -> Any:
+        cut.append(case)
+        bag = blocks(self, case, images)
+        if len(cut) == 1:
+            shutil.copyfile(scans / "scan_01_0000.nii.gz", scans / "scan_00_0000.nii.gz")
+        return bag
+
+    monkeypatch.setattr(BagMaker, "blocks", save_meanwhile)
+    for _ in range(3):
+        bring_blocks_up_to_date(dataset, plan, maker, store, quiet=True)
+    assert cut == ["scan_00", "scan_00"]
 
 
 def test_labels_that_the_scans_do_not_bear_are_not_learned(own: Path, command: Command) -> None:

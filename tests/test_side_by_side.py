@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +14,9 @@ import torch
 from building import write_balls
 
 from lnauto.data import preprocess
-from lnauto.data.raw import Case
+from lnauto.data.raw import Case, RawDataset
 from lnauto.errors import InputError, Problem
+from lnauto.planners.plan import Plan
 from lnauto.workflow import plan
 
 Command = Callable[..., tuple[int, str, str]]
@@ -80,6 +82,26 @@ def test_one_that_fails_is_named_and_the_others_are_made(raw: Path, command: Com
     assert failing in complaint
     made = raw.parents[1] / "preprocessed/Dataset901_Balls/lnautoPlans_3d_fullres"
     assert len(list(made.glob("*.pkl"))) == 3
+
+
+def test_a_label_saved_while_its_case_is_made_makes_the_case_stale(
+    raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(*PLAN)[0] == 0
+    base, one_case = raw.parents[1] / "preprocessed/Dataset901_Balls", preprocess.preprocess_case
+    first, other = sorted((raw / "labelsTr").iterdir())[:2]
+    dataset, planned = RawDataset.read(raw), Plan.load(base / "lnautoPlans.json", "")
+    job = plan.make_job(dataset, planned, "3d_fullres", base)
+
+    def save_meanwhile(case: Case, job: preprocess.Job) -> Problem | None:
+        problem = one_case(case, job)
+        if first.name.startswith(case.name):
+            shutil.copyfile(other, first)
+        return problem
+
+    monkeypatch.setattr(preprocess, "preprocess_case", save_meanwhile)
+    preprocess.preprocess(list(dataset.cases), job, quiet=True, workers=1)
+    assert [f"{case.name}.nii.gz" for case in preprocess.pending(list(dataset.cases), job)] == [first.name]
 
 
 def test_the_number_of_threads_is_left_as_it_was(raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

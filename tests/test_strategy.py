@@ -9,7 +9,7 @@ import pytest
 
 from lnauto.errors import InputError
 from lnauto.planners.evidence import Completeness, Evidence
-from lnauto.planners.strategy import RULES, choose_strategy
+from lnauto.planners.strategy import RULES, choose_strategy, drawn_in_part
 
 PLAIN = Evidence(
     declared=None,
@@ -85,6 +85,25 @@ def test_without_any_one_piece_of_evidence_some_decision_is_another(name: str) -
     for changes, strategy, _ in CASES:
         changed += choose_strategy(replace(PLAIN, **{**changes, name: blank})).name != strategy
     assert changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"declared": "partial"}, 'dataset.json declares "annotation": "partial"'),
+        ({"completeness": LITTLE}, "about 30% (20% to 40%) of the nodes are drawn, by estimate"),
+        ({"completeness": LITTLE, "ignore_label": True}, None),  # which says what is not known
+        ({"completeness": LITTLE, "declared": "full"}, None),
+        ({"completeness": ALL}, None),
+    ],
+)
+def test_with_a_foundation_model_too_it_counts_that_nodes_are_not_drawn(changes: dict[str, Any], told: str | None) -> None:
+    found = replace(PLAIN, foundation_model=True, annotated_cases=10, **changes)
+    chosen = choose_strategy(found)
+    assert chosen.name == "few_shot"
+    assert drawn_in_part(found) == (told is not None)
+    expected = "" if told is None else f"; {told}, so what cannot be node is learned as background, and nothing from the rest"
+    assert chosen.reason == f"a foundation model is given, and 10 cases are annotated{expected}"
 
 
 def test_the_runner_up_is_the_next_that_holds() -> None:

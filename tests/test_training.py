@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 import torch
 
+from lnauto.data.gathered import Gathered
 from lnauto.files import read_json
 from lnauto.trainers.batches import TRAINING, seeded
 from lnauto.trainers.lntrainer import LNTrainer
+from lnauto.trainers.material import Material
 from lnauto.trainers.options import Options
 from lnauto.trainers.schedule import Clock, Length, learning_rate
 
@@ -54,6 +56,16 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(balls: Path
         results.append(weights(Path(MODEL) / "fold_0/checkpoint_final.pth"))
     assert same(results[0], results[1])
     assert not same(results[0], results[2])
+
+
+def test_a_network_with_a_folder_of_its_own_writes_nothing_beside_the_models(balls: Path, tmp_path: Path) -> None:
+    """A try or an inner network may belong to another plan than the model whose name it has, and nobody has locked that."""
+    cases = Gathered({"ball_00": balls / "preprocessed/Dataset901_Balls/lnautoPlans_3d_fullres"})
+    for output, written in ((tmp_path / "try", False), (None, True)):
+        trainer = make_trainer(balls, iterations=1)
+        trainer.learn_from(Material(cases, ("ball_01",), output))
+        trainer.on_train_start()
+        assert [(Path(MODEL) / name).is_file() for name in ("plans.json", "dataset.json")] == [written, written]
 
 
 def test_background_workers_change_nothing(balls: Path) -> None:

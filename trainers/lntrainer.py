@@ -239,7 +239,8 @@ class LNTrainer(nnUNetTrainer):
         self.node_check = NodeCheck(self)
         self._saved_at = time.monotonic()
         self.clock = Clock(self.options.length, self.clock.iteration, self.seconds_before)
-        if self.local_rank == 0:
+        has_own_folder = self.material is not None and self.material.output is not None  # its plan is in its checkpoint
+        if self.local_rank == 0 and not has_own_folder:
             base = Path(self.output_folder_base)
             write_json(base / "plans.json", self.plans_manager.plans)
             write_json(base / "dataset.json", self.dataset_json)

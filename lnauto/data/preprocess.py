@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lnauto.cores import usable_cores
 from lnauto.data.coarse_maps import read_map
 from lnauto.data.locations import sample_locations
-from lnauto.data.provenance import Provenance, digest_of
+from lnauto.data.provenance import MadeOf, Provenance, digest_of
 from lnauto.data.raw import Case
 from lnauto.data.region import find_region, region_of
 from lnauto.data.strokes import follow
@@ -101,11 +101,8 @@ def check_disk(cost: Cost, folder: Path) -> None:
     existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < cost.bytes * 1.1:
-        raise InputError.of(
-            f"preprocessing {cost.cases} cases may take {cost.bytes / 1e9:.1f} GB and only {free / 1e9:.1f} GB are free",
-            existing,
-            "make room, or let nnUNet_preprocessed point to a larger disk",
-        )
+        what = f"preprocessing {cost.cases} cases may take {cost.bytes / 1e9:.1f} GB and only {free / 1e9:.1f} GB are free"
+        raise InputError.of(what, existing, "make room, or let nnUNet_preprocessed point to a larger disk")
 
 
 def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | None = None) -> None:
@@ -120,27 +117,27 @@ def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | 
     done = _in_workers(cases, job, workers) if workers > 1 else _in_threads(cases, job, threads)
     failed = []
     with provenance.kept(), tqdm(total=len(cases), desc="Preprocessing", unit="case", disable=quiet, delay=2) as bar:
-        for case, problem in done:
+        for case, made in done:
             bar.update()
-            if problem is None:
-                provenance.record(case, job.hash_of(case))
+            if isinstance(made, Problem):
+                failed.append(made)
             else:
-                failed.append(problem)
+                provenance.record(case, made)
     if failed:
         raise CasesFailedError(failed)
 
 
-def _in_threads(cases: list[Case], job: Job, threads: int) -> Iterator[tuple[Case, Problem | None]]:
+def _in_threads(cases: list[Case], job: Job, threads: int) -> Iterator[tuple[Case, MadeOf | Problem]]:
     """In this process, some at a time: most of the work is done outside of Python."""
     import torch
 
     stopped, before, pool = Event(), torch.get_num_threads(), ThreadPoolExecutor(threads)
 
-    def attempt(case: Case) -> Problem | None:
+    def attempt(case: Case) -> MadeOf | Problem:
         if stopped.is_set():
             raise CancelledError
         try:
-            return preprocess_case(case, job)
+            return make_case(case, job)
         except BaseException:
             stopped.set()
             raise
@@ -153,28 +150,32 @@ def _in_threads(cases: list[Case], job: Job, threads: int) -> Iterator[tuple[Cas
         torch.set_num_threads(before)  # nnU-Net's resampling puts back what it found, which may be another thread's setting
 
 
-def _in_workers(cases: list[Case], job: Job, workers: int) -> Iterator[tuple[Case, Problem | None]]:
+def _in_workers(cases: list[Case], job: Job, workers: int) -> Iterator[tuple[Case, MadeOf | Problem]]:
     import multiprocessing
 
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = {pool.submit(preprocess_case, case, job): case for case in cases}
+        waiting = {pool.submit(make_case, case, job): case for case in cases}
         try:
             for future in as_completed(waiting):
                 case = waiting[future]
                 try:
                     yield case, future.result()
                 except BrokenProcessPool:
-                    yield (
-                        case,
-                        Problem(
-                            "a worker process died before this case was done, most likely for want of memory",
-                            case.name,
-                            "run again; what is finished stays",
-                        ),
-                    )
+                    what = "a worker process died before this case was done, most likely for want of memory"
+                    yield case, Problem(what, case.name, "run again; what is finished stays")
         finally:
             for future in waiting:  # a full disk ends the work, and so does Ctrl-C
                 future.cancel()
+
+
+def make_case(case: Case, job: Job) -> MadeOf | Problem:
+    """Preprocess and store one case; returns what it was made of, or what went wrong."""
+    try:
+        made_of = MadeOf.of(case, job.hash_of(case))
+    except OSError as error:
+        what = f"its files cannot be read ({error.strerror or error})"
+        return Problem(what, case.name, "check its image and label, then run again")
+    return preprocess_case(case, job) or made_of
 
 
 def preprocess_case(case: Case, job: Job) -> Problem | None:
@@ -193,9 +194,8 @@ def preprocess_case(case: Case, job: Job) -> Problem | None:
         )
     except Exception as error:
         log.debug("Preprocessing %s failed", case.name, exc_info=True)
-        return Problem(
-            f"preprocessing failed ({type(error).__name__}: {error})", case.name, "check its image and label, then run again"
-        )
+        what = f"preprocessing failed ({type(error).__name__}: {error})"
+        return Problem(what, case.name, "check its image and label, then run again")
     return None
 
 

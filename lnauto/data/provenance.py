@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,19 @@ class Source:
     size: int
     mtime_ns: int
     digest: str
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """What a preprocessed case depends on. It is looked at before the case is made: a file that is saved meanwhile then makes the
+    case stale, and is not taken for what it was made of."""
+
+    hash: str  # of plan and labels
+    sources: tuple[Source, ...]
+
+    @classmethod
+    def of(cls, case: Case, data_hash: str) -> MadeOf:
+        return cls(data_hash, tuple(_describe(path) for path in _files(case)))
 
 
 class Provenance:
@@ -60,8 +73,13 @@ class Provenance:
         if self._moved:
             self._save()
 
-    def record(self, case: Case, data_hash: str) -> None:
-        self.cases[case.name] = {"hash": data_hash, "sources": [asdict(_describe(path)) for path in _files(case)]}
+    def digests(self, cases: Iterable[str]) -> dict[str, list[str]]:
+        """Of each case's files, as they were when it was made; cases of which nothing is known are left out."""
+        known = {case: self.cases[case] for case in cases if case in self.cases}
+        return {case: [source["digest"] for source in entry["sources"]] for case, entry in known.items()}
+
+    def record(self, case: Case, made_of: MadeOf) -> None:
+        self.cases[case.name] = asdict(made_of)
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
             self._save()
 

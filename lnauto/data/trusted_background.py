@@ -80,6 +80,13 @@ def as_drawn(description: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in description.items() if key != "ignore_added"}, "labels": labels}
 
 
+def numbers_nodes(description: Mapping[str, Any]) -> bool:
+    """Whether each value of the masks that were drawn is a node of its own. With an ignore label among them they hold but the
+    values that are declared, and so no numbers."""
+    drawn = as_drawn(description)
+    return bool(drawn.get("instances")) and "ignore" not in drawn["labels"]
+
+
 def materialise(
     image: Array,
     label: Array,

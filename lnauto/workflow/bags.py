@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lnauto.data.region import region_of
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.planners.plan import Plan
+from lnauto.planners.plan import Plan, hash_of
 
 if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
@@ -43,16 +43,26 @@ class BagMaker:
     on_blocks: bool = False  # of the region, since there are no masks
     store: BlockStore | None = None  # of blocks that were cut before
     grids: dict[str, Grid] = field(default_factory=dict)  # of cases whose blocks were cut here
+    numbered: bool = False  # each value of a mask is a node of its own, as in given masks of instances
 
     @classmethod
-    def of_plan(cls, plan: Plan, description: dict[str, Any], configuration: str, quiet: bool = False) -> BagMaker:
+    def of_plan(
+        cls, plan: Plan, description: dict[str, Any], configuration: str, quiet: bool = False, numbered: bool = False
+    ) -> BagMaker:
         from lnauto.trainers.patient.crops import BLOCKS, CropPlan
 
         if plan.on_blocks:
             return cls(plan, description, configuration, BLOCKS, quiet, on_blocks=True)
         spacing = plan.configuration(configuration)["spacing"]
         axes = plan.lnauto["evidence"]["node_long_axis_mm"]["value"]
-        return cls(plan, description, configuration, CropPlan.of(axes[-1:] if axes else [], spacing), quiet)
+        crops = CropPlan.of(axes[-1:] if axes else [], spacing)
+        return cls(plan, description, configuration, crops, quiet, numbered=numbered)
+
+    @property
+    def made_of(self) -> str:
+        """What a bag depends on besides the scans and masks, as a short hash."""
+        orientation = self.plan.lnauto.get("inference", {}).get("orientation")
+        return hash_of([self.plan.image_hash(self.configuration), repr(self.crops), orientation])
 
     def bags(
         self,
@@ -144,5 +154,6 @@ class BagMaker:
             manager.get_configuration(self.configuration),
             region_of(self.plan.content),
             nodes,
+            self.numbered,
             orientation=self.plan.lnauto.get("inference", {}).get("orientation"),
         )

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
-from lnauto.files import write_json
 from lnauto.paths import Paths
 from lnauto.planners.plan import PLANS_NAME, Plan
 from lnauto.trainers.patient import check_block_head
@@ -59,7 +58,5 @@ def train_on_blocks(paths: Paths, name: str, identifier: str, folds: Sequence[st
     if request.minutes is not None:
         log.info("--budget does not change how long a patient head trains: its steps are few and fixed.")
     bring_scans_up_to_date(dataset, plan, request.configuration, paths, request.quiet)
-    for file, content in (("plans.json", plan.content), ("dataset.json", dataset.description)):
-        write_json(model / file, content)
     train_heads(work, chosen, list(folds) == ["cv"], None)
     return model

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lnauto.data.preprocess import provenance_path
-from lnauto.data.provenance import Provenance
+from lnauto.data.provenance import MadeOf, Provenance
 from lnauto.data.raw import Case, RawDataset
 from lnauto.errors import CasesFailedError, NoSpaceError, Problem
 from lnauto.files import replacing
@@ -104,17 +104,22 @@ def bring_blocks_up_to_date(
         check_stale(stale, store.folder, trainings(plan.content, maker.configuration, results))
         for case in tqdm(waiting, desc="Cutting blocks", unit="case", disable=quiet, delay=2):
             store.file(case.name).unlink(missing_ok=True)
-            if (problem := _cut(case, maker, store)) is None:
-                record.record(case, made_of)
+            cut = _cut(case, maker, store, made_of)
+            if isinstance(cut, Problem):
+                failed.append(cut)
             else:
-                failed.append(problem)
+                record.record(case, cut)
     if failed:
         raise CasesFailedError(failed)
     log.info("Cut the blocks of %d scans in %.0f s, to %s.", len(waiting), time.monotonic() - started, store.folder)
 
 
-def _cut(case: Case, maker: BagMaker, store: BlockStore) -> Problem | None:
-    """What goes wrong is told, so that one bad case does not stop the others."""
+def _cut(case: Case, maker: BagMaker, store: BlockStore, data_hash: str) -> MadeOf | Problem:
+    """What the blocks are made of; what goes wrong is told, so that one bad case does not stop the others."""
+    try:
+        made_of = MadeOf.of(case, data_hash)
+    except OSError as error:
+        return Problem(f"its files cannot be read ({error.strerror or error})", case.name, "check its image, then run again")
     try:
         store.save(case.name, maker.blocks(case.name, case.images))
     except NoSpaceError:
@@ -127,4 +132,4 @@ def _cut(case: Case, maker: BagMaker, store: BlockStore) -> Problem | None:
     except (RuntimeError, ValueError) as error:  # SimpleITK's and nnU-Net's own
         log.debug("Cutting %s failed", case.name, exc_info=True)
         return Problem(f"the scan cannot be cut into blocks ({error})", case.name, "check its image, then run again")
-    return None
+    return made_of

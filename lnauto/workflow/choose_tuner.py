@@ -8,13 +8,17 @@ changed little.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lnauto.data.folds import make_folds
 from lnauto.data.gathered import Gathered
+from lnauto.data.preprocess import provenance_path
+from lnauto.data.provenance import Provenance
 from lnauto.files import read_json, write_json
 from lnauto.planners.adaptation import TUNE
 from lnauto.planners.plan import Plan
@@ -33,7 +37,7 @@ RECORD, RESULT, UNADAPTED = "choice.json", "result.json", "unadapted"
 
 @dataclass(frozen=True)
 class Tried:
-    """What a way of tuning reached on held-out cases, on average over the parts."""
+    """What a way of tuning reached on held-out cases, on average over the parts that have a score; NaN: none has."""
 
     tune: str
     dice: float
@@ -41,7 +45,9 @@ class Tried:
 
     @property
     def score(self) -> float:
-        return (self.dice + self.node_f1) / 2
+        """Nothing is worse than no score: NaN, which compares with nothing, would win or lose by its place."""
+        mean = (self.dice + self.node_f1) / 2
+        return -math.inf if math.isnan(mean) else mean
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,16 @@ class Trials:
 
     def made_of(self) -> dict[str, Any]:
         """What the results depend on, as JSON gives it back."""
-        return {"plan": self.plan.hash(), "parts": self.parts, "seed": self.request.seed, "iterations": self.iterations}
+        cases = sorted({name for part in self.parts for side in part.values() for name in side})
+        return {
+            "plan": self.plan.hash(),
+            "parts": self.parts,
+            "seed": self.request.seed,
+            "iterations": self.iterations,
+            "minutes": self.request.minutes,
+            "configuration": self.request.configuration,
+            "files": Provenance(provenance_path(self.preprocessed)).digests(cases),
+        }
 
     @property
     def iterations(self) -> int | None:
@@ -68,8 +83,12 @@ class Trials:
         return None if whole is None else max(1, round(SHARE_OF_LENGTH * whole))
 
     def run(self, tune: str) -> Tried:
-        scores = [self._run_part(tune, number) for number in range(len(self.parts))]
-        return Tried(tune, *(sum(one[key] for one in scores) / len(scores) for key in ("dice", "node_f1")))
+        parts = [Tried(tune, **self._run_part(tune, number)) for number in range(len(self.parts))]
+        # Where neither a node is drawn nor one predicted there is nothing to score.
+        told = [part for part in parts if part.score > -math.inf]
+        if not told:
+            return Tried(tune, math.nan, math.nan)
+        return Tried(tune, fmean(part.dice for part in told), fmean(part.node_f1 for part in told))
 
     def before(self) -> Tried | None:
         """What the model reaches on the training cases without adaptation; None if it does not know all of their labels."""

@@ -17,7 +17,7 @@ from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import csv_text, read_json, replacing, resolved, write_text
 from lnauto.nodes import label_components
-from lnauto.planners.plan import Plan
+from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.trainers.patient import CLINICAL
 from lnauto.workflow.bags import BagMaker
 from lnauto.workflow.block_attention import paint_blocks
@@ -79,8 +79,21 @@ def find_heads(model: Path, folds: Sequence[str], trainer: str | None) -> Heads 
     if not usable:
         return None
     models = {fold: HeadModel.load(model / f"fold_{fold}" / chosen) for fold in usable}
-    first = read_json(model / f"fold_{usable[0]}" / chosen / DESCRIPTION, "train again")
-    return Heads(model, chosen, models, first["provenance"].get("masks", "predicted"))
+    described = [model / f"fold_{fold}" / chosen / DESCRIPTION for fold in usable]
+    provenances = [read_json(path, "train again")["provenance"] for path in described]
+    if chosen != CLINICAL:  # which reads no scan
+        _check_plan(model / "plans.json", dict(zip(described, provenances, strict=True)))
+    return Heads(model, chosen, models, provenances[0].get("masks", "predicted"))
+
+
+def _check_plan(path: Path, heads: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Whether the plan that scans are prepared by is the one that heads were trained under; earlier versions did not say."""
+    plan = Plan.load(path, "train again")
+    for head, provenance in heads.items():
+        learned = provenance.get("bags_made_of")
+        if learned not in (None, BagMaker.of_plan(plan, {}, provenance.get("configuration", CONFIGURATION)).made_of):
+            what = "this head was trained under another plan than that of its model, which prepares scans differently"
+            raise InputError.of(what, head, "train it anew with --overwrite, or leave its fold out with -f")
 
 
 def read_patients(path: Path | None, cases: Sequence[Case], output: Path) -> PatientTable | None:
@@ -114,9 +127,13 @@ def predict_heads(
     device: str | None,
     precision: str,
     quiet: bool,
+    numbered: bool = False,
 ) -> dict[tuple[str, int], NodeReading]:
-    """Write `patients.csv` and the maps of attention; returns what is said of each node, or, without masks, of each block."""
-    maker = BagMaker.of_plan(plan, dict(description), configuration, quiet)
+    """Write `patients.csv` and the maps of attention; returns what is said of each node, or, without masks, of each block.
+
+    With `numbered` each value of a mask is a node of its own.
+    """
+    maker = BagMaker.of_plan(plan, dict(description), configuration, quiet, numbered)
     patients: dict[str, list[str]] = {}
     owner = table.patient_of if table is not None else {}
     for case in cases:
@@ -134,7 +151,7 @@ def predict_heads(
     if maker.on_blocks:
         _write_block_attention(nodes, {case: files[0] for case, files in images.items()}, maker, output / ATTENTION)
     else:
-        _write_attention(nodes, masks, description, output / ATTENTION)
+        _write_attention(nodes, masks, description, numbered, output / ATTENTION)
     log.info("Probabilities of %d patients (%s, %d heads) are in %s.", len(bags), heads.trainer, len(by_fold), output / PATIENTS)
     return nodes
 
@@ -192,7 +209,11 @@ def _write_block_attention(
 
 
 def _write_attention(
-    nodes: Mapping[tuple[str, int], NodeReading], masks: Mapping[str, Path], description: Mapping[str, Any], folder: Path
+    nodes: Mapping[tuple[str, int], NodeReading],
+    masks: Mapping[str, Path],
+    description: Mapping[str, Any],
+    numbered: bool,
+    folder: Path,
 ) -> None:
     """How much each node counted, painted into it, in the image's own geometry."""
     import SimpleITK as sitk
@@ -201,9 +222,10 @@ def _write_attention(
     values = [value for label in scheme.nodes for value in label.values]
     for case in sorted({case for case, _ in nodes}):
         image = sitk.ReadImage(str(masks[case]))
-        instances, count = label_components(np.isin(sitk.GetArrayViewFromImage(image), values))
-        shares = np.zeros(count + 1, np.float32)
-        for number in range(1, count + 1):
+        drawn = sitk.GetArrayViewFromImage(image)
+        instances = drawn.astype(np.int32) if numbered else label_components(np.isin(drawn, values))[0]
+        shares = np.zeros(int(instances.max()) + 1, np.float32)
+        for number in range(1, len(shares)):
             shares[number] = nodes[case, number].attention if (case, number) in nodes else 0
         painted = sitk.GetImageFromArray(shares[instances])
         painted.CopyInformation(image)

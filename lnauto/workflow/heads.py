@@ -21,6 +21,7 @@ from lnauto import __version__
 from lnauto.data.patient_labels import PatientLabels
 from lnauto.data.patients import PatientTable
 from lnauto.data.raw import RawDataset
+from lnauto.data.trusted_background import numbers_nodes
 from lnauto.errors import InputError, Problem
 from lnauto.evaluation.comparators import SHORT_AXIS_MM, Comparator, largest_short_axis, max_node_score, node_count
 from lnauto.evaluation.patients import Fold
@@ -69,7 +70,9 @@ class HeadWork:
 
     @cached_property
     def maker(self) -> BagMaker:
-        maker = BagMaker.of_plan(self.plan, self.dataset.description, self.request.configuration, self.request.quiet)
+        numbered = self.gives_masks and numbers_nodes(self.dataset.description)  # networks do not number what they predict
+        known = (self.plan, self.dataset.description, self.request.configuration)
+        maker = BagMaker.of_plan(*known, self.request.quiet, numbered)
         if self.plan.on_blocks:
             maker.store = BlockStore.of_plan(self.plan, self.request.configuration, self.preprocessed.parent)
         return maker
@@ -133,9 +136,7 @@ def prepare_heads(work: HeadWork, folds: Sequence[str]) -> None:
 
 def train_heads(work: HeadWork, folds: Sequence[str], pooled: bool, seconds: float | None) -> None:
     """A head for each fold, and, `pooled`, the figures over all; `seconds` is what the inner networks may take together."""
-    for name, content in (("plans.json", work.plan.content), ("dataset.json", work.description)):
-        if not (work.model / name).is_file():  # where masks are given there may be no network that brought them
-            write_json(work.model / name, content)
+    _share_plan(work)
     judged, scores = list[Fold](), list[dict[str, Any]]()
     for fold in folds:
         found = _train_head(work, fold, None if seconds is None else seconds / len(folds), briefly=len(folds) > 1)
@@ -146,6 +147,20 @@ def train_heads(work: HeadWork, folds: Sequence[str], pooled: bool, seconds: flo
         folder = work.model / work.trainer / "crossvalidation"
         together = _joined(scores)
         tell_figures(judged, folder, POOLED, work.table, seed=work.request.seed, comparators=together)
+
+
+def _share_plan(work: HeadWork) -> None:
+    """Leave the plan and the description that prediction reads the heads' scans by; those of a network are there already."""
+    plan = work.model / "plans.json"
+    if not any(work.model.glob("fold_*/checkpoint_*.pth")):
+        write_json(plan, work.plan.content)
+        write_json(work.model / "dataset.json", work.description)
+        return
+    remedy = "train every network anew with --overwrite, or restore the plan"
+    configuration = work.request.configuration
+    theirs = BagMaker.of_plan(Plan.load(plan, remedy), work.description, configuration)
+    if theirs.made_of != work.maker.made_of:
+        raise InputError.of("the networks there were trained under another plan, which prepares scans differently", plan, remedy)
 
 
 def _train_head(work: HeadWork, fold: str, seconds: float | None, briefly: bool) -> tuple[Fold, dict[str, Any]] | None:
@@ -294,5 +309,7 @@ def _provenance(work: HeadWork, fold: str) -> dict[str, Any]:
         "sensitivity": work.sensitivity,
         "masks": work.settings["masks"],
         "plan_hash": work.plan.hash(),
+        "configuration": work.request.configuration,
+        "bags_made_of": work.maker.made_of,
         "made_of": _made_of(work, fold),
     }

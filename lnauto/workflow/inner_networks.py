@@ -90,7 +90,6 @@ class InnerNetworks:
 
     def _made_of(self, part: dict[str, list[str]]) -> str:
         """Also of the cases' scans and masks: where these are corrected, masks predicted from the old ones would be stale."""
-        request, known = self.request, Provenance(provenance_path(self.preprocessed)).cases
+        request, files = self.request, Provenance(provenance_path(self.preprocessed)).digests(self.cases)
         length = [request.minutes, request.epochs, request.iterations]
-        files = {case: [source["digest"] for source in known[case]["sources"]] for case in self.cases if case in known}
         return hash_of([self.plan.hash(), part, request.seed, length, request.configuration, files])

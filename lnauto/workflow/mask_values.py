@@ -36,8 +36,10 @@ class Meaning:
     left_out: frozenset[int] = frozenset()
 
     @classmethod
-    def of_description(cls, description: Mapping[str, Any]) -> Meaning:
-        """That of the masks a model predicts: what its `dataset.json` calls nodes, each connected piece one."""
+    def of_description(cls, description: Mapping[str, Any], numbered: bool = False) -> Meaning:
+        """That of a model's masks: what `dataset.json` calls nodes, each connected piece one; or each value, if `numbered`."""
+        if numbered:
+            return cls(None, instances=True)
         nodes = LabelScheme.of_description(description).nodes
         return cls(frozenset(value for label in nodes for value in label.values), instances=False)
 

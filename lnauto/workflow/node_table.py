@@ -18,7 +18,7 @@ from lnauto.data.raw import Case
 from lnauto.data.scans import shows_pet
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import csv_text, write_json, write_text
-from lnauto.nodes import PERCENTILES, Array, Intensity, Node, Piece, component_pieces, measure_piece
+from lnauto.nodes import PERCENTILES, Array, Intensity, Node, Piece, component_pieces, measure_piece, pieces_of
 
 if TYPE_CHECKING:
     from lnauto.workflow.head_predict import NodeReading
@@ -71,8 +71,13 @@ class NodeTable(list[Node]):
         self.channels = tuple(channels)  # as columns name them
 
 
-def measure_masks(masks: Mapping[str, Path], description: Mapping[str, Any], images: Sequence[Case] = ()) -> NodeTable:
-    """Every node of every mask; with the cases' `images`, which lie on the masks' grids, also what each channel shows there."""
+def measure_masks(
+    masks: Mapping[str, Path], description: Mapping[str, Any], images: Sequence[Case] = (), numbered: bool = False
+) -> NodeTable:
+    """Every node of every mask; with the cases' `images`, which lie on the masks' grids, also what each channel shows there.
+
+    A node is a connected piece, or, in masks that are `numbered`, a value.
+    """
     import SimpleITK as sitk
 
     scheme = LabelScheme.of_description(description)
@@ -82,7 +87,8 @@ def measure_masks(masks: Mapping[str, Path], description: Mapping[str, Any], ima
     measured = []
     for case, path in masks.items():
         mask = sitk.ReadImage(str(path))
-        pieces = component_pieces(where_any(sitk.GetArrayViewFromImage(mask), values))
+        drawn = sitk.GetArrayViewFromImage(mask)
+        pieces = list(pieces_of(drawn)) if numbered else component_pieces(where_any(drawn, values))
         shown = _arrays(dict(zip(channels, files[case], strict=True)), mask.GetSize()) if images else ()
         measured.append(
             measure_pieces(case, pieces, mask.GetSpacing(), mask.GetSize(), mask.GetOrigin(), mask.GetDirection(), shown)

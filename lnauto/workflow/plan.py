@@ -49,7 +49,7 @@ from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.planners.planner import make_plan
 from lnauto.planners.region import choose_region
-from lnauto.planners.strategy import Strategy, choose_strategy
+from lnauto.planners.strategy import Strategy, choose_strategy, drawn_in_part
 from lnauto.planners.trust import LIKENESS, choose_trust
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.report.plan_picture import draw_plan
@@ -110,7 +110,7 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     region = choose_region(cases)
     undrawn_ml = write_likeness(dataset, cases, scores, strategy, folder, request.quiet)
     share = completeness.value if completeness is not None else None
-    trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share)
+    trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share, drawn_in_part(evidence))
     fingerprint = summarise(cases, region[0])
     name = plans_name(request.pretrained)
     write_json(folder / f"{name}_fingerprint.json", fingerprint.to_json())

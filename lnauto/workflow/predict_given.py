@@ -4,14 +4,16 @@ without masks, by a head on blocks of scans."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lnauto import __version__
 from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.raw import Case
+from lnauto.data.trusted_background import numbers_nodes
 from lnauto.errors import CasesFailedError, InputError, Problem
+from lnauto.evaluation.masks import read_mask
 from lnauto.files import ANY, read_json, write_json
 from lnauto.image_files import header_reader
 from lnauto.locks import locked
@@ -39,8 +41,8 @@ def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Requ
     remedy = "train again, or give the whole result folder with -m"
     plan = Plan.load(folder / "plans.json", remedy)
     description: dict[str, Any] = read_json(folder / "dataset.json", remedy, {"channel_names": {ANY: str}})
-    numbered = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
-    folds = request.folds or [fold for fold in numbered if fold != "all"] or numbered
+    there = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
+    folds = request.folds or [fold for fold in there if fold != "all"] or there
     heads = find_heads(folder, folds, request.trainer if is_head(request.trainer) else None)
     if masks is None and (heads is None or heads.masks != "none"):
         what = f"fold {', '.join(folds)} has no patient head on scans without masks"
@@ -59,15 +61,16 @@ def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Requ
     cases = [case for case in cases if (case.name in found if masks is not None else f"case {case.name}" not in failed)]
     if not cases:
         raise InputError(problems)
-    nodes = measure_masks(found, description, cases) if masks is not None else NodeTable()
+    numbered = numbers_nodes(description) and _hold_numbers(found)
+    nodes = measure_masks(found, description, cases, numbered) if masks is not None else NodeTable()
     configuration = request.configuration or CONFIGURATION
     how = (request.device, request.head_precision, request.quiet)
-    told = predict_heads(heads, plan, description, configuration, cases, found, table, output, *how)
+    told = predict_heads(heads, plan, description, configuration, cases, found, table, output, *how, numbered)
     if masks is not None:
         write_nodes(nodes, told, output / "nodes.csv")
         channels, owner = list(description["channel_names"].values()), None if table is None else table.patient_of
         images = {case.name: case.images for case in cases}
-        write_sources(output, found, images, channels, Meaning.of_description(description), owner)
+        write_sources(output, found, images, channels, Meaning.of_description(description, numbered), owner)
     made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "head": heads.trainer, "folds": list(heads.folds)}
     more_of_it = {
         "masks": None if masks is None else str(masks),
@@ -105,6 +108,15 @@ def _masks_of(cases: Sequence[Case], folder: Path) -> tuple[dict[str, Path], lis
             continue
         found[case.name] = path
     return found, problems
+
+
+def _hold_numbers(masks: Mapping[str, Path]) -> bool:
+    """Whether masks for a head that learned from numbered nodes number theirs: 1 alone, in all of them, says no more than where
+    nodes are."""
+    if any(int(read_mask(path).array.max()) > 1 for path in masks.values()):
+        return True
+    log.info("No mask holds a value above 1, so each connected piece is taken for a node.")
+    return False
 
 
 def _unreadable(cases: Sequence[Case]) -> list[Problem]:

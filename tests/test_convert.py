@@ -218,6 +218,20 @@ class TestSeveralSeries:
         assert code == 3
         assert "what is drawn belongs to series that were not chosen" in wrong
 
+    @pytest.mark.parametrize("side", [4.0, 3.0])
+    def test_series_without_a_frame_of_reference_must_be_of_one_grid(
+        self, tmp_path: Path, out: Path, command: Command, side: float
+    ) -> None:
+        folder = tmp_path / "in" / "anna"
+        frameless = {"study": "1.2.1", "FrameOfReferenceUID": "", "spacing": (3.0, 3.0, 4.0)}
+        write_series(folder / "a", stored(), **frameless)
+        write_series(
+            folder / "b", stored(), **frameless | {"spacing": (3.0, 3.0, side)}, modality="PT", intercept=0.0, Units="GML"
+        )
+        code, _, wrong = command("convert", tmp_path / "in", out, "--channels", "CT", "PET")
+        assert code == (0 if side == 4.0 else 3)
+        assert ("has a frame of reference" in wrong) == (side == 3.0)
+
     def test_other_frames_of_reference(self, petct: Path, out: Path, command: Command) -> None:
         shutil.rmtree(petct / "anna" / "b")
         (petct / "anna" / "drawn").unlink()

@@ -289,6 +289,16 @@ class TestPlainFiles:
         assert (plain / "scans" / "b.nrrd").is_file()
         assert [case.name for case in RawDataset.read(out).cases] == ["a"]
 
+    @pytest.mark.parametrize("numbers", [(0, 2), (1, 2)])
+    def test_channels_that_are_not_numbered_from_0_without_a_gap(
+        self, tmp_path: Path, out: Path, command: Command, numbers: tuple[int, int]
+    ) -> None:
+        for number in numbers:
+            write_image(tmp_path / "scans" / f"a_{number:04d}.nrrd", np.random.default_rng(number).normal(size=(8, 9, 10)))
+        code, _, wrong = command("convert", out, "--images", tmp_path / "scans", "--channels", "CT", "PET")
+        assert code == 2
+        assert f"its channels are numbered {numbers[0]:04d}, {numbers[1]:04d}, not from 0000" in wrong
+
     def test_names_that_do_not_match(self, plain: Path, out: Path, command: Command) -> None:
         (plain / "drawn" / "b.nrrd").rename(plain / "drawn" / "z.nrrd")
         code, _, wrong = command("convert", out, "--images", plain / "scans", "--masks", plain / "drawn", "--channels", "CT")

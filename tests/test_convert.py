@@ -218,6 +218,20 @@ class TestSeveralSeries:
         assert code == 3
         assert "what is drawn belongs to series that were not chosen" in wrong
 
+    @pytest.mark.parametrize("side", [4.0, 3.0])
+    def test_series_without_a_frame_of_reference_must_be_of_one_grid(
+        self, tmp_path: Path, out: Path, command: Command, side: float
+    ) -> None:
+        folder = tmp_path / "in" / "anna"
+        frameless = {"study": "1.2.1", "FrameOfReferenceUID": "", "spacing": (3.0, 3.0, 4.0)}
+        write_series(folder / "a", stored(), **frameless)
+        write_series(
+            folder / "b", stored(), **frameless | {"spacing": (3.0, 3.0, side)}, modality="PT", intercept=0.0, Units="GML"
+        )
+        code, _, wrong = command("convert", tmp_path / "in", out, "--channels", "CT", "PET")
+        assert code == (0 if side == 4.0 else 3)
+        assert ("has a frame of reference" in wrong) == (side == 3.0)
+
     def test_other_frames_of_reference(self, petct: Path, out: Path, command: Command) -> None:
         shutil.rmtree(petct / "anna" / "b")
         (petct / "anna" / "drawn").unlink()
@@ -274,6 +288,16 @@ class TestPlainFiles:
         assert "the label holds 5" in wrong
         assert (plain / "scans" / "b.nrrd").is_file()
         assert [case.name for case in RawDataset.read(out).cases] == ["a"]
+
+    @pytest.mark.parametrize("numbers", [(0, 2), (1, 2)])
+    def test_channels_that_are_not_numbered_from_0_without_a_gap(
+        self, tmp_path: Path, out: Path, command: Command, numbers: tuple[int, int]
+    ) -> None:
+        for number in numbers:
+            write_image(tmp_path / "scans" / f"a_{number:04d}.nrrd", np.random.default_rng(number).normal(size=(8, 9, 10)))
+        code, _, wrong = command("convert", out, "--images", tmp_path / "scans", "--channels", "CT", "PET")
+        assert code == 2
+        assert f"its channels are numbered {numbers[0]:04d}, {numbers[1]:04d}, not from 0000" in wrong
 
     def test_names_that_do_not_match(self, plain: Path, out: Path, command: Command) -> None:
         (plain / "drawn" / "b.nrrd").rename(plain / "drawn" / "z.nrrd")

@@ -279,6 +279,35 @@ class TestSuv:
         self.pet(tmp_path, RadiopharmaceuticalInformationSequence=[drug])
         assert "2015-01-01 09:30:00" in refusal(tmp_path)
 
+    @pytest.mark.parametrize(
+        ("injected", "said"),
+        [
+            ({"RadiopharmaceuticalStartTime": "140500"}, "2020-01-02 14:05:00) is after the start of the scan"),
+            ({"RadiopharmaceuticalStartTime": "030000"}, "is 11:00:00 before the scan"),
+            ({"RadiopharmaceuticalStartDateTime": "20200102"}, "says no time of day"),
+            (
+                {"RadiopharmaceuticalStartDateTime": "20200102000000.000", "RadiopharmaceuticalStartTime": "130000"},
+                "at 20200102000000.000 by one field and at 130000 by another",
+            ),
+        ],
+    )
+    def test_times_of_injection_that_cannot_be_right(self, tmp_path: Path, injected: dict[str, str], said: str) -> None:
+        drug = item(RadionuclideTotalDose=self.DOSE, RadionuclideHalfLife=self.HALF_LIFE, **injected)
+        self.pet(tmp_path, RadiopharmaceuticalInformationSequence=[drug], SeriesTime="140000", AcquisitionTime="140000")
+        assert said in refusal(tmp_path)
+
+    def test_a_slow_nuclide_injected_after_the_scan_was_not_injected_yesterday(self, tmp_path: Path) -> None:
+        drug = item(RadionuclideTotalDose=self.DOSE, RadionuclideHalfLife=45720, RadiopharmaceuticalStartTime="140500")
+        self.pet(tmp_path, RadiopharmaceuticalInformationSequence=[drug], SeriesTime="140000", AcquisitionTime="140000")
+        assert "is after the start of the scan" in refusal(tmp_path)
+
+    def test_date_and_time_of_injection_that_agree(self, tmp_path: Path) -> None:
+        both = {"RadiopharmaceuticalStartDateTime": "20200101233000.00+0100", "RadiopharmaceuticalStartTime": "233000"}
+        drug = item(RadionuclideTotalDose=self.DOSE, RadionuclideHalfLife=self.HALF_LIFE, **both)
+        activity = self.pet(tmp_path, RadiopharmaceuticalInformationSequence=[drug])
+        expected = activity * self.WEIGHT * 1000 / (self.DOSE * 2 ** (-3600 / self.HALF_LIFE))
+        assert np.allclose(sitk.GetArrayFromImage(read_volume(only(tmp_path))), expected, rtol=1e-6)
+
 
 @pytest.mark.realdata
 class TestRealData:

@@ -19,6 +19,10 @@ from building import write_image
 
 from lnauto.inference import onnx_export, openvino_engine
 from lnauto.inference.model import load_model
+from lnauto.workflow import network_recipe
+from lnauto.workflow.export_model import _not_in_stock
+from lnauto.workflow.predict import Request as Wanted
+from lnauto.workflow.trained import Trained
 
 Command = Callable[..., tuple[int, str, str]]
 NAME = "LNTrainer__lnautoPlans__3d_fullres"
@@ -90,6 +94,21 @@ def test_what_stock_nnunet_cannot_build_is_refused(model: Path, command: Command
     assert (code, complaint.count("\n")) == (2, 1)
     assert "stock nnU-Net cannot build the network lnauto.networks.multi_decoder.MultiDecoder" in complaint
     assert not [path for path in Path().iterdir() if "stock" in path.name]
+
+
+@pytest.mark.parametrize("orientation", [None, "LPS"])
+def test_whoever_runs_an_export_is_told_how_scans_are_turned(model: Path, orientation: str | None) -> None:
+    own = Path("own").resolve()
+    shutil.copytree(model, own)
+    plans = json.loads((own / "plans.json").read_text())
+    plans["lnauto"].setdefault("inference", {})["orientation"] = orientation
+    (own / "plans.json").write_text(json.dumps(plans))
+    trained = Trained.find(Wanted(model=own), with_heads=False)
+    told = network_recipe.recipe(trained, [], [], "any")
+    assert told["before"][0]["orientation"] == orientation
+    assert ("turned to LPS" in told["before"][0]["axes"]) == (orientation is not None)
+    assert ("turn" in [step["step"] for step in told["after"]]) == (orientation is not None)
+    assert any("Scans are turned to LPS" in line for line in _not_in_stock(trained)) == (orientation is not None)
 
 
 def check_recipe(folder: Path | str, model: Path, folds: list[str]) -> dict[str, Any]:

@@ -161,6 +161,17 @@ def test_a_description_says_which_are_nodes(here: Path, command: Command, pictur
     assert "--labels names 7, which is no label's value" in complaint
 
 
+def test_values_that_a_description_does_not_know_are_refused(here: Path, command: Command, pictures: list[Path]) -> None:
+    Path("masks/dataset.json").write_text(json.dumps({"labels": {"background": 0, "node": 1, "ignore": 2}}))
+    write_image(here / "masks/case_0.nii.gz", mask_of(255, 255))
+    write_image(here / "masks/case_1.nii.gz", mask_of(1, 2))
+    code, _, complaint = command("measure", "-i", "masks", "--quiet")
+    assert code == 3
+    assert "the mask holds 255, which is no label's value" in complaint
+    assert [row["case"] for row in rows_of()] == ["case_1"]
+    assert command("measure", "-i", "masks", "--kind", "instances", "--overwrite", "--quiet")[0] == 0
+
+
 def test_a_description_says_that_values_are_numbers(here: Path, command: Command, pictures: list[Path]) -> None:
     write_image(here / "masks/case_0.nii.gz", mask_of(1, 5, 9))
     description = {"labels": {"background": 0, "node": 1, "ignore": 9}, "instances": True}

@@ -9,10 +9,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import write_series
+from dicom_files import stored, write_series
 
 from lnauto.dicom.listing import read_folder
 from lnauto.dicom.masks import read_mask
+from lnauto.errors import InputError
+from lnauto.workflow.predict_dicom import find_dicom
 
 Command = Callable[..., tuple[int, str, str]]
 QUICK = ("--quiet", "--device", "cpu", "-f", 0, "--precision", "fp32", "--engine", "torch", "--tta", "none", "--overlap", 0)
@@ -79,6 +81,14 @@ def test_each_folder_is_a_case_and_a_bad_one_is_named(place: Path, volume: sitk.
     assert "1.2.3.4" in complaint
     assert sorted(path.name for path in (place / "out").glob("*.nii.gz")) == ["Doe_Jane.nii.gz"]
     assert not (place / "out/.scans").exists()
+
+
+@pytest.mark.parametrize(("other", "said"), [("P_1", "several cases are called P_1"), ("___", "no letter and no digit")])
+def test_folders_that_would_be_one_case_or_none_are_refused(tmp_path: Path, other: str, said: str) -> None:
+    for name in ("P 1", other, "P2"):
+        write_series(tmp_path / name, stored())
+    with pytest.raises(InputError, match=said):
+        find_dicom(tmp_path)
 
 
 def test_several_series_are_listed_and_one_is_chosen(place: Path, volume: sitk.Image, command: Command) -> None:

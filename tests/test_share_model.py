@@ -100,6 +100,18 @@ def test_the_card_says_what_is_known_and_leaves_lines_for_the_rest(model: Path, 
     assert card.count("to be filled in by you") == 7
 
 
+def test_the_card_of_a_plan_that_does_not_say_who_made_it(model: Path, command: Command) -> None:
+    shutil.copytree(model, "own")
+    plans = json.loads(Path("own/plans.json").read_text())
+    for name in ("strategy", "version"):
+        plans["lnauto"].pop(name, None)
+    Path("own/plans.json").write_text(json.dumps(plans))
+    exported(command, Path("own"), "balls.lnauto")
+    card = (archive.opened(Path("balls.lnauto")) / "MODEL_CARD.md").read_text()
+    assert "| strategy | not said in its plan |" in card
+    assert "| planned with | not said in its plan |" in card
+
+
 def test_it_can_be_imported_to_be_adapted(model: Path, packed_model: Path, command: Command) -> None:
     code, _, complaint = command("import_model", packed_model, "--name", "balls")
     assert (code, complaint) == (0, "")

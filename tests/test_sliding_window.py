@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lnauto.compat.inference import compute_gaussian
-from lnauto.inference.sliding_window import mirrorings, predict_logits, tile_slices
+from lnauto.inference.export import above_background, foreground_probability
+from lnauto.inference.sliding_window import SURELY, _Window, mirrorings, predict_logits, tile_slices
 from lnauto.networks.compute import Compute
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -45,12 +46,39 @@ def test_slices_that_are_finished_on_the_way_are_those_of_whole_sums(gap: bool) 
         if image[(slice(None), *tile)].any():
             sums[(slice(None), *tile)] += network(image[(slice(None), *tile)][None])[0] * weights
             total[tile] += weights
-    expected = sums / total.clamp_min(1e-30)
+    background = torch.tensor([SURELY, 0.0])[:, None, None, None]
+    expected = torch.where(total > 0, sums / total.clamp_min(1e-30), background)
     found = predict_logits([network], image, patch, CPU, is_empty=lambda tile: not tile.any())
     assert torch.allclose(found, expected, atol=1e-5)
     assert bool((total == 0).any()) == gap
     kept = predict_logits([network], image, patch, CPU, is_empty=lambda tile: not tile.any(), kept=lambda logits: logits[1:] * 2)
     assert torch.equal(kept, found[1:] * 2)
+
+
+@pytest.mark.parametrize("has_regions", [False, True])
+def test_what_no_tile_reached_is_surely_background(has_regions: bool) -> None:
+    image = torch.zeros(1, 16, 16, 64)
+    image[..., 32:] = -1000
+    kept = (lambda logits: logits) if has_regions else above_background
+
+    def network(tile: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.full(tile.shape[2:], 1.0), torch.full(tile.shape[2:], 2.0)])[None]
+
+    found = predict_logits(
+        [network], image, (16, 16, 16), CPU, is_empty=lambda tile: bool(tile.max() < 0), kept=kept, has_regions=has_regions
+    )
+    probability = torch.sigmoid(found).numpy() if has_regions else foreground_probability(found, (16, 16, 64))[None]
+    assert probability[..., 48:].max() < 1e-6
+    assert probability[..., :32].min() > 0.7
+
+
+def test_half_precision_does_not_shrink_logits_at_the_edge_of_a_tile() -> None:
+    patch = (32, 32, 32)
+    weights = compute_gaussian(patch, sigma_scale=1.0 / 8, value_scaling_factor=10, dtype=torch.float16, device=CPU.device)
+    assert 0 < weights.min() < torch.finfo(torch.float16).tiny
+    window = _Window(torch.zeros(2, *patch).half(), patch, lambda logits: logits)
+    window.add(torch.full((2, *patch), 3.0).half(), weights, (slice(0, 32),) * 3)
+    assert torch.allclose(window.finished().float(), torch.tensor(3.0), atol=1e-2)
 
 
 def test_mirrored_copies_are_mirrored_back() -> None:

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from lnauto.data.file_facts import FileFacts, read_facts
+from lnauto.data.grids import differences, times
 from lnauto.data.raw import Case, RawDataset, shown, survey
 from lnauto.errors import InputError, Problem
 from lnauto.files import write_json, write_text
@@ -23,9 +23,6 @@ from lnauto.image_files import UnreadableError, quiet_itk
 
 log = logging.getLogger(__name__)
 
-SPACING_RELATIVE = 1e-3  # 500 voxels along an axis then end within half a voxel of each other
-DIRECTION_COSINE = 1e-3  # the same half voxel, 500 voxels away from the origin
-ORIGIN_VOXELS = 0.1  # headers round to 1e-4 mm, DICOM-SEG frames lie up to 0.05 mm off their slices: neither moves a mask
 MOST_LINES = 50  # more go to a file
 SAVE_EVERY_SECONDS = 10.0
 CACHE_VERSION = 2  # to be raised when `FileFacts` or what is measured for it changes
@@ -170,13 +167,13 @@ def mask_faults(path: Path) -> list[str]:
 def _shape_faults(facts: FileFacts, noun: str) -> Faults:
     one_per = "save one volume (3D, one value per voxel) per file"
     if len(facts.size) != 3:
-        yield f"the {noun} has {len(facts.size)} dimensions ({_times(facts.size)})", one_per
+        yield f"the {noun} has {len(facts.size)} dimensions ({times(facts.size)})", one_per
     elif min(facts.size) == 1:
-        yield f"the {noun} is a single slice ({_times(facts.size)} voxels)", one_per
+        yield f"the {noun} is a single slice ({times(facts.size)} voxels)", one_per
     if facts.components != 1:
         yield f"the {noun} holds {facts.components} values per voxel", one_per
     if not facts.has_spacing:
-        yield f"the {noun} has a spacing of {_times(facts.spacing)} mm", "write the true spacing into its header"
+        yield f"the {noun} has a spacing of {times(facts.spacing)} mm", "write the true spacing into its header"
 
 
 def _image_faults(facts: FileFacts) -> Faults:
@@ -208,28 +205,7 @@ def _differences(first: str, a: FileFacts, second: str, b: FileFacts) -> Faults:
         first, second, remedy = "the image", "its label", "draw or resample the label on the image's grid"
     else:
         remedy = "resample the channels to one grid"
-    if a.size != b.size:
-        yield f"{first} is {_times(a.size)} voxels but {second} is {_times(b.size)}", remedy
-    if not np.allclose(a.spacing, b.spacing, rtol=SPACING_RELATIVE, atol=0):
-        yield f"{first} has a spacing of {_times(a.spacing)} mm but {second} {_times(b.spacing)}", remedy
-    axes = np.reshape(a.direction, (3, 3))
-    shift = axes.T @ np.subtract(b.origin, a.origin) / a.spacing  # in voxels, along the image's own axes
-    if not np.all(np.abs(shift) <= ORIGIN_VOXELS):
-        yield f"{first} has its origin at ({_listed(a.origin)}) mm but {second} at ({_listed(b.origin)})", remedy
-    if not np.allclose(a.direction, b.direction, rtol=0, atol=DIRECTION_COSINE):
-        yield f"{first} has the direction ({_matrix(a.direction)}) but {second} ({_matrix(b.direction)})", remedy
-
-
-def _times(numbers: Sequence[float]) -> str:
-    return "x".join(f"{number:g}" for number in numbers)
-
-
-def _listed(numbers: Sequence[float]) -> str:
-    return ", ".join(f"{number + 0.0:g}" for number in numbers)  # adding zero takes the sign off -0
-
-
-def _matrix(numbers: Sequence[float]) -> str:
-    return "; ".join(" ".join(f"{round(number, 4) + 0.0:g}" for number in row) for row in np.reshape(numbers, (3, 3)))
+    yield from ((what, remedy) for what in differences(first, a, second, b))
 
 
 class _Memory:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lnauto.data.grids import differences
 from lnauto.errors import InputError
 from lnauto.nodes import Array
 
@@ -51,9 +52,8 @@ def read_channels(channels: Sequence[sitk.Image], orientation: str | None, name:
     for number, channel in enumerate(channels):
         if channel.GetDimension() != 3 or channel.GetNumberOfComponentsPerPixel() != 1:
             raise InputError.of(f"channel {number} is no 3D image of single numbers", name, "give one 3D image for each channel")
-        if channel.GetSize() != first.GetSize() or not np.allclose(channel.GetSpacing(), first.GetSpacing(), atol=1e-3):
-            what = f"channel {number} lies on another grid ({channel.GetSize()}) than channel 0 ({first.GetSize()})"
-            raise InputError.of(what, name, "resample the channels to one grid")
+        if apart := list(differences("channel 0", Grid.of(first), f"channel {number}", Grid.of(channel))):
+            raise InputError.of(apart[0], name, "resample the channels to one grid")
     turned = [sitk.DICOMOrient(channel, orientation) if orientation else channel for channel in channels]
     geometry = {key: getattr(turned[0], f"Get{key.title()}")() for key in ("spacing", "origin", "direction")}
     image = np.stack([sitk.GetArrayFromImage(channel) for channel in turned])
@@ -64,13 +64,14 @@ def read_channels(channels: Sequence[sitk.Image], orientation: str | None, name:
 class Grid:
     """Where an image lies, without its voxels."""
 
+    size: tuple[int, ...]
     spacing: tuple[float, ...]
     origin: tuple[float, ...]
     direction: tuple[float, ...]
 
     @classmethod
     def of(cls, image: sitk.Image) -> Grid:
-        return cls(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
 
 def turned(array: Array, grid: Grid, orientation: str | None) -> Array:

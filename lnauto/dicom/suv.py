@@ -11,6 +11,10 @@ from lnauto.errors import InputError
 
 LEAST_DOSE = 1e5  # Bq; no patient is given less, so a smaller number was written in MBq
 LONGEST_UPTAKE = timedelta(hours=24)
+MOST_HALF_LIVES = 5  # of uptake: 3 % of the dose are left, too little for a scan
+LONGEST_OVER_MIDNIGHT = timedelta(hours=6)  # where nobody wrote the day of the injection: else its clock went wrong
+HOURS_END = len("YYYYMMDDHH")
+SAME_TIME = timedelta(minutes=1)
 
 
 def suv_factor(datasets: Sequence[Dataset], where: str) -> float:
@@ -37,7 +41,7 @@ def suv_factor(datasets: Sequence[Dataset], where: str) -> float:
         raise InputError.of(what, where, "correct RadionuclideTotalDose, which is in Bq")
     if corrected == "START":
         start = _scan_start(datasets)
-        dose *= 2 ** -(_uptake(_injected(first, start), start, where) / half_life)
+        dose *= 2 ** -(_uptake(_injected(first, start, where), start, half_life, where) / half_life)
     return float(first.PatientWeight) * 1000 / dose
 
 
@@ -77,24 +81,42 @@ def _moment(dataset: Dataset, what: str) -> datetime | None:
     return _parsed(f"{day}{time}") if day and time else None
 
 
-def _injected(first: Dataset, start: datetime) -> datetime:
-    """With a date of its own, or with the scan's; if it would then be after the scan, the day before."""
+def _injected(first: Dataset, start: datetime, where: str) -> datetime:
+    """With a date of its own, or with the scan's; the day before if that is after a scan soon after midnight."""
     drug = first.RadiopharmaceuticalInformationSequence[0]
-    if moment := drug.get("RadiopharmaceuticalStartDateTime"):
-        return _parsed(str(moment))
-    moment_of_day = _parsed(f"{start:%Y%m%d}{drug.RadiopharmaceuticalStartTime}")
-    return moment_of_day if moment_of_day <= start else moment_of_day - timedelta(days=1)
+    written, time = str(drug.get("RadiopharmaceuticalStartDateTime") or ""), drug.get("RadiopharmaceuticalStartTime")
+    if not written:
+        today = _parsed(f"{start:%Y%m%d}{time}")
+        yesterday = today - timedelta(days=1)
+        return yesterday if today > start and start - yesterday <= LONGEST_OVER_MIDNIGHT else today
+    if len(_digits(written)[0]) < HOURS_END:
+        what = f"SUV cannot be computed: RadiopharmaceuticalStartDateTime ({written}) says no time of day"
+        raise InputError.of(what, where, "write date and time of the injection into it, or export it as SUV (units GML)")
+    injected = _parsed(written)
+    if time and abs(_parsed(f"{injected:%Y%m%d}{time}") - injected) > SAME_TIME:
+        what = f"SUV cannot be computed: the injection is at {written} by one field and at {time} by another"
+        raise InputError.of(what, where, "correct RadiopharmaceuticalStartDateTime or RadiopharmaceuticalStartTime")
+    return injected
 
 
 def _parsed(text: str) -> datetime:
-    """DICOM's date and time, cut to seconds and their fraction; a zone, which the other times lack, is left out."""
-    digits, _, fraction = text.split("+")[0].split("-")[0].strip().partition(".")
+    digits, fraction = _digits(text)
     return datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S") + timedelta(seconds=float(f"0.{fraction or 0}"))
 
 
-def _uptake(injected: datetime, start: datetime, where: str) -> timedelta:
+def _digits(text: str) -> tuple[str, str]:
+    """DICOM's date and time as far as seconds, and their fraction; a zone, which the other times lack, is left out."""
+    digits, _, fraction = text.split("+")[0].split("-")[0].strip().partition(".")
+    return digits, fraction
+
+
+def _uptake(injected: datetime, start: datetime, half_life: timedelta, where: str) -> timedelta:
     uptake = start - injected
-    if not timedelta(0) <= uptake <= LONGEST_UPTAKE:
+    remedy = "correct the times of injection and scan; anonymising may have changed one date only"
+    if uptake < timedelta(0):
+        what = f"SUV cannot be computed: the injection ({injected}) is after the start of the scan ({start})"
+        raise InputError.of(what, where, remedy)
+    if uptake > min(LONGEST_UPTAKE, MOST_HALF_LIVES * half_life):
         what = f"SUV cannot be computed: the injection ({injected}) is {uptake} before the scan ({start})"
-        raise InputError.of(what, where, "correct RadiopharmaceuticalStartDateTime; anonymising may have changed one date only")
+        raise InputError.of(what, where, f"{remedy}; RadionuclideHalfLife is in seconds ({half_life.total_seconds():g} here)")
     return uptake

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,13 @@ def values_in(array: Array) -> set[int]:
     seen = np.zeros(np.iinfo(array.dtype).max + 1, bool)
     seen[array] = True
     return set(np.flatnonzero(seen).tolist())
+
+
+def check_values(found: Collection[int], known: Collection[int], noun: str, where: object) -> None:
+    """Refuse a mask, called so, with values that mean nothing."""
+    if unknown := sorted(set(found) - set(known)):
+        what = f"the {noun} holds {', '.join(map(str, unknown[:5]))}, which is no label's value"
+        raise InputError.of(what, where, "add it to the labels in dataset.json, or correct the mask")
 
 
 def _values(name: str, value: Any, where: object) -> tuple[int, ...]:

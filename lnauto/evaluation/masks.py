@@ -73,6 +73,13 @@ def read_mask(path: Path) -> Mask:
     return _mask(path, image)
 
 
+def grid_of(path: Path) -> Mask:
+    """Where an image lies, by its header: it has one number, which takes no memory, in place of its voxels."""
+    header = header_reader(path)
+    nothing = np.broadcast_to(np.uint8(0), header.GetSize()[::-1])
+    return Mask(path, nothing, header.GetSpacing()[::-1], header.GetOrigin(), header.GetDirection())
+
+
 def resampled(mask: Mask, grid: Mask) -> Mask:
     """The mask on another grid of its own spacing, by the nearest voxel; outside it is background."""
     import SimpleITK

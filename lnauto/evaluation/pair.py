@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lnauto.errors import InputError
-from lnauto.evaluation.labels import LabelScheme, values_in
+from lnauto.evaluation.labels import LabelScheme, check_values, values_in
 from lnauto.nodes import Array, Box, bounding_box, label_components
 
 ALL_NODES = "all nodes"
@@ -57,10 +57,7 @@ class Pair:
     def check_values(self, scheme: LabelScheme, name: str) -> None:
         """Refuse values that mean nothing."""
         for side, array in (("truth", self.true), ("prediction", self.predicted)):
-            unknown = sorted(values_in(array) - scheme.values())
-            if unknown:
-                what = f"the {side} holds {', '.join(map(str, unknown[:5]))}, which is no label's value"
-                raise InputError.of(what, name, "add it to the labels in dataset.json, or correct the mask")
+            check_values(values_in(array), scheme.values(), side, name)
 
     def nodes(self, scheme: LabelScheme, name: str) -> Iterator[tuple[tuple[str, ...], tuple[Array, Array], _Numbers]]:
         """What to match under which keys: both masks, and both sides' instances inside them if both have some."""

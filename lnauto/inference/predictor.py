@@ -243,7 +243,8 @@ class Predictor:
         for network in self.networks:
             if isinstance(network, EightBitNetwork) and not network.is_ready:
                 network.get_ready(some_tiles(image, patch, self.overlap, is_empty, TILES + CHECKED))
-        return predict_logits(self.networks, image, patch, self.compute, self.overlap, mirrored, on_tile, is_empty, kept)
+        how = (self.overlap, mirrored, on_tile, is_empty, kept, self.labels.has_regions)
+        return predict_logits(self.networks, image, patch, self.compute, *how)
 
     def count_tiles(self, shape: Sequence[int]) -> int:
         """Tiles of an image of `shape` in the plan's spacing, for a progress bar."""

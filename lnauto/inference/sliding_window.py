@@ -13,6 +13,7 @@ from lnauto.networks.compute import Compute
 Network = Callable[[Tensor], Tensor]
 TTA = ("none", "fast", "full")  # what is averaged: see `mirrorings`
 EVERY_CHANNEL = (slice(None),)
+SURELY = 20.0  # how far above a node the logit of background is where nobody looked: a probability of 2e-9
 AT_ONCE = 8  # slices that are finished: few, for memory, and more than one, for speed
 
 
@@ -37,13 +38,15 @@ def predict_logits(
     on_tile: Callable[[int], None] | None = None,
     is_empty: Callable[[Tensor], bool] | None = None,
     kept: Callable[[Tensor], Tensor] = lambda logits: logits,
+    has_regions: bool = False,
 ) -> Tensor:
     """Mean logits (classes, z, y, x) of the networks over all tiles and mirrorings; `image` is (channels, z, y, x).
 
     Args:
         on_tile: is told after each tile how many there are.
-        is_empty: tiles that it says yes to are not looked at; where no other tile reaches, all logits are 0, which is background.
+        is_empty: tiles that it says yes to are not looked at; where no other tile reaches, the logits are those of background.
         kept: what of the logits is kept for the whole image; all of them are only for as many slices as a tile is deep.
+        has_regions: whether each class is judged by itself, so that background is where all logits are negative.
     """
     from lnauto.compat.inference import compute_gaussian
 
@@ -56,7 +59,7 @@ def predict_logits(
         image_tile = compute.place(padded[EVERY_CHANNEL + tile][None])
         logits = _predict_tile(networks, image_tile, compute, mirrored).to(kept_as)
         if window is None:
-            window = _Window(logits, padded.shape[1:], kept)
+            window = _Window(logits, padded.shape[1:], kept, has_regions)
         window.add(logits, weights, tile)
         if on_tile is not None:
             on_tile(len(tiles))
@@ -89,11 +92,14 @@ def _tiled(
 class _Window:
     """Sums of as many slices as a tile is deep, which moves on with the tiles; what it has passed is finished and kept."""
 
-    def __init__(self, logits: Tensor, shape: Sequence[int], kept: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, logits: Tensor, shape: Sequence[int], kept: Callable[[Tensor], Tensor], has_regions: bool = False) -> None:
         self.sums = logits.new_zeros(logits.shape[:2] + tuple(shape[1:]))
         self.total = self.sums.new_zeros(self.sums.shape[1:])
         self.start, self.kept = 0, kept
-        self.found = self.sums.new_zeros(kept(self.sums[:, :1].clone()).shape[:1] + tuple(shape))
+        self.background = logits.new_full((len(logits), 1, 1, 1), -SURELY if has_regions else 0.0)
+        if not has_regions:
+            self.background[0] = SURELY
+        self.found = kept(self.background.clone()).repeat(1, *shape)
 
     def add(self, logits: Tensor, weights: Tensor, tile: tuple[slice, ...]) -> None:
         if tile[0].start > self.start:
@@ -120,8 +126,10 @@ class _Window:
     def _finish(self, slices: int) -> None:
         for first in range(0, slices, AT_ONCE):
             part = slice(first, min(first + AT_ONCE, slices))
-            total = self.total[part].clamp_min(torch.finfo(self.total.dtype).tiny)  # 0 where no tile was looked at
-            self.found[:, self.start + part.start : self.start + part.stop] = self.kept(self.sums[:, part] / total)
+            total = self.total[part]
+            is_seen = total > 0  # not: at least some small number, as half precision's smallest weights are denormal
+            logits = torch.where(is_seen, self.sums[:, part] / torch.where(is_seen, total, 1), self.background)
+            self.found[:, self.start + part.start : self.start + part.stop] = self.kept(logits)
 
 
 def tile_slices(shape: Sequence[int], patch: Sequence[int], step: float) -> list[tuple[slice, ...]]:

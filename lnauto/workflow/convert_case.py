@@ -21,6 +21,7 @@ from lnauto.workflow.convert_sources import SourceCase, file_ending
 log = logging.getLogger(__name__)
 
 CHANNEL_OF = {"CT": "CT", "PT": "PET", "MR": "MRI"}
+REGISTER = "register one to the other first, or convert one of them alone"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,10 @@ def on_one_grid(series: Sequence[Series]) -> list[sitk.Image]:
     for one in others:
         if one.frame_of_reference != first.frame_of_reference:
             what = f"its frame of reference is not that of series {first.uid}, so nothing says how they lie to each other"
-            raise InputError.of(what, one.where, "register one to the other first, or convert one of them alone")
+            raise InputError.of(what, one.where, REGISTER)
+        if not first.frame_of_reference and one.grid != first.grid:
+            what = f"neither it nor series {first.uid} has a frame of reference, so nothing says how they lie to each other"
+            raise InputError.of(what, one.where, REGISTER)
         image = read_volume(one)
         if one.grid != first.grid:
             outside = AIR if one.modality == "CT" else 0.0

@@ -34,6 +34,15 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name.strip()).strip("_").lstrip("._")  # a leading dot would hide it
 
 
+def check_names(names: Sequence[str], where: object) -> None:
+    """Refuse cases that are called nothing, or the same, once their names are `safe_name`s."""
+    if "" in names:
+        what = "there is a case whose name has no letter and no digit"
+        raise InputError.of(what, where, "give it a name that files can be called after")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError.of(f"several cases are called {', '.join(twice)}", where, "give each a name of its own")
+
+
 def find_cases(source: Path | None, images: Path | None, masks: Path | None) -> tuple[SourceCase, ...]:
     """Every case, sorted by name."""
     for path in (source, images, masks):
@@ -45,13 +54,7 @@ def find_cases(source: Path | None, images: Path | None, masks: Path | None) -> 
         cases = _from_two_folders(images, masks)
     elif source is not None:
         cases = _from_table(source) if source.is_file() else _from_folders(source)
-    names = [case.name for case in cases]
-    if "" in names:
-        what = "there is a case whose name has no letter and no digit"
-        raise InputError.of(what, images or source, "give it a name that files can be called after")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError.of(f"several cases are called {', '.join(twice)}", images or source, "give each a name of its own")
+    check_names([case.name for case in cases], images or source)
     return tuple(sorted(cases, key=lambda case: case.name))
 
 
@@ -89,6 +92,7 @@ def _from_two_folders(images: Path, masks: Path | None) -> list[SourceCase]:
         by_case: dict[str, list[Path]] = {}
         for stem in sorted(scans):
             by_case.setdefault(stem[:-5], []).append(scans[stem])
+        _check_channels(by_case)
     else:
         by_case = {stem: [path] for stem, path in scans.items()}
     alone = sorted(set(drawn) - set(by_case))
@@ -100,6 +104,18 @@ def _from_two_folders(images: Path, masks: Path | None) -> list[SourceCase]:
             [Problem("this mask has no image", str(drawn[stem]), "add the image, or remove the mask") for stem in alone]
         )
     return [SourceCase(safe_name(stem), tuple(paths), drawn.get(stem)) for stem, paths in by_case.items()]
+
+
+def _check_channels(by_case: dict[str, list[Path]]) -> None:
+    """Whether each case's files are numbered from 0 without a gap: else they would become other channels than they are called."""
+    problems = []
+    for case, paths in by_case.items():
+        there = [path.name[: -len(file_ending(path))][-4:] for path in paths]
+        if there != [f"{number:04d}" for number in range(len(there))]:
+            what = f"its channels are numbered {', '.join(there)}, not from 0000 without a gap"
+            problems.append(Problem(what, f"case {case}", "add the missing file, or number the files anew"))
+    if problems:
+        raise InputError(problems)
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -142,6 +142,8 @@ def _not_in_stock(trained: Trained) -> list[str]:
         lines.insert(0, f"The scan is cropped to the region `{region}`: stock nnU-Net looks at all of it.")
     if smallest := inference.get("smallest_node_mm3"):
         lines.insert(0, f"What is smaller than {smallest:g} mm3 is left out: stock nnU-Net leaves it in.")
+    if orientation := inference.get("orientation"):
+        lines.insert(0, f"Scans are turned to {orientation}, and masks back: stock nnU-Net takes scans as they lie.")
     if inference.get("tta", "full") != "full":
         lines.append(
             f"Mirrored copies: the plan says `{inference['tta']}`; stock nnU-Net averages all, or none (`--disable_tta`)."

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lnauto.errors import InputError
-from lnauto.evaluation.labels import LabelScheme
+from lnauto.evaluation.labels import LabelScheme, check_values, values_in
 from lnauto.evaluation.masks import Mask, read_mask
 from lnauto.files import read_json
 from lnauto.nodes import Piece, component_pieces, pieces_of
@@ -34,6 +34,7 @@ class Meaning:
     values: frozenset[int] | None
     instances: bool
     left_out: frozenset[int] = frozenset()
+    known: frozenset[int] | None = None  # that a description gives a meaning; None: any may be there
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any], numbered: bool = False) -> Meaning:
@@ -45,6 +46,8 @@ class Meaning:
 
     def pieces(self, mask: Mask) -> list[Piece]:
         """The nodes of a mask: its numbers, or the components of all its node labels together."""
+        if self.known is not None:
+            check_values(values_in(mask.array), self.known, "mask", mask.path)
         if not self.instances:
             return component_pieces(mask.array if self.values is None else where_any(mask.array, self.values))
         if mask.array.dtype.itemsize > 2:
@@ -104,7 +107,8 @@ def _described(path: Path, kind: str, chosen: frozenset[int] | None) -> Meaning:
         chosen = frozenset(value for label in scheme.nodes for value in label.values)
     named = "every value from 1" if chosen is None else ", ".join(map(str, sorted(chosen)))
     log.info("As %s says, nodes are %s%s.", path, named, ", each a node of its own" if instances else "")
-    return Meaning(chosen, instances, left_out)
+    known = None if instances or scheme.instances else frozenset(scheme.values() | left_out)
+    return Meaning(chosen, instances, left_out, known)
 
 
 def _some(paths: Sequence[Path]) -> list[Path]:

@@ -16,9 +16,8 @@ from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.scans import upright
 from lnauto.errors import InputError, Problem
 from lnauto.evaluation.comparators import SHORT_AXIS_MM
-from lnauto.evaluation.masks import Mask, read_mask
+from lnauto.evaluation.masks import Mask, grid_of, read_mask
 from lnauto.files import read_json
-from lnauto.image_files import header_reader
 from lnauto.nodes import Array, Piece
 from lnauto.workflow.mask_values import REMEDY, Meaning, find_description, meaning_of
 from lnauto.workflow.node_table import MeasuredCase, NodeTable, column_channels, measure_pieces, write_nodes
@@ -202,9 +201,7 @@ def _check_scans(case: str, scans: Scans, mask: Mask) -> None:
         if faults := scan_faults(path):
             problems.append(Problem(faults[0], str(path), WHOLE))
             continue
-        header = header_reader(path)
-        nothing = np.broadcast_to(np.uint8(0), header.GetSize()[::-1])
-        scan = Mask(path, nothing, header.GetSpacing()[::-1], header.GetOrigin(), header.GetDirection())
+        scan = grid_of(path)
         if not scan.lies_on(mask):
             what = f"{path.name} has another grid ({scan.grid()}) than the mask ({mask.grid()})"
             problems.append(Problem(what, _where(case), "draw or resample the mask on the scan's grid"))

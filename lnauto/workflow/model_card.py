@@ -16,6 +16,7 @@ from lnauto.workflow.trained import Trained
 TO_FILL_IN = "to be filled in by you"
 PACKAGES = ("nnunetv2", "torch", "numpy")
 NONE = "not found beside the model"
+UNSAID = "not said in its plan"
 
 
 def write_card(trained: Trained, title: str, how_to_run: str, folder: Path, target: Path, missing: Sequence[str] = ()) -> None:
@@ -64,11 +65,11 @@ def _facts(trained: Trained) -> Iterator[tuple[str, str]]:
         weights = trained.first["network_weights"]
         yield "numbers in a network", f"{sum(tensor.numel() for tensor in _distinct(weights)):,}"
         yield "trainer", trained.first["trainer_name"]
-    yield "strategy", block["strategy"]
+    yield "strategy", block.get("strategy", UNSAID)
     yield "folds", ", ".join(trained.folds)
     yield "patient heads", ", ".join(sorted({_head_name(trained, folder) for folder in trained.head_folders})) or "none"
     yield "region it looks at", block.get("region", "none").replace("none", "the whole scan")
-    yield "planned with", f"lnauto {block['version']}"
+    yield "planned with", f"lnauto {block['version']}" if "version" in block else UNSAID
     yield "exported with", ", ".join([f"lnauto {__version__}", *(f"{package} {version(package)}" for package in PACKAGES)])
 
 

@@ -76,11 +76,12 @@ def _before(trained: Trained) -> list[dict[str, Any]]:
     """What is done with an image, in order."""
     plans, chosen = trained.plans, trained.configuration
     how = {key: chosen[key] for key in ("resampling_fn_data", "resampling_fn_data_kwargs")}
-    region = region_of(plans)
+    region, orientation = region_of(plans), _orientation(plans)
     return [
         {
             "step": "read",
-            "axes": "z, y, x as in the file (SimpleITK's array), not turned",
+            "axes": f"z, y, x of SimpleITK's array, {_turned(orientation)}",
+            "orientation": orientation,
             "reader": plans["image_reader_writer"],
         },
         {"step": "crop", "to": region, "how": "lnauto's own; without it the network looks at the whole image"},
@@ -89,6 +90,14 @@ def _before(trained: Trained) -> list[dict[str, Any]]:
         {"step": "normalise", "channels": _channels(trained)},
         {"step": "resample", "spacing_mm": chosen["spacing"], "axes": _axes(plans), "how": "nnU-Net's function", **how},
     ]
+
+
+def _orientation(plans: Mapping[str, Any]) -> str | None:
+    return plans["lnauto"].get("inference", {}).get("orientation")
+
+
+def _turned(orientation: str | None) -> str:
+    return f"turned to {orientation} (SimpleITK.DICOMOrient)" if orientation else "as in the file, not turned"
 
 
 def _channels(trained: Trained) -> list[dict[str, Any]]:
@@ -119,4 +128,5 @@ def _after(trained: Trained) -> list[dict[str, Any]]:
             "smallest_node_mm3": smallest,
             "how": "lnauto's own: lymph nodes (26-connected) of a smaller volume become background",
         },
+        *([{"step": "turn", "how": "back to the way the file lies, on its grid"}] if _orientation(plans) else []),
     ]

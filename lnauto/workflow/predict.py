@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 CHANNEL = re.compile(r"_(\d{4})$")
+FIRST = "_0000"
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # tile by tile, so that one scan has a time left, too
 ENGINE_NAMES = {"torch": "PyTorch", "openvino": "OpenVINO"}
 
@@ -300,14 +301,15 @@ def find_scans(inputs: Path, channels: list[str]) -> tuple[list[Case], list[Prob
     files = [path for path in files if path.name.endswith(READABLE) and not path.name.startswith(".")]
     if not files:
         raise InputError.of(f"there is no image ({', '.join(READABLE)})", inputs, "give a folder of scans, or one scan, with -i")
-    found: dict[str, dict[int, Path]] = {}
-    for path in files:
-        stem = path.name[: -len(next(ending for ending in READABLE if path.name.endswith(ending)))]
+    stems = {path: path.name[: -len(next(ending for ending in READABLE if path.name.endswith(ending)))] for path in files}
+    found: dict[str, dict[int, list[Path]]] = {}
+    for path, stem in stems.items():
         match = CHANNEL.search(stem)
-        if match is None and len(channels) == 1:
-            found.setdefault(stem, {})[0] = path
-        elif match is not None:
-            found.setdefault(stem[: match.start()], {})[int(match[1])] = path
+        # The name of a scan for one channel may end in a year: that is a channel's number only beside channel 0.
+        if match is not None and (len(channels) > 1 or f"{stem[: match.start()]}{FIRST}" in stems.values()):
+            found.setdefault(stem[: match.start()], {}).setdefault(int(match[1]), []).append(path)
+        elif len(channels) == 1:
+            found.setdefault(stem, {}).setdefault(0, []).append(path)
         else:
             raise InputError.of(
                 f"the name says no channel, and the model takes {len(channels)} ({', '.join(channels)})",
@@ -316,8 +318,11 @@ def find_scans(inputs: Path, channels: list[str]) -> tuple[list[Case], list[Prob
             )
     cases, problems = [], []
     for name, images in sorted(found.items()):
-        if sorted(images) == list(range(len(channels))):
-            cases.append(Case(name, tuple(images[channel] for channel in range(len(channels)))))
+        if several := next((same for same in images.values() if len(same) > 1), None):
+            what = f"several files are one scan by their names ({', '.join(path.name for path in several)})"
+            problems.append(Problem(what, f"case {name}", "keep one of them, or give each a name of its own"))
+        elif sorted(images) == list(range(len(channels))):
+            cases.append(Case(name, tuple(images[channel][0] for channel in range(len(channels)))))
         else:
             there = ", ".join(f"{channel:04d}" for channel in sorted(images))
             problems.append(

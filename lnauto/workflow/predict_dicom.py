@@ -28,7 +28,7 @@ from lnauto.files import ANY, read_json, replacing
 from lnauto.locks import locked
 from lnauto.nodes import label_components
 from lnauto.workflow.convert_case import on_one_grid
-from lnauto.workflow.convert_sources import safe_name
+from lnauto.workflow.convert_sources import check_names, safe_name
 from lnauto.workflow.predict import Request, check_places, model_folder, predict
 from lnauto.workflow.prediction_record import RTSTRUCT, SEG, Record
 
@@ -79,8 +79,11 @@ def find_dicom(inputs: Path) -> dict[str, Contents]:
         raise InputError.of(what, inputs, "check the path given with -i")
     paths = {frame.path for series in whole.series for frame in series.frames}
     if len({series.study for series in whole.series}) == 1 or any(path.parent == inputs for path in paths):
-        return {safe_name(inputs.resolve().name): whole}
+        name = safe_name(inputs.resolve().name)
+        check_names([name], inputs)
+        return {name: whole}
     folders = sorted({path.relative_to(inputs).parts[0] for path in paths})
+    check_names([safe_name(name) for name in folders], inputs)
     return {safe_name(name): read_folder(inputs / name) for name in folders}
 
 

@@ -13,9 +13,8 @@ from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.raw import Case
 from lnauto.data.trusted_background import numbers_nodes
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.evaluation.masks import read_mask
+from lnauto.evaluation.masks import grid_of, read_mask
 from lnauto.files import ANY, read_json, write_json
-from lnauto.image_files import header_reader
 from lnauto.locks import locked
 from lnauto.nodes import Node
 from lnauto.planners.patient_level import is_head
@@ -101,9 +100,9 @@ def _masks_of(cases: Sequence[Case], folder: Path) -> tuple[dict[str, Path], lis
         if faults := [*faults, *((fault, path.name) for fault in mask_faults(path))]:
             problems.append(Problem(*faults[0], "check that it is a whole 3D image"))
             continue
-        sizes = [_size(one) for one in (case.images[0], path)]
-        if sizes[0] != sizes[1]:
-            what = f"the mask has {sizes[1]} voxels and the scan {sizes[0]}"
+        scan, mask = grid_of(case.images[0]), grid_of(path)
+        if not mask.lies_on(scan):
+            what = f"the mask has another grid ({mask.grid()}) than the scan ({scan.grid()})"
             problems.append(Problem(what, f"case {case.name}", "give a mask on the grid of the scan"))
             continue
         found[case.name] = path
@@ -123,7 +122,3 @@ def _unreadable(cases: Sequence[Case]) -> list[Problem]:
     """What is wrong with scans: one line a case."""
     faults = {case.name: [fault for image in case.images for fault in scan_faults(image)] for case in cases}
     return [Problem(found[0], f"case {name}", "check that it is a whole 3D image") for name, found in faults.items() if found]
-
-
-def _size(path: Path) -> tuple[int, ...]:
-    return tuple(header_reader(path).GetSize())

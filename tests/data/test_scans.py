@@ -1,0 +1,44 @@
+"""Channels of one scan lie on one grid, or are refused before anything is done with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lnauto.data.scans import read_channels
+from lnauto.errors import InputError
+
+TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def channel(
+    origin: tuple[float, ...] = (0.0, 0.0, 0.0),
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+    spacing: tuple[float, ...] = (1.0, 1.0, 2.0),
+) -> sitk.Image:
+    image = sitk.GetImageFromArray(np.zeros((6, 6, 6), np.float32))
+    image.SetOrigin(origin)
+    image.SetDirection(direction)
+    image.SetSpacing(spacing)
+    return image
+
+
+@pytest.mark.parametrize("orientation", [None, "LPS"])
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (channel(origin=(40.0, 0.0, 0.0)), "channel 0 has its origin at (0, 0, 0) mm but channel 1 at (40, 0, 0)"),
+        (channel(direction=TURNED), "channel 0 has the direction (1 0 0; 0 1 0; 0 0 1) but channel 1 (0 -1 0; 1 0 0; 0 0 1)"),
+        (channel(spacing=(1.0, 1.0, 3.0)), "channel 0 has a spacing of 1x1x2 mm but channel 1 1x1x3"),
+    ],
+)
+def test_channels_that_lie_elsewhere_are_refused(second: sitk.Image, said: str, orientation: str | None) -> None:
+    with pytest.raises(InputError) as caught:
+        read_channels([channel(), second], orientation, "case 1")
+    assert said in str(caught.value)
+
+
+def test_rounding_in_a_header_moves_no_channel() -> None:
+    image, _ = read_channels([channel(), channel(origin=(0.05, 0.0, 0.0), spacing=(1.0, 1.0, 2.0001))], None, "case 1")
+    assert image.shape == (2, 6, 6, 6)

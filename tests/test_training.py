@@ -323,6 +323,53 @@ def test_stopping_from_the_keyboard_saves_where_it_is(balls: Path, monkeypatch: 
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize("at", [3, 6], ids=["an epoch", "the last epoch"])
+def test_stopped_while_an_epoch_is_validated_it_goes_on_as_if_nothing_had_happened(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    validate = LNTrainer.validation_step
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.clock.iteration == at:
+            raise KeyboardInterrupt
+        return validate(self, batch)
+
+    undisturbed = make_trainer(balls)
+    undisturbed.run_training()
+    stopped = make_trainer(balls)
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, "validation_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run_training()
+    again = make_trainer(balls)
+    again.load_checkpoint(str(Path(stopped.output_folder) / "checkpoint_latest.pth"))
+    again.run_training()
+    losses = [[(one["iteration"], one["train_loss"]) for one in trainer.history] for trainer in (undisturbed, again)]
+    assert losses[0] == losses[1]
+    assert same(undisturbed.deployed_weights(), again.deployed_weights())
+
+
+@pytest.mark.parametrize(("stop_in", "at", "more"), [("validation_step", 4, ()), ("train_step", 3, ("--iterations", 2))])
+def test_stopped_at_its_end_or_made_shorter_a_fold_is_finished(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, command: Command, stop_in: str, at: int, more: tuple[object, ...]
+) -> None:
+    """All its iterations are made; what is missing is the last checkpoint."""
+    step, arguments = getattr(LNTrainer, stop_in), ("--quiet", "--device", "cpu")
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.clock.iteration == at:
+            raise KeyboardInterrupt
+        return dict(step(self, batch))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, stop_in, interrupted)
+        assert command("train", 901, 0, "--iterations", 4, *arguments)[0] == 130
+    assert command("train", 901, 0, "--continue", *more, *arguments)[0] == 0
+    fold = Path(MODEL) / "fold_0"
+    assert [path.name for path in fold.glob("*.pth")] == ["checkpoint_final.pth"]
+    assert [record["iteration"] for record in json.loads((fold / "history.json").read_text())] == [at]
+
+
 def test_a_fold_of_another_network_is_refused(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:

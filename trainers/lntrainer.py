@@ -216,14 +216,14 @@ class LNTrainer(nnUNetTrainer):
         with self.tracking.of(self):
             try:
                 with ProgressBar(self.clock, self.options.quiet, self.activity, self.yardstick.dice) as bar:
+                    self._end_epoch_if_over(bar)  # of a training that was stopped while its epoch was validated
                     while not self.clock.done:
                         self._set_learning_rate()
                         loss = float(self.train_step(next(batches))["loss"])
                         self.clock.iteration += 1
                         self.epoch_losses.append(loss)
                         bar.step(loss)
-                        if self.clock.epoch_is_full or self.clock.done:
-                            bar.dice = self._end_epoch()["dice"]
+                        self._end_epoch_if_over(bar)
                         self._save_now_and_then()
             except KeyboardInterrupt:  # between two iterations or within one, which --continue then repeats
                 self.save_checkpoint(str(Path(self.output_folder) / checkpoints.LATEST))
@@ -287,6 +287,10 @@ class LNTrainer(nnUNetTrainer):
     def _set_learning_rate(self) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.initial_lr, self.clock.progress, self.clock.iteration, self.warm_up)
+
+    def _end_epoch_if_over(self, bar: ProgressBar) -> None:
+        if self.epoch_losses and (self.clock.epoch_is_full or self.clock.done):
+            bar.dice = self._end_epoch()["dice"]
 
     def _end_epoch(self) -> dict[str, Any]:
         """Validate on fixed patches, now and then on whole cases, and write down how it goes."""

@@ -370,6 +370,32 @@ def test_stopped_at_its_end_or_made_shorter_a_fold_is_finished(
     assert [record["iteration"] for record in json.loads((fold / "history.json").read_text())] == [at]
 
 
+def test_a_finished_training_that_was_stopped_while_it_went_on_loses_nothing(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    step, begun_at, arguments = LNTrainer.train_step, list[int](), ("--quiet", "--device", "cpu")
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        begun_at.append(self.clock.iteration)
+        if self.clock.iteration == 4:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    fold = Path(MODEL) / "fold_0"
+    assert command("train", 901, 0, "--iterations", 2, *arguments)[0] == 0
+    finished = (fold / "checkpoint_final.pth").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, "train_step", interrupted)
+        assert command("train", 901, 0, "--continue", "--iterations", 6, *arguments)[0] == 130
+        assert (begun_at[0], (fold / "checkpoint_final.pth").read_bytes()) == (2, finished)
+        begun_at.clear()
+        assert command("train", 901, 0, "--continue", *arguments)[0] == 130
+        assert begun_at == [4]
+    assert command("train", 901, 0, "--continue", *arguments)[0] == 0
+    assert [path.name for path in fold.glob("*.pth")] == ["checkpoint_final.pth"]
+    assert torch.load(fold / "checkpoint_final.pth", weights_only=True)["lnauto"]["iteration"] == 6
+
+
 def test_a_fold_of_another_network_is_refused(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from lnauto.files import read_json
 from lnauto.trainers.batches import TRAINING, seeded
+from lnauto.trainers.interrupts import held_back
 from lnauto.trainers.lntrainer import LNTrainer
 from lnauto.trainers.options import Options
 from lnauto.trainers.schedule import Clock, Length, learning_rate
@@ -321,6 +323,52 @@ def test_stopping_from_the_keyboard_saves_where_it_is(balls: Path, monkeypatch: 
     state = torch.load(Path(MODEL) / "fold_0/checkpoint_latest.pth", weights_only=True)["lnauto"]
     assert state["iteration"] == 3
     monkeypatch.undo()
+
+
+def test_a_step_that_was_begun_is_counted_before_the_keyboard_stops_it(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update, handler = LNTrainer.update, signal.getsignal(signal.SIGINT)
+
+    def interrupted(self: LNTrainer) -> None:
+        update(self)
+        if self.clock.iteration == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    undisturbed = make_trainer(balls)
+    undisturbed.run_training()
+    stopped = make_trainer(balls)
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run_training()
+    assert (stopped.clock.iteration, signal.getsignal(signal.SIGINT)) == (4, handler)
+    again = make_trainer(balls)
+    again.load_checkpoint(str(Path(stopped.output_folder) / "checkpoint_latest.pth"))
+    again.run_training()
+    assert same(undisturbed.deployed_weights(), again.deployed_weights())
+
+
+def test_the_keyboard_is_held_back_where_python_would_have_heard_it() -> None:
+    """Not in another thread, which may not set a handler, nor where it is ignored."""
+    done = []
+
+    def within() -> None:
+        with held_back():
+            done.append("within")
+
+    thread = threading.Thread(target=within)
+    thread.start()
+    thread.join()
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            done.append("ignored")
+    finally:
+        signal.signal(signal.SIGINT, former)
+    with pytest.raises(KeyboardInterrupt), held_back():  # noqa: PT012 (what matters is that the block goes on)
+        signal.raise_signal(signal.SIGINT)
+        done.append("held back")
+    assert done == ["within", "ignored", "held back"]
 
 
 @pytest.mark.parametrize("at", [3, 6], ids=["an epoch", "the last epoch"])

@@ -26,6 +26,7 @@ from lnauto.networks.compute import Compute, choose_compute
 from lnauto.networks.permitted import permitted
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
+from lnauto.trainers.interrupts import held_back
 from lnauto.trainers.learning_curve import draw_learning_curve
 from lnauto.trainers.material import Material
 from lnauto.trainers.options import Options
@@ -219,16 +220,19 @@ class LNTrainer(nnUNetTrainer):
                     self._end_epoch_if_over(bar)  # of a training that was stopped while its epoch was validated
                     while not self.clock.done:
                         self._set_learning_rate()
-                        loss = float(self.train_step(next(batches))["loss"])
-                        self.clock.iteration += 1
-                        self.epoch_losses.append(loss)
+                        batch = next(batches)
+                        with held_back():  # a step that is not counted would be taken twice
+                            loss = float(self.train_step(batch)["loss"])
+                            self.clock.iteration += 1
+                            self.epoch_losses.append(loss)
                         bar.step(loss)
                         self._end_epoch_if_over(bar)
                         self._save_now_and_then()
-            except KeyboardInterrupt:  # between two iterations or within one, which --continue then repeats
+            except KeyboardInterrupt:
                 self.save_checkpoint(str(Path(self.output_folder) / checkpoints.LATEST))
                 raise
-            self.on_train_end()
+            with held_back():
+                self.on_train_end()
 
     def on_train_start(self) -> None:
         if not self.was_initialized:
@@ -310,12 +314,13 @@ class LNTrainer(nnUNetTrainer):
         if self.clock.progress * NODE_CHECKS >= milestones + 1:
             record["nodes"] = self.node_check.run()
         self.network.train()
-        self.keep_record(record)
-        if self.local_rank == 0:
-            folder = Path(self.output_folder)
-            draw_learning_curve(self.history, folder / "progress.png", self.yardstick)
-            write_json(folder / "history.json", self.history)
-            self.print_to_log_file(record)
+        with held_back():  # an epoch that is in the history is not ended again
+            self.keep_record(record)
+            if self.local_rank == 0:
+                folder = Path(self.output_folder)
+                draw_learning_curve(self.history, folder / "progress.png", self.yardstick)
+                write_json(folder / "history.json", self.history)
+                self.print_to_log_file(record)
         return record
 
     def keep_record(self, record: dict[str, Any]) -> None:

@@ -77,6 +77,7 @@ def content_of(trainer: LNTrainer) -> dict[str, Any]:
         "lnauto": {
             "iteration": trainer.clock.iteration,
             "seconds": trainer.clock.seconds,
+            "stopped": trainer.clock.stopped,
             "length": asdict(trainer.options.length),
             "seed": trainer.options.seed,
             "precision": trainer.compute.precision,
@@ -114,7 +115,9 @@ def go_on_from(trainer: LNTrainer, content: dict[str, Any]) -> None:
     trainer.inference_allowed_mirroring_axes = content["inference_allowed_mirroring_axes"]
     trainer.pretrained = state.get("pretrained")
     trainer.seconds_before = state["seconds"]
-    trainer.clock = Clock(trainer.options.length, state["iteration"], state["seconds"])
+    as_long = asdict(trainer.options.length) == state["length"]  # what stopped early goes on if it is asked for another length
+    stopped = as_long and state.get("stopped", False)
+    trainer.clock = Clock(trainer.options.length, state["iteration"], state["seconds"], stopped)
     restore_random_state(state["random_state"])
 
 

@@ -242,7 +242,7 @@ class LNTrainer(nnUNetTrainer):
         self.network.train()
         self.node_check = NodeCheck(self)
         self._saved_at = time.monotonic()
-        self.clock = Clock(self.options.length, self.clock.iteration, self.seconds_before)
+        self.clock = Clock(self.options.length, self.clock.iteration, self.seconds_before, self.clock.stopped)
         if self.local_rank == 0:
             base = Path(self.output_folder_base)
             write_json(base / "plans.json", self.plans_manager.plans)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lnauto.trainers.interrupts import held_back
 from lnauto.trainers.lntrainer import LNTrainer
 from lnauto.trainers.options import Options
 from lnauto.trainers.schedule import Clock, Length, learning_rate
+from lnauto.trainers.validation import NodeCheck
 
 Command = Callable[..., tuple[int, str, str]]
 MODEL = "results/Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres"
@@ -251,6 +253,29 @@ def test_training_learns_and_tells_nodes_beside_dice(balls: Path, command: Comma
     validated = {path.name for path in (fold / "validation").glob("*.nii.gz")}
     splits = read_json(balls / "preprocessed/Dataset901_Balls/splits_final.json", "")
     assert validated == {f"{name}.nii.gz" for name in splits[0]["val"]}
+
+
+def test_whole_cases_are_looked_at_ten_times_even_if_no_node_is_in_them(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = list[int]()
+    monkeypatch.setattr(NodeCheck, "run", lambda check: looks.append(check.trainer.clock.iteration))
+    length, train_step = Length(20, None, 1, 1), LNTrainer.train_step
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.clock.iteration == 9:
+            raise KeyboardInterrupt
+        return train_step(self, batch)
+
+    trainer = make_trainer(balls)
+    trainer.configure(replace(trainer.options, length=length))
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run_training()
+    again = make_trainer(balls)
+    again.configure(replace(again.options, length=length))
+    again.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+    again.run_training()
+    assert looks == list(range(2, 21, 2))
 
 
 def test_a_training_is_neither_overwritten_nor_continued_unasked(balls: Path, command: Command) -> None:

@@ -84,6 +84,7 @@ def content_of(trainer: LNTrainer) -> dict[str, Any]:
             "channels_last": trainer.compute.channels_last,
             "history": trainer.history,
             "epoch_losses": trainer.epoch_losses,
+            "looks": trainer.looks,
             "random_state": random_state(),
             "more": trainer.more_to_save(),
             "pretrained": trainer.pretrained,
@@ -112,6 +113,8 @@ def go_on_from(trainer: LNTrainer, content: dict[str, Any]) -> None:
     if trainer.grad_scaler is not None and content["grad_scaler_state"] is not None:
         trainer.grad_scaler.load_state_dict(content["grad_scaler_state"])
     trainer.history, trainer.epoch_losses = state["history"], state["epoch_losses"]
+    that_found = sum(1 for record in trainer.history if record.get("nodes"))  # all that an earlier version says of looks
+    trainer.looks = state.get("looks", that_found)
     trainer.inference_allowed_mirroring_axes = content["inference_allowed_mirroring_axes"]
     trainer.pretrained = state.get("pretrained")
     trainer.seconds_before = state["seconds"]

@@ -82,6 +82,7 @@ class LNTrainer(nnUNetTrainer):
         self.tracking = Tracking(options.track)
         self.history: list[dict[str, Any]] = []
         self.epoch_losses: list[float] = []
+        self.looks = 0  # at whole validation cases; that no node is in any of them, the history does not tell from no look
         self.pretrained: str | None = None  # what the weights it starts from were made of
         self.seconds_before = 0.0  # of training, in earlier runs
         self.compute: Compute | None = None
@@ -310,11 +311,12 @@ class LNTrainer(nnUNetTrainer):
             "nodes": None,
             **self.more_to_record(),
         }
-        milestones = sum(1 for earlier in self.history if earlier["nodes"])
-        if self.clock.progress * NODE_CHECKS >= milestones + 1:
+        look = self.clock.progress * NODE_CHECKS >= self.looks + 1
+        if look:
             record["nodes"] = self.node_check.run()
         self.network.train()
         with held_back():  # an epoch that is in the history is not ended again
+            self.looks += look
             self.keep_record(record)
             if self.local_rank == 0:
                 folder = Path(self.output_folder)

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from lnauto.files import read_json
+from lnauto.networks.compute import Compute
 from lnauto.trainers.batches import TRAINING, seeded
 from lnauto.trainers.interrupts import held_back
 from lnauto.trainers.lntrainer import LNTrainer
@@ -190,6 +191,25 @@ def test_a_checkpoint_is_plain_data_with_the_keys_stock_reads(balls: Path) -> No
     assert content["init_args"]["configuration"] == "3d_fullres"
     assert content["lnauto"]["iteration"] == 6
     assert set(content["lnauto"]["random_state"]) == {"python", "numpy", "torch", "cuda"}
+
+
+@pytest.mark.parametrize(
+    ("begun_on", "stored", "used"), [("cuda:0", "amp", "fp32"), ("cuda", "bf16", "fp32"), ("cpu", "bf16", "bf16")]
+)
+def test_precision_is_chosen_anew_on_another_device(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, begun_on: str, stored: str, used: str
+) -> None:
+    monkeypatch.setattr("lnauto.trainers.lntrainer.choose_compute", lambda *given: Compute(given[3], "fp32"))
+    trainer = make_trainer(balls)
+    trainer.initialize()
+    path = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(path))
+    content = torch.load(path, weights_only=True)
+    content["init_args"]["device"], content["lnauto"]["precision"] = begun_on, stored
+    again = make_trainer(balls)
+    again.load_checkpoint(content)
+    assert again.compute is not None
+    assert (again.compute.device.type, again.compute.precision) == ("cpu", used)
 
 
 def test_random_numbers_go_on_where_the_checkpoint_left_them(balls: Path) -> None:

@@ -38,7 +38,12 @@ STATE = (
     "random_state",
     "more",
 )
-FORM = {"lnauto": dict.fromkeys(STATE, object), "network_weights": dict, "optimizer_state": dict}
+FORM = {
+    "lnauto": dict.fromkeys(STATE, object),
+    "network_weights": dict,
+    "optimizer_state": dict,
+    "init_args": {"device": str},
+}
 
 
 def load_to_go_on(path: Path) -> dict[str, Any]:
@@ -96,7 +101,9 @@ def content_of(trainer: LNTrainer) -> dict[str, Any]:
 def go_on_from(trainer: LNTrainer, content: dict[str, Any]) -> None:
     """Make a trainer what it was when `content_of` was told of it."""
     state = content["lnauto"]
-    trainer.compute = Compute(trainer.device, state["precision"], state["channels_last"])
+    begun_on = torch.device(content["init_args"]["device"]).type
+    if begun_on == trainer.device.type:  # what suits another device may be slow on this one, or wrong: it is chosen anew then
+        trainer.compute = Compute(trainer.device, state["precision"], state["channels_last"])
     trainer.before_loading(state["more"])
     if not trainer.was_initialized:
         trainer.initialize()

@@ -18,7 +18,6 @@ CONFIGURATION = "3d_fullres"
 
 # What preprocessing depends on; anything else in the plan may be edited without making the data anew.
 _GLOBAL_KEYS = ("transpose_forward", "foreground_intensity_properties_per_channel", "image_reader_writer")
-_BUDGET_KEYS = ("minutes", "epochs", "iterations_per_epoch", "validation_iterations")
 _CONFIGURATION_KEYS = (
     "spacing",
     "normalization_schemes",
@@ -31,6 +30,12 @@ _CONFIGURATION_KEYS = (
 # What any plan is, and what a network is trained by.
 _FORM = {"plans_name": str, "dataset_name": str, "configurations": {ANY: dict}, "lnauto": dict}
 _OR_NONE = (dict, type(None))
+_BUDGET_FORM = {  # of minutes and epochs the other may be none
+    "minutes": (*NUMBER, type(None)),
+    "epochs": (*NUMBER, type(None)),
+    "iterations_per_epoch": NUMBER,
+    "validation_iterations": NUMBER,
+}
 _BLOCK_FORM = {  # of what is there
     "strategy": str,
     "trainer": (str, type(None)),
@@ -110,7 +115,7 @@ class Plan:
         check_names(self.content)
         chosen = self.configuration(configuration)
         missing = [key for key in ("strategy", "trainer", "budget") if key not in self.lnauto]
-        missing += [f"budget.{key}" for key in _BUDGET_KEYS if key not in (self.lnauto.get("budget") or {})]
+        missing += [f"budget.{key}" for key in _BUDGET_FORM if key not in (self.lnauto.get("budget") or {})]
         trusted = self.lnauto.get("trusted_background") or {}
         missing += [f"trusted_background.{key}" for key in ("low", "high", "region") if trusted and key not in trusted]
         pretraining = self.lnauto.get("pretraining")
@@ -118,13 +123,13 @@ class Plan:
         missing += [key for key in ("patch_size", "batch_size", "spacing", "architecture") if key not in chosen]
         if missing:
             raise InputError.of(f"the plan lacks {', '.join(missing)}", path, "put it back, or plan again")
-        budget = {key: (*NUMBER, type(None)) for key in _BUDGET_KEYS}
         for place, block, form in (
-            ("lnauto.budget", self.lnauto["budget"], budget),
+            ("lnauto.budget", self.lnauto["budget"], _BUDGET_FORM),
             (configuration, chosen, _CONFIGURATION_FORM),
         ):
             if (what := misfit(block, form, place)) is not None:
                 raise InputError.of(what, path, "correct it, or plan again")
+        _check_budget(self.lnauto["budget"], path)
         architecture = chosen["architecture"]["arch_kwargs"]
         sides = {"patch_size": chosen["patch_size"], "spacing": chosen["spacing"], "batch_size": [chosen["batch_size"]] * 3}
         for key, values in sides.items():
@@ -173,3 +178,14 @@ class Plan:
         for name, reason in block["reasons"].items():
             lines.append(f"  {name + ':':14s}{reason}")
         return "\n".join(lines)
+
+
+def _check_budget(budget: dict[str, Any], path: Path) -> None:
+    """Whether there is a length, in epochs that train and validate."""
+    for key in ("epochs", "iterations_per_epoch", "validation_iterations"):
+        value = budget[key]
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError.of(f"lnauto.budget.{key} is {value}", path, "write a whole number from 1")
+    if budget["minutes"] is None and budget["epochs"] is None:
+        what = "lnauto.budget says neither minutes nor epochs"
+        raise InputError.of(what, path, "write one of them, or plan again")

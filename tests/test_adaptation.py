@@ -412,7 +412,8 @@ def test_the_best_weights_are_kept_and_patience_has_an_end() -> None:
 def test_held_out_cases_end_a_training_that_gets_worse_and_training_cases_never(
     own: Path, command: Command, monkeypatch: pytest.MonkeyPatch, fold: str, iterations: int
 ) -> None:
-    """The second look is the best of ten; without held-out cases all iterations are trained."""
+    """The second look is the best of ten; without held-out cases all iterations are trained. What stopped stays as it is when its
+    folds are continued, and goes on when it is asked for more."""
     from lnauto.trainers.validation import NodeCheck
 
     scores = iter([0.1, 0.5, *[0.4] * 20])
@@ -422,10 +423,17 @@ def test_held_out_cases_end_a_training_that_gets_worse_and_training_cases_never(
     plan = read_json(path, "")
     plan["lnauto"]["budget"]["iterations_per_epoch"] = 1
     path.write_text(json.dumps(plan))
-    code, out, complaint = command(
-        "train", 901, fold, "--pretrained", "FM", "--tune", "full", "--iterations", 10, "--device", "cpu"
-    )
+    arguments = ("train", 901, fold, "--pretrained", "FM", "--tune", "full", "--device", "cpu")
+
+    def trained() -> int:
+        content = torch.load(next((own / "results").rglob("checkpoint_final.pth")), weights_only=True)
+        return int(content["lnauto"]["iteration"])
+
+    code, out, complaint = command(*arguments, "--iterations", 10)
     assert code == 0, complaint
-    content = torch.load(next((own / "results").rglob("checkpoint_final.pth")), weights_only=True)
-    assert content["lnauto"]["iteration"] == iterations
+    assert trained() == iterations
     assert ("The weights of iteration 2 are kept" in out) == (fold == "0")
+    assert f"is trained already ({iterations} iterations)" in command(*arguments, "--continue")[1]
+    assert trained() == iterations
+    assert command(*arguments, "--continue", "--iterations", 20, "--quiet")[0] == 0
+    assert trained() > iterations

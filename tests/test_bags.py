@@ -25,6 +25,7 @@ from lnauto.trainers.patient.fitting import Schedule, fit_network, thinned
 from lnauto.trainers.patient.head import DESCRIPTION, WEIGHTS, Head
 from lnauto.trainers.patient.reader import Reader
 from lnauto.trainers.patient.scenes import read_scene
+from lnauto.workflow.head_files import HeadModel
 
 SHORT = Schedule(steps=12)
 
@@ -306,6 +307,30 @@ class TestOnDisk:
         others = bright_bags(6, seed=2)
         assert np.array_equal(back.logit(others), head.logit(others))
         assert (back.threshold, back.calibrator, back.crops) == (head.threshold, head.calibrator, head.crops)
+
+    @pytest.mark.parametrize("parts", [1, 2])
+    def test_a_kill_while_a_head_is_replaced_leaves_none_rather_than_a_mixed_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+    ) -> None:
+        """It comes after the first file with weights."""
+        name, networks = LNMTrainerABMIL.name, tuple(tmp_path / f"network_{number}.pth" for number in range(parts))
+        head = LNMTrainerABMIL(schedule=SHORT).train(bright_bags(12), ["age"], PLAN)
+        model = HeadModel(name, (head,)) if parts == 1 else HeadModel(name, (head,) * parts, networks)
+        model.save(tmp_path, {"seed": 0})
+        assert len(HeadModel.load(tmp_path).heads) == parts
+
+        def killed(*_: object) -> None:
+            raise SystemExit
+
+        with monkeypatch.context() as patch:
+            patch.setattr("lnauto.trainers.patient.head.write_json", killed)
+            with pytest.raises(SystemExit):
+                model.save(tmp_path, {"seed": 1})
+        assert not (tmp_path / DESCRIPTION).exists()
+        with pytest.raises(InputError):
+            HeadModel.load(tmp_path)
+        model.save(tmp_path, {"seed": 1})
+        assert [part.provenance for part in HeadModel.load(tmp_path).heads] == [{"seed": 1}] * parts
 
     @pytest.mark.parametrize("spoil", ["description", "weights", "pickle"])
     def test_a_spoilt_head_is_told_in_a_line(self, tmp_path: Path, spoil: str) -> None:

@@ -272,6 +272,27 @@ def test_what_it_was_made_of_changed_so_it_is_made_anew(own: Path, command: Comm
     } or not same(before, after)
 
 
+def test_while_it_is_made_anew_the_earlier_one_does_not_hide_it(
+    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(command, 0, *TRAIN, "--quiet")
+    images = own / f"raw/{NAME}/imagesTr"
+    shutil.copy(images / "ball_00_0000.nii.gz", images / "ball_05_0000.nii.gz")
+    step = LNPretraining.train_step
+
+    def stopped(self: LNPretraining, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.clock.iteration == 1:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LNPretraining, "train_step", stopped)
+        assert command("train", 903, 0, "--overwrite", *TRAIN, "--quiet")[0] == 130
+    out = train(command, 0, "--overwrite", *TRAIN)
+    assert "Pre-training goes on from iteration 1." in out
+    assert "made with other images" not in out
+
+
 def test_a_changed_label_does_not_make_it_anew(own: Path, command: Command) -> None:
     train(command, 0, *TRAIN, "--quiet")
     labels = own / f"raw/{NAME}/labelsTr"

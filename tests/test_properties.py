@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 from itertools import permutations, product
 from pathlib import Path
@@ -217,6 +218,23 @@ def test_a_plan_is_read_back_as_it_was_written(plan: dict[str, Any]) -> None:
     assert found is not None
     assert found.content == plan
     assert found.hash() == Plan(plan).hash()
+
+
+@pytest.mark.parametrize(
+    ("edited", "told"),
+    [
+        ({"validation_iterations": 0}, "lnauto.budget.validation_iterations is 0, in"),
+        ({"validation_iterations": None}, "lnauto.budget.validation_iterations is null, not a number"),
+        ({"iterations_per_epoch": 0}, "lnauto.budget.iterations_per_epoch is 0, in"),
+        ({"iterations_per_epoch": 2.5}, "lnauto.budget.iterations_per_epoch is 2.5, in"),
+        ({"minutes": None, "epochs": 0}, "lnauto.budget.epochs is 0, in"),
+        ({"minutes": None, "epochs": None}, "lnauto.budget says neither minutes nor epochs"),
+    ],
+)
+def test_a_budget_that_trains_or_validates_nothing_is_told(plan: dict[str, Any], edited: dict[str, Any], told: str) -> None:
+    block = {**plan["lnauto"], "budget": {**plan["lnauto"]["budget"], **edited}}
+    with pytest.raises(InputError, match=re.escape(told)):
+        Plan({**plan, "lnauto": block}).check(CONFIGURATION, Path("plans.json"))
 
 
 @few

@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,14 @@ import torch
 
 from lnauto.data.gathered import Gathered
 from lnauto.files import read_json
+from lnauto.networks.compute import Compute
 from lnauto.trainers.batches import TRAINING, seeded
+from lnauto.trainers.interrupts import held_back
 from lnauto.trainers.lntrainer import LNTrainer
 from lnauto.trainers.material import Material
 from lnauto.trainers.options import Options
 from lnauto.trainers.schedule import Clock, Length, learning_rate
+from lnauto.trainers.validation import NodeCheck
 
 Command = Callable[..., tuple[int, str, str]]
 MODEL = "results/Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres"
@@ -201,6 +206,25 @@ def test_a_checkpoint_is_plain_data_with_the_keys_stock_reads(balls: Path) -> No
     assert set(content["lnauto"]["random_state"]) == {"python", "numpy", "torch", "cuda"}
 
 
+@pytest.mark.parametrize(
+    ("begun_on", "stored", "used"), [("cuda:0", "amp", "fp32"), ("cuda", "bf16", "fp32"), ("cpu", "bf16", "bf16")]
+)
+def test_precision_is_chosen_anew_on_another_device(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, begun_on: str, stored: str, used: str
+) -> None:
+    monkeypatch.setattr("lnauto.trainers.lntrainer.choose_compute", lambda *given: Compute(given[3], "fp32"))
+    trainer = make_trainer(balls)
+    trainer.initialize()
+    path = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(path))
+    content = torch.load(path, weights_only=True)
+    content["init_args"]["device"], content["lnauto"]["precision"] = begun_on, stored
+    again = make_trainer(balls)
+    again.load_checkpoint(content)
+    assert again.compute is not None
+    assert (again.compute.device.type, again.compute.precision) == ("cpu", used)
+
+
 def test_random_numbers_go_on_where_the_checkpoint_left_them(balls: Path) -> None:
     trainer = make_trainer(balls)
     trainer.initialize()
@@ -262,6 +286,29 @@ def test_training_learns_and_tells_nodes_beside_dice(balls: Path, command: Comma
     validated = {path.name for path in (fold / "validation").glob("*.nii.gz")}
     splits = read_json(balls / "preprocessed/Dataset901_Balls/splits_final.json", "")
     assert validated == {f"{name}.nii.gz" for name in splits[0]["val"]}
+
+
+def test_whole_cases_are_looked_at_ten_times_even_if_no_node_is_in_them(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = list[int]()
+    monkeypatch.setattr(NodeCheck, "run", lambda check: looks.append(check.trainer.clock.iteration))
+    length, train_step = Length(20, None, 1, 1), LNTrainer.train_step
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.clock.iteration == 9:
+            raise KeyboardInterrupt
+        return train_step(self, batch)
+
+    trainer = make_trainer(balls)
+    trainer.configure(replace(trainer.options, length=length))
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run_training()
+    again = make_trainer(balls)
+    again.configure(replace(again.options, length=length))
+    again.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+    again.run_training()
+    assert looks == list(range(2, 21, 2))
 
 
 def test_a_training_is_neither_overwritten_nor_continued_unasked(balls: Path, command: Command) -> None:
@@ -334,6 +381,125 @@ def test_stopping_from_the_keyboard_saves_where_it_is(balls: Path, monkeypatch: 
     state = torch.load(Path(MODEL) / "fold_0/checkpoint_latest.pth", weights_only=True)["lnauto"]
     assert state["iteration"] == 3
     monkeypatch.undo()
+
+
+def test_a_step_that_was_begun_is_counted_before_the_keyboard_stops_it(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update, handler = LNTrainer.update, signal.getsignal(signal.SIGINT)
+
+    def interrupted(self: LNTrainer) -> None:
+        update(self)
+        if self.clock.iteration == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    undisturbed = make_trainer(balls)
+    undisturbed.run_training()
+    stopped = make_trainer(balls)
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run_training()
+    assert (stopped.clock.iteration, signal.getsignal(signal.SIGINT)) == (4, handler)
+    again = make_trainer(balls)
+    again.load_checkpoint(str(Path(stopped.output_folder) / "checkpoint_latest.pth"))
+    again.run_training()
+    assert same(undisturbed.deployed_weights(), again.deployed_weights())
+
+
+def test_the_keyboard_is_held_back_where_python_would_have_heard_it() -> None:
+    """Not in another thread, which may not set a handler, nor where it is ignored."""
+    done = []
+
+    def within() -> None:
+        with held_back():
+            done.append("within")
+
+    thread = threading.Thread(target=within)
+    thread.start()
+    thread.join()
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            done.append("ignored")
+    finally:
+        signal.signal(signal.SIGINT, former)
+    with pytest.raises(KeyboardInterrupt), held_back():  # noqa: PT012 (what matters is that the block goes on)
+        signal.raise_signal(signal.SIGINT)
+        done.append("held back")
+    assert done == ["within", "ignored", "held back"]
+
+
+@pytest.mark.parametrize("at", [3, 6], ids=["an epoch", "the last epoch"])
+def test_stopped_while_an_epoch_is_validated_it_goes_on_as_if_nothing_had_happened(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    validate = LNTrainer.validation_step
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.clock.iteration == at:
+            raise KeyboardInterrupt
+        return validate(self, batch)
+
+    undisturbed = make_trainer(balls)
+    undisturbed.run_training()
+    stopped = make_trainer(balls)
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, "validation_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run_training()
+    again = make_trainer(balls)
+    again.load_checkpoint(str(Path(stopped.output_folder) / "checkpoint_latest.pth"))
+    again.run_training()
+    losses = [[(one["iteration"], one["train_loss"]) for one in trainer.history] for trainer in (undisturbed, again)]
+    assert losses[0] == losses[1]
+    assert same(undisturbed.deployed_weights(), again.deployed_weights())
+
+
+@pytest.mark.parametrize(("stop_in", "at", "more"), [("validation_step", 4, ()), ("train_step", 3, ("--iterations", 2))])
+def test_stopped_at_its_end_or_made_shorter_a_fold_is_finished(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, command: Command, stop_in: str, at: int, more: tuple[object, ...]
+) -> None:
+    """All its iterations are made; what is missing is the last checkpoint."""
+    step, arguments = getattr(LNTrainer, stop_in), ("--quiet", "--device", "cpu")
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.clock.iteration == at:
+            raise KeyboardInterrupt
+        return dict(step(self, batch))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, stop_in, interrupted)
+        assert command("train", 901, 0, "--iterations", 4, *arguments)[0] == 130
+    assert command("train", 901, 0, "--continue", *more, *arguments)[0] == 0
+    fold = Path(MODEL) / "fold_0"
+    assert [path.name for path in fold.glob("*.pth")] == ["checkpoint_final.pth"]
+    assert [record["iteration"] for record in json.loads((fold / "history.json").read_text())] == [at]
+
+
+def test_a_finished_training_that_was_stopped_while_it_went_on_loses_nothing(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    step, begun_at, arguments = LNTrainer.train_step, list[int](), ("--quiet", "--device", "cpu")
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        begun_at.append(self.clock.iteration)
+        if self.clock.iteration == 4:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    fold = Path(MODEL) / "fold_0"
+    assert command("train", 901, 0, "--iterations", 2, *arguments)[0] == 0
+    finished = (fold / "checkpoint_final.pth").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, "train_step", interrupted)
+        assert command("train", 901, 0, "--continue", "--iterations", 6, *arguments)[0] == 130
+        assert (begun_at[0], (fold / "checkpoint_final.pth").read_bytes()) == (2, finished)
+        begun_at.clear()
+        assert command("train", 901, 0, "--continue", *arguments)[0] == 130
+        assert begun_at == [4]
+    assert command("train", 901, 0, "--continue", *arguments)[0] == 0
+    assert [path.name for path in fold.glob("*.pth")] == ["checkpoint_final.pth"]
+    assert torch.load(fold / "checkpoint_final.pth", weights_only=True)["lnauto"]["iteration"] == 6
 
 
 def test_a_fold_of_another_network_is_refused(

@@ -39,7 +39,12 @@ STATE = (
     "random_state",
     "more",
 )
-FORM = {"lnauto": dict.fromkeys(STATE, object), "network_weights": dict, "optimizer_state": dict}
+FORM = {
+    "lnauto": dict.fromkeys(STATE, object),
+    "network_weights": dict,
+    "optimizer_state": dict,
+    "init_args": {"device": str},
+}
 
 
 def load_to_go_on(path: Path) -> dict[str, Any]:
@@ -78,12 +83,14 @@ def content_of(trainer: LNTrainer) -> dict[str, Any]:
         "lnauto": {
             "iteration": trainer.clock.iteration,
             "seconds": trainer.clock.seconds,
+            "stopped": trainer.clock.stopped,
             "length": asdict(trainer.options.length),
             "seed": trainer.options.seed,
             "precision": trainer.compute.precision,
             "channels_last": trainer.compute.channels_last,
             "history": trainer.history,
             "epoch_losses": trainer.epoch_losses,
+            "looks": trainer.looks,
             "random_state": random_state(),
             "more": trainer.more_to_save(),
             "pretrained": trainer.pretrained,
@@ -97,7 +104,9 @@ def go_on_from(trainer: LNTrainer, content: dict[str, Any]) -> None:
     """Make a trainer what it was when `content_of` was told of it."""
     state = content["lnauto"]
     _check_cases(trainer, state.get("cases"))
-    trainer.compute = Compute(trainer.device, state["precision"], state["channels_last"])
+    begun_on = torch.device(content["init_args"]["device"]).type
+    if begun_on == trainer.device.type:  # what suits another device may be slow on this one, or wrong: it is chosen anew then
+        trainer.compute = Compute(trainer.device, state["precision"], state["channels_last"])
     trainer.before_loading(state["more"])
     if not trainer.was_initialized:
         trainer.initialize()
@@ -114,10 +123,14 @@ def go_on_from(trainer: LNTrainer, content: dict[str, Any]) -> None:
     if trainer.grad_scaler is not None and content["grad_scaler_state"] is not None:
         trainer.grad_scaler.load_state_dict(content["grad_scaler_state"])
     trainer.history, trainer.epoch_losses = state["history"], state["epoch_losses"]
+    that_found = sum(1 for record in trainer.history if record.get("nodes"))  # all that an earlier version says of looks
+    trainer.looks = state.get("looks", that_found)
     trainer.inference_allowed_mirroring_axes = content["inference_allowed_mirroring_axes"]
     trainer.pretrained = state.get("pretrained")
     trainer.seconds_before = state["seconds"]
-    trainer.clock = Clock(trainer.options.length, state["iteration"], state["seconds"])
+    as_long = asdict(trainer.options.length) == state["length"]  # what stopped early goes on if it is asked for another length
+    stopped = as_long and state.get("stopped", False)
+    trainer.clock = Clock(trainer.options.length, state["iteration"], state["seconds"], stopped)
     restore_random_state(state["random_state"])
 
 

@@ -26,6 +26,7 @@ from lnauto.networks.compute import Compute, choose_compute
 from lnauto.networks.permitted import permitted
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
+from lnauto.trainers.interrupts import held_back
 from lnauto.trainers.learning_curve import draw_learning_curve
 from lnauto.trainers.material import Material
 from lnauto.trainers.options import Options
@@ -81,6 +82,7 @@ class LNTrainer(nnUNetTrainer):
         self.tracking = Tracking(options.track)
         self.history: list[dict[str, Any]] = []
         self.epoch_losses: list[float] = []
+        self.looks = 0  # at whole validation cases; that no node is in any of them, the history does not tell from no look
         self.pretrained: str | None = None  # what the weights it starts from were made of
         self.seconds_before = 0.0  # of training, in earlier runs
         self.compute: Compute | None = None
@@ -216,19 +218,22 @@ class LNTrainer(nnUNetTrainer):
         with self.tracking.of(self):
             try:
                 with ProgressBar(self.clock, self.options.quiet, self.activity, self.yardstick.dice) as bar:
+                    self._end_epoch_if_over(bar)  # of a training that was stopped while its epoch was validated
                     while not self.clock.done:
                         self._set_learning_rate()
-                        loss = float(self.train_step(next(batches))["loss"])
-                        self.clock.iteration += 1
-                        self.epoch_losses.append(loss)
+                        batch = next(batches)
+                        with held_back():  # a step that is not counted would be taken twice
+                            loss = float(self.train_step(batch)["loss"])
+                            self.clock.iteration += 1
+                            self.epoch_losses.append(loss)
                         bar.step(loss)
-                        if self.clock.epoch_is_full or self.clock.done:
-                            bar.dice = self._end_epoch()["dice"]
+                        self._end_epoch_if_over(bar)
                         self._save_now_and_then()
-            except KeyboardInterrupt:  # between two iterations or within one, which --continue then repeats
+            except KeyboardInterrupt:
                 self.save_checkpoint(str(Path(self.output_folder) / checkpoints.LATEST))
                 raise
-            self.on_train_end()
+            with held_back():
+                self.on_train_end()
 
     def on_train_start(self) -> None:
         if not self.was_initialized:
@@ -238,7 +243,7 @@ class LNTrainer(nnUNetTrainer):
         self.network.train()
         self.node_check = NodeCheck(self)
         self._saved_at = time.monotonic()
-        self.clock = Clock(self.options.length, self.clock.iteration, self.seconds_before)
+        self.clock = Clock(self.options.length, self.clock.iteration, self.seconds_before, self.clock.stopped)
         has_own_folder = self.material is not None and self.material.output is not None  # its plan is in its checkpoint
         if self.local_rank == 0 and not has_own_folder:
             base = Path(self.output_folder_base)
@@ -289,6 +294,10 @@ class LNTrainer(nnUNetTrainer):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.initial_lr, self.clock.progress, self.clock.iteration, self.warm_up)
 
+    def _end_epoch_if_over(self, bar: ProgressBar) -> None:
+        if self.epoch_losses and (self.clock.epoch_is_full or self.clock.done):
+            bar.dice = self._end_epoch()["dice"]
+
     def _end_epoch(self) -> dict[str, Any]:
         """Validate on fixed patches, now and then on whole cases, and write down how it goes."""
         self.network.eval()
@@ -303,16 +312,18 @@ class LNTrainer(nnUNetTrainer):
             "nodes": None,
             **self.more_to_record(),
         }
-        milestones = sum(1 for earlier in self.history if earlier["nodes"])
-        if self.clock.progress * NODE_CHECKS >= milestones + 1:
+        look = self.clock.progress * NODE_CHECKS >= self.looks + 1
+        if look:
             record["nodes"] = self.node_check.run()
         self.network.train()
-        self.keep_record(record)
-        if self.local_rank == 0:
-            folder = Path(self.output_folder)
-            draw_learning_curve(self.history, folder / "progress.png", self.yardstick)
-            write_json(folder / "history.json", self.history)
-            self.print_to_log_file(record)
+        with held_back():  # an epoch that is in the history is not ended again
+            self.looks += look
+            self.keep_record(record)
+            if self.local_rank == 0:
+                folder = Path(self.output_folder)
+                draw_learning_curve(self.history, folder / "progress.png", self.yardstick)
+                write_json(folder / "history.json", self.history)
+                self.print_to_log_file(record)
         return record
 
     def keep_record(self, record: dict[str, Any]) -> None:

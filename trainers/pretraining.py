@@ -20,6 +20,7 @@ from lnauto.files import write_json
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
 from lnauto.trainers.genesis import Patch, corrupted
+from lnauto.trainers.interrupts import held_back
 from lnauto.trainers.lntrainer import LNTrainer
 
 PRETRAINED = "checkpoint_pretrained.pth"  # no name that a finished fold of a model goes by
@@ -108,8 +109,9 @@ class LNPretraining(LNTrainer):
             "val_loss": float(np.mean(losses)),
             "dice": None,
         }
-        self.keep_record(record)
-        write_json(Path(self.output_folder) / "history.json", self.history)
+        with held_back():
+            self.keep_record(record)
+            write_json(Path(self.output_folder) / "history.json", self.history)
         return record
 
     def on_train_end(self) -> None:

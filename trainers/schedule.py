@@ -21,12 +21,12 @@ class Length:
 class Clock:
     """How far a training is. Seconds count training only, over all the runs it took; time between two runs does not."""
 
-    def __init__(self, length: Length, iteration: int = 0, seconds: float = 0.0) -> None:
+    def __init__(self, length: Length, iteration: int = 0, seconds: float = 0.0, stopped: bool = False) -> None:
         self.length = length
         self.iteration = iteration
         self._seconds_before = seconds
         self._started = time.monotonic()
-        self.stopped = False  # before its end
+        self.stopped = stopped  # before its end
 
     @property
     def seconds(self) -> float:

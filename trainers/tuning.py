@@ -84,12 +84,11 @@ class LNTrainerTune(LNTrainerIgnore):
         training, held_out = self.do_split()
         self.judges = not set(training) & set(held_out)  # whether held-out cases may say when to stop
 
-    def _end_epoch(self) -> dict[str, Any]:
+    def keep_record(self, record: dict[str, Any]) -> None:
         """Held-out cases were looked at now and then: the best weights are kept, and without hope the training stops."""
-        record = super()._end_epoch()
+        super().keep_record(record)
         if self.judges and record["nodes"]:
             self.clock.stopped = self.early_stop.look(record["nodes"]["f1"], self.deployed_network, self.clock.iteration)
-        return record
 
     def on_train_end(self) -> None:
         stop = self.early_stop

@@ -126,7 +126,7 @@ def train_network(
         by_time = trainer.options.length.seconds is not None
         if by_time and (resumed is None or (request.names_a_length and not (finished and not extend))):
             _divide_time(trainer, name, started, seconds or trainer.options.length.seconds or 0.0)
-    if trainer.clock.done:
+    if finished and trainer.clock.done:  # done, but not finished: it was stopped before its last checkpoint was written
         log.info("%s is trained already (%d iterations).", name, trainer.clock.iteration)
         return trainer
     if resumed is None:
@@ -180,15 +180,27 @@ def _resume_from(folder: Path, request: Request, fold: str) -> tuple[dict[str, A
 
 def find_training(folder: Path, request: Request, fold: str) -> Path | None:
     """The checkpoint to go on from (None: the fold starts anew); one that is there is not replaced unasked."""
-    from lnauto.trainers.checkpoint import FINAL, LATEST
+    from lnauto.trainers.checkpoint import FINAL
 
-    there = next((path for path in (folder / FINAL, folder / LATEST) if path.is_file()), None)
-    if there is None or request.proceed or request.overwrite:
-        return there if request.proceed else None
+    if request.overwrite and not request.proceed:
+        return None
+    there = _furthest(folder)
+    if there is None or request.proceed:
+        return there
     state = "finished" if there.name == FINAL else "begun"
     raise InputError.of(
         f"a training of fold {fold} is {state} there already", folder, "add --continue to go on, or --overwrite to start anew"
     )
+
+
+def _furthest(folder: Path) -> Path | None:
+    """The last checkpoint, or, where a finished training was to go on and was stopped, the one that is newer."""
+    from lnauto.trainers.checkpoint import FINAL, LATEST, load_to_go_on
+
+    there = [path for path in (folder / FINAL, folder / LATEST) if path.is_file()]
+    if len(there) == 2:  # of the same iteration, it was killed before it removed the other: the last one counts
+        there.sort(key=lambda path: load_to_go_on(path)["lnauto"]["iteration"], reverse=True)
+    return there[0] if there else None
 
 
 def clear(folder: Path) -> None:

@@ -119,6 +119,7 @@ class HeadModel:
         elif not self.networks:
             replace(self.heads[0], provenance=provenance).save(folder)
         else:
+            (folder / DESCRIPTION).unlink(missing_ok=True)  # after a kill, a new part is not taken for one of an earlier head
             for number, head in enumerate(self.heads):
                 replace(head, provenance=provenance).save(folder / f"part_{number}")
             networks = [os.path.relpath(network, folder) for network in self.networks]

@@ -50,14 +50,14 @@ def pretrain(
     )
     folder = folder / "fold_all"
     with locked(folder):
-        there = next((path for path in (folder / PRETRAINED, folder / LATEST) if path.is_file()), None)
-        found = load_checkpoint(there) if there is not None else None
-        if found is not None and found["lnauto"]["more"].get("made_of") != made_of:
+        there = {path.name: load_checkpoint(path) for path in (folder / PRETRAINED, folder / LATEST) if path.is_file()}
+        fitting = {name: one for name, one in there.items() if one["lnauto"]["more"].get("made_of") == made_of}
+        if PRETRAINED in fitting:
+            log.info("The pre-training that is there is used again (%d iterations).", fitting[PRETRAINED]["lnauto"]["iteration"])
+            return folder / PRETRAINED
+        found = fitting.get(LATEST)  # one that is being made anew, maybe, while the earlier one is still there
+        if there and found is None:
             log.info("The pre-training that is there was made with other images or another network; it is made anew.")
-            found = None
-        if found is not None and there is not None and there.name == PRETRAINED:
-            log.info("The pre-training that is there is used again (%d iterations).", found["lnauto"]["iteration"])
-            return there
         trainer = _trainer(plan, description, request, found, seconds, folds)
         trainer.images, trainer.made_of = list(images.values()), made_of
         if found is None:

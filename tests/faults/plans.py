@@ -71,6 +71,11 @@ EDITED: dict[str, tuple[Change | str, str]] = {
     "a network without arguments": (putting(*FULL, "architecture", "arch_kwargs", value={}), "strides"),
     "an unknown region": (putting("lnauto", "region", value="knee"), "knee"),
     "an unknown trainer": (putting("lnauto", "trainer", value="LNTrainerDeluxe"), "LNTrainerDeluxe"),
+    "an epoch of no iteration": (putting("lnauto", "budget", "iterations_per_epoch", value=0), "iterations_per_epoch"),
+    "an epoch that validates nothing": (
+        putting("lnauto", "budget", "validation_iterations", value=None),
+        "validation_iterations",
+    ),
     "a budget in words": (putting("lnauto", "budget", "epochs", value="many"), "budget"),
 }
 

@@ -105,6 +105,7 @@ class Head:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / WEIGHTS) as temporary:
             torch.save(weights, temporary)
+            (folder / DESCRIPTION).unlink(missing_ok=True)  # after a kill, new weights are not read as an earlier head says
         write_json(folder / DESCRIPTION, self.to_json())
 
     @classmethod

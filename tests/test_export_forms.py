@@ -124,7 +124,8 @@ def check_recipe(folder: Path | str, model: Path, folds: list[str]) -> dict[str,
     assert recipe["tiles"]["patch"] == chosen["patch_size"]
     assert recipe["tiles"]["mirroring"]["axes"] == [2]
     assert recipe["output"]["labels"] == {"background": 0, "node": 1}
-    assert recipe["after"][-1]["smallest_node_mm3"] == 30
+    after = {step["step"]: step for step in recipe["after"]}
+    assert after["filter"]["smallest_node_mm3"] == 30
     for network in recipe["networks"]:
         assert network["sha256"] == hashlib.sha256(Path(folder, network["file"]).read_bytes()).hexdigest()
     return recipe

@@ -142,7 +142,7 @@ def test_a_scan_saved_while_it_is_cut_is_cut_again(own: Path, monkeypatch: pytes
 
     monkeypatch.setattr(BagMaker, "blocks", save_meanwhile)
     for _ in range(3):
-        bring_blocks_up_to_date(dataset, plan, maker, store, quiet=True)
+        bring_blocks_up_to_date(dataset, plan, maker, store, own / "results", quiet=True)
     assert cut == ["scan_00", "scan_00"]
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -383,6 +383,15 @@ def test_stopping_from_the_keyboard_saves_where_it_is(balls: Path, monkeypatch: 
     monkeypatch.undo()
 
 
+@pytest.fixture
+def _keyboard() -> Iterator[None]:
+    """Ctrl-C is heard, which a shell's jobs in the background ignore."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("_keyboard")
 def test_a_step_that_was_begun_is_counted_before_the_keyboard_stops_it(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update, handler = LNTrainer.update, signal.getsignal(signal.SIGINT)
 
@@ -405,6 +414,7 @@ def test_a_step_that_was_begun_is_counted_before_the_keyboard_stops_it(balls: Pa
     assert same(undisturbed.deployed_weights(), again.deployed_weights())
 
 
+@pytest.mark.usefixtures("_keyboard")
 def test_the_keyboard_is_held_back_where_python_would_have_heard_it() -> None:
     """Not in another thread, which may not set a handler, nor where it is ignored."""
     done = []

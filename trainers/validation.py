@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from lnauto.data.preprocess import provenance_path
-from lnauto.data.provenance import Provenance
 from lnauto.data.trusted_background import as_drawn
 from lnauto.evaluation.cases import ALL_NODES, CaseResult, evaluate_case
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.evaluation.matching import total
 from lnauto.files import replacing
 from lnauto.inference.predictor import Predictor, smallest_node_mm3
+from lnauto.trainers.truth import labels_of
 from lnauto.trainers.yardstick import judged
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
     """Masks of the fold's validation cases in `validation/`, and how they compare with what is known of the truth."""
     _, names = trainer.do_split()
     folder = Path(trainer.output_folder) / "validation"
-    sources = Provenance(provenance_path(Path(trainer.preprocessed_dataset_folder)))
+    drawn = labels_of(Path(trainer.preprocessed_dataset_folder), names)
     predictor = predictor_of(trainer)
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(names))
     scheme = LabelScheme.of_description(as_drawn(trainer.dataset_json))
@@ -114,7 +113,7 @@ def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / f"{name}{trainer.dataset_json['file_ending']}") as temporary:
             writer.write_seg(mask, str(temporary), properties)
-        read, _ = writer.read_seg(sources.cases[name]["sources"][-1]["path"])
+        read, _ = writer.read_seg(str(drawn[name]))
         truth, labels = read[0].astype(np.int32), scheme
         if trusted:
             learned = np.asarray(seg[0])

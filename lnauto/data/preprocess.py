@@ -79,9 +79,7 @@ class Cost:
 def pending(cases: list[Case], job: Job) -> list[Case]:
     """The cases that are not there yet, or were made from other files or under another plan."""
     provenance = Provenance(provenance_path(job.folder))
-    found = [case for case in cases if not (files_there(job.folder, case) and provenance.is_current(case, job.hash_of(case)))]
-    provenance.keep_moves()
-    return found
+    return [case for case in cases if not (files_there(job.folder, case) and provenance.is_current(case, job.hash_of(case)))]
 
 
 def provenance_path(folder: Path) -> Path:

@@ -50,7 +50,7 @@ class Provenance:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._saved_at, self._moved = -math.inf, False
+        self._saved_at = -math.inf
         self.cases: dict[str, dict[str, Any]] = {}
         if path.is_file():
             self.cases = read_json(path, "delete it; the cases are then preprocessed again")
@@ -60,18 +60,7 @@ class Provenance:
         known = self.cases.get(case.name)
         if known is None or known["hash"] != data_hash or len(known["sources"]) != len(_files(case)):
             return False
-        pairs = list(zip(_files(case), known["sources"], strict=True))
-        if not all(_unchanged(path, Source(**source)) for path, source in pairs):
-            return False
-        for path, source in pairs:
-            self._moved = self._moved or source["path"] != str(path)
-            source["path"] = str(path)  # that is where validation reads the truth
-        return True
-
-    def keep_moves(self) -> None:
-        """Write down where files lie now that were moved, but not changed."""
-        if self._moved:
-            self._save()
+        return all(_unchanged(path, Source(**source)) for path, source in zip(_files(case), known["sources"], strict=True))
 
     def digests(self, cases: Iterable[str]) -> dict[str, list[str]]:
         """Of each case's files, as they were when it was made; cases of which nothing is known are left out."""

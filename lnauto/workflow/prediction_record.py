@@ -78,7 +78,7 @@ class Record:
 
     def check(self, cases: Sequence[Case], model: Mapping[str, Any]) -> None:
         """Masks that are there are kept, so they must be this model's, and of these scans."""
-        if self.run:
+        if self.run or (self.output / RUN).is_file():
             _check_model(self.run, model, self.output)
         problems: list[Problem] = []
         for case in cases:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnauto.data.drawn import check_drawn
-from lnauto.data.preprocess import provenance_path
-from lnauto.data.provenance import Provenance
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust, as_drawn, with_ignore
 from lnauto.errors import InputError
@@ -27,6 +25,7 @@ from lnauto.planners.wishes import Wishes
 from lnauto.trainers import find_trainer
 from lnauto.trainers.patient import check_head
 from lnauto.trainers.tracking import check_tracking
+from lnauto.trainers.truth import labels_of
 from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.adaptation import check_source, tell_adaptation
 from lnauto.workflow.block_train import has_block_plan, train_on_blocks
@@ -299,13 +298,8 @@ def _check_annotation(
         training = [name for split in splits for name in split["val"]] if fold == "all" else splits[int(fold)]["train"]
         check_drawn(cases, training, description, fold)
         if fold != "all":
-            _check_truth(cases, splits[int(fold)]["val"], fold)
-
-
-def _check_truth(cases: Path, names: Sequence[str], fold: str) -> None:
-    """A fold is validated with the labels as they were drawn, so these must be where they were when cases were preprocessed."""
-    known = Provenance(provenance_path(cases)).cases
-    if lost := [name for name in names if name not in known or not Path(known[name]["sources"][-1]["path"]).is_file()]:
-        where = known[lost[0]]["sources"][-1]["path"] if lost[0] in known else cases
-        what = f"the label of {lost[0]} is not there, with which fold {fold} is to be validated"
-        raise InputError.of(what, where, "put the raw data set where it was, or in $nnUNet_raw, or train the fold all")
+            for name, label in labels_of(cases, splits[int(fold)]["val"]).items():
+                if label is None or not label.is_file():
+                    what = f"the label of {name} is not there, with which fold {fold} is to be validated"
+                    remedy = "put the raw data set where it was, or in $nnUNet_raw, or train the fold all"
+                    raise InputError.of(what, label or cases, remedy)

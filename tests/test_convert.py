@@ -112,6 +112,32 @@ class TestFolders:
         changed = {path.name for path in after if after[path] != before.get(path)}
         assert changed == {"bad_0000.nii.gz", "clara_0000.nii.gz"}
 
+    def test_a_source_that_changed_is_told_and_what_was_converted_stays(self, source: Path, out: Path, command: Command) -> None:
+        """Somebody may have corrected a mask in the data set."""
+        assert command("convert", source, out)[0] == 0
+        content = description(out) | {"licence": "CC BY 4.0", "annotation": "partial"}
+        (out / "dataset.json").write_text(json.dumps(content))
+        kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")}
+        assert "changed since" not in command("convert", source, out)[1]
+        shutil.rmtree(source / "anna")
+        add_case(source / "anna", 0, np.roll(three_nodes(), 1, axis=2))
+        shutil.rmtree(source / "clara")
+        for _ in range(2):
+            code, said, _ = command("convert", source, out)
+            assert code == 0
+            assert "The source of 1 converted cases has changed since (such as anna). They stay as they are" in said
+            assert "1 converted cases are not in the source any more (such as clara)" in said
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")} == kept
+        assert description(out) == content
+        before = values(out / "labelsTr/anna.nii.gz")
+        for path in (out / "labelsTr/anna.nii.gz", out / "imagesTr/clara_0000.nii.gz"):
+            path.unlink()
+        code, said, _ = command("convert", source, out)
+        assert code == 0
+        assert "2 cases, 2 with a mask" in said
+        assert "such as" not in said
+        assert (values(out / "labelsTr/anna.nii.gz") != before).any()
+
     def test_a_killed_conversion_goes_on(
         self, source: Path, out: Path, command: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -323,6 +349,11 @@ class TestPlainFiles:
         assert [case.name for case in dataset.cases] == ["one", "two"]
         assert dataset.cases[0].images == (plain / "scans" / "a.nrrd", plain / "scans" / "c.nrrd")
         assert dataset.unannotated_cases[0].name == "two"
+        table.write_text(
+            "case,image_0,image_1,mask\none,scans/a.nrrd,scans/c.nrrd,drawn/b.nrrd\ntwo,scans/b.nrrd,scans/c.nrrd,drawn/a.nrrd\n"
+        )
+        assert command("convert", table, out, "--channels", "CT", "PET")[0] == 0  # it only names files, so it follows the table
+        assert [case.label for case in RawDataset.read(out).cases] == [plain / "drawn" / "b.nrrd", plain / "drawn" / "a.nrrd"]
 
     def test_a_table_with_dicom_in_it(self, source: Path, out: Path, command: Command) -> None:
         table = source.parent / "paths.csv"

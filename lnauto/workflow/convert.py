@@ -27,6 +27,16 @@ from lnauto.workflow.convert_table import PatientRows, read_table
 log = logging.getLogger(__name__)
 
 STATE = "conversion.json"
+CHANGED = (
+    "The source of %d converted cases has changed since (such as %s). They stay as they are; to have them converted again, "
+    "remove their files from imagesTr and labelsTr."
+)
+GONE = (
+    "%d converted cases are not in the source any more (such as %s). Their files are still there and will be trained on; if they "
+    "should not, remove them from imagesTr and labelsTr."
+)
+# Of dataset.json; what else is in it was added by hand, such as a licence.
+WRITTEN = ("channel_names", "labels", "file_ending", "instances", "unannotated", "numTraining", "dataset")
 STATE_FORM = {"settings": dict, "channels": [str], "cases": {ANY: {"images": [str], "label": (str, type(None))}}}
 
 
@@ -150,8 +160,7 @@ class _Conversion:
     def run(self) -> list[Problem]:
         """The cases that are not done; what is wrong with those that cannot be."""
         problems: list[Problem] = []
-        here = {case.name for case in self.sources}
-        self.done = {name: entry for name, entry in self.done.items() if name in here and self._is_there(entry)}
+        self._follow_source()
         self._save()
         bar = tqdm(self.sources, desc="Converting", unit="case", disable=True if self.request.quiet else None)
         for case in bar:
@@ -172,6 +181,26 @@ class _Conversion:
             self.done[case.name] = entry
             self._save()
         return problems
+
+    def _follow_source(self) -> None:
+        """What was converted stays, as somebody may have corrected it since; but what its source says now is told."""
+        here = {case.name: case for case in self.sources}
+        changed, gone = [], []
+        for name, entry in list(self.done.items()):
+            is_written = not Path(entry["images"][0]).is_absolute()
+            if not self._is_there(entry) or (name not in here and not is_written):
+                del self.done[name]
+            elif name not in here:
+                gone.append(name)
+            elif entry.get("made_of") not in (None, here[name].looks()):
+                if is_written:
+                    changed.append(name)
+                else:
+                    del self.done[name]  # its files were only named, and are named anew
+        if changed:
+            log.warning(CHANGED, len(changed), changed[0])
+        if gone:
+            log.warning(GONE, len(gone), gone[0])
 
     def _convert(self, case: SourceCase) -> dict[str, Any]:
         request = self.request
@@ -199,6 +228,7 @@ class _Conversion:
             "label": made.label and self._shown(made.label),
             "series": list(made.series),
             "objects": list(made.objects),
+            "made_of": case.looks(),
         }
 
     def _shown(self, path: Path) -> str:
@@ -245,8 +275,12 @@ class _Conversion:
                 for name, entry in sorted(self.done.items())
             }
         if table is not None:
-            table.write(self.out / "patients.csv", list(self.done))
-        write_json(self.out / "dataset.json", description)
+            here = {case.name for case in self.sources}
+            table.write(self.out / "patients.csv", [name for name in self.done if name in here])
+        path = self.out / "dataset.json"
+        earlier = read_json(path, "remove it; it is written anew") if path.is_file() else {}
+        added = {key: value for key, value in earlier.items() if key not in WRITTEN}
+        write_json(path, {**added, **description})
         return RawDataset.read(self.out)
 
 

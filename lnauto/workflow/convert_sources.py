@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lnauto.data.patients import decoded
 from lnauto.errors import InputError, Problem
+from lnauto.planners.plan import hash_of
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr")
 DICOM_ENDING = ".nii.gz"  # what DICOM is converted to
@@ -27,6 +28,16 @@ class SourceCase:
     @property
     def is_dicom(self) -> bool:
         return self.images[0].is_dir()
+
+    def looks(self) -> str:
+        """What tells its files from what they were before, or from others: names, sizes and times."""
+        told = []
+        for path in (*self.images, *([self.mask] if self.mask else [])):
+            files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path] * path.is_file()
+            for file in files:
+                name, state = str(file.relative_to(path) if path.is_dir() else file), file.stat()
+                told.append([name, state.st_size, state.st_mtime_ns])
+        return hash_of(told)
 
 
 def safe_name(name: str) -> str:

@@ -146,6 +146,23 @@ def test_a_scan_saved_while_it_is_cut_is_cut_again(own: Path, monkeypatch: pytes
     assert cut == ["scan_00", "scan_00"]
 
 
+def test_blocks_of_scans_that_are_turned_another_way_are_cut_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own / "preprocessed" / NAME
+    dataset, plan = RawDataset.read(own / "raw" / NAME), Plan.load(folder / "lnautoPlans.json", "")
+    store, cut, blocks = BlockStore.of_plan(plan, "3d_fullres", folder), list[str](), BagMaker.blocks
+
+    def told(self: BagMaker, case: str, images: Any) -> Any:
+        cut.append(case)
+        return blocks(self, case, images)
+
+    monkeypatch.setattr(BagMaker, "blocks", told)
+    for inference, times in (({}, 0), ({"orientation": "RAS"}, CASES), ({"orientation": "RAS"}, CASES)):
+        plan.lnauto["inference"] = inference  # as somebody may write it into the plan
+        maker = BagMaker.of_plan(plan, {}, "3d_fullres", True)
+        bring_blocks_up_to_date(dataset, plan, maker, store, own / "results", quiet=True)
+        assert len(cut) == times
+
+
 def test_labels_that_the_scans_do_not_bear_are_not_learned(own: Path, command: Command) -> None:
     rows = [f"scan_{number:02d},{number // 2 % 2},0" for number in range(CASES)]  # of the bright ones half, of the others half
     label(own, "patient,lnm,marker", *rows)

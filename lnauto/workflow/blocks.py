@@ -21,7 +21,7 @@ from lnauto.data.raw import Case, RawDataset
 from lnauto.errors import CasesFailedError, NoSpaceError, Problem
 from lnauto.files import replacing
 from lnauto.locks import locked
-from lnauto.planners.plan import Plan, hash_of
+from lnauto.planners.plan import Plan
 from lnauto.workflow.in_use import check_stale, trainings
 
 if TYPE_CHECKING:
@@ -92,9 +92,8 @@ def bring_blocks_up_to_date(
     dataset: RawDataset, plan: Plan, maker: BagMaker, store: BlockStore, results: Path, quiet: bool
 ) -> None:
     """Cut the blocks of every case that are missing, or were cut from other files or under another plan."""
-    made_of = hash_of([plan.image_hash(maker.configuration), repr(maker.crops)])
     record = Provenance(provenance_path(store.folder))
-    waiting = [case for case in dataset.cases if not (store.file(case.name).is_file() and record.is_current(case, made_of))]
+    waiting = [case for case in dataset.cases if not (store.file(case.name).is_file() and record.is_current(case, maker.made_of))]
     if not waiting:
         log.info("The blocks of all %d scans are there, from these scans and under this plan.", len(dataset.cases))
         return
@@ -104,7 +103,7 @@ def bring_blocks_up_to_date(
         check_stale(stale, store.folder, trainings(plan.content, maker.configuration, results))
         for case in tqdm(waiting, desc="Cutting blocks", unit="case", disable=quiet, delay=2):
             store.file(case.name).unlink(missing_ok=True)
-            cut = _cut(case, maker, store, made_of)
+            cut = _cut(case, maker, store)
             if isinstance(cut, Problem):
                 failed.append(cut)
             else:
@@ -114,10 +113,10 @@ def bring_blocks_up_to_date(
     log.info("Cut the blocks of %d scans in %.0f s, to %s.", len(waiting), time.monotonic() - started, store.folder)
 
 
-def _cut(case: Case, maker: BagMaker, store: BlockStore, data_hash: str) -> MadeOf | Problem:
+def _cut(case: Case, maker: BagMaker, store: BlockStore) -> MadeOf | Problem:
     """What the blocks are made of; what goes wrong is told, so that one bad case does not stop the others."""
     try:
-        made_of = MadeOf.of(case, data_hash)
+        made_of = MadeOf.of(case, maker.made_of)
     except OSError as error:
         return Problem(f"its files cannot be read ({error.strerror or error})", case.name, "check its image, then run again")
     try:

@@ -17,9 +17,9 @@ from lnauto.locks import LOCK, Owner, at_work
 
 def check_not_in_use(cases: Sequence[Case], job: Job, results: Path) -> None:
     """Raise if another process trains on cases that are stale now: half of its batches would be of another plan or label."""
-    if trainings(job.plans, job.configuration, results):
+    if found := trainings(job.plans, job.configuration, results):
         stale = [case.name for case in pending(list(cases), job) if files_there(job.folder, case)]
-        check_stale(stale, job.folder, trainings(job.plans, job.configuration, results))
+        check_stale(stale, job.folder, found)
 
 
 def check_stale(stale: Sequence[str], where: Path, found: Sequence[tuple[Path, Owner]]) -> None:

@@ -65,7 +65,7 @@ setup(
         "pydicom>=3.0.1,<4",
         # brings Pillow and pyjpegls, with which pydicom decodes JPEG 2000 and JPEG-LS; other JPEG beyond 8 bits is left to
         # SimpleITK, because pylibjpeg-libjpeg is under the GPL
-        "highdicom>=0.25,<1",
+        "highdicom>=0.28,<1",
         "numpy>=1.26,<3",
         "scipy>=1.11,<2",
         "pandas>=2.1,<4",
@@ -95,6 +95,7 @@ setup(
             *VIEW,
             "onnxruntime>=1.20",
             "selenium>=4.20",
+            "dcmqi>=1.5; sys_platform == 'linux' and platform_machine == 'x86_64'",  # what 3D Slicer reads a SEG with
         ],
     },
     entry_points={"console_scripts": [f"lnauto_{name} = lnauto.commands.{name}:main" for name in COMMANDS]},

@@ -136,49 +136,6 @@ class TestBothKinds:
             read_mask(contents.drawings, contents, among=others)
 
 
-class TestSegWritten:
-    @pytest.fixture
-    def written(self, axial: Series, tmp_path: Path) -> Path:
-        write_seg(three_nodes() * 3, axial, tmp_path / "mask.dcm", algorithm="LNTrainer", version="1.2", abnormal=True)
-        return tmp_path / "mask.dcm"
-
-    def test_highdicom_reads_the_same(self, written: Path, axial: Series) -> None:
-        seg = highdicom.seg.segread(written)
-        volume = seg.get_volume(combine_segments=True)
-        mine = axial.grid.image(three_nodes())
-        assert np.array_equal(np.unique(volume.array, return_counts=True)[1][1:], np.bincount(three_nodes().ravel())[1:])
-        for value in (1, 2, 3):
-            indices = np.argwhere(volume.array == value)
-            theirs = {tuple(np.round(volume.map_indices_to_reference(indices)[n], 3)) for n in range(len(indices))}
-            points = np.argwhere(three_nodes() == value)[:, ::-1]
-            assert theirs == {tuple(np.round(mine.TransformIndexToPhysicalPoint(point.tolist()), 3)) for point in points}
-
-    def test_simpleitk_reads_the_same(self, written: Path) -> None:
-        frames = sitk.GetArrayFromImage(sitk.ReadImage(str(written)))
-        dataset = pydicom.dcmread(written)
-        volume = np.zeros((6, 10, 12), int)
-        for pixels, groups in zip(frames, dataset.PerFrameFunctionalGroupsSequence, strict=True):
-            z = round((float(groups.PlanePositionSequence[0].ImagePositionPatient[2]) + 100) / 3)
-            volume[z][pixels > 0] = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-        assert np.array_equal(volume, three_nodes())
-
-    def test_what_it_says(self, written: Path, axial: Series) -> None:
-        dataset = pydicom.dcmread(written)
-        segment = dataset.SegmentSequence[1]
-        assert [one.SegmentLabel for one in dataset.SegmentSequence] == ["Lymph node 3", "Lymph node 6", "Lymph node 9"]
-        code = segment.SegmentedPropertyTypeCodeSequence[0]
-        assert (code.CodeValue, code.CodingSchemeDesignator) == ("59441001", "SCT")
-        assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeMeaning.lower() == "morphologically abnormal structure"
-        made_by = segment.SegmentationAlgorithmIdentificationSequence[0]
-        assert (made_by.AlgorithmName, made_by.AlgorithmVersion) == ("LNTrainer", "1.2")
-        assert dataset.ReferencedSeriesSequence[0].SeriesInstanceUID == axial.uid
-        assert dataset.FrameOfReferenceUID == axial.frame_of_reference
-
-    def test_code_alone_says_that_it_is_a_node(self, axial: Series, tmp_path: Path) -> None:
-        write_seg(three_nodes(), axial, tmp_path / "mask", names={1: "A", 2: "B", 3: "C"})
-        assert read(tmp_path).names == ("A", "B", "C")
-
-
 def seg_of(series: Series, mask: np.ndarray, path: Path, kind: str = "BINARY") -> None:
     """As others write it: overlapping segments (z, y, x, segment), fractions."""
     _, frames = series.lay_out()

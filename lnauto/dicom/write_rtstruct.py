@@ -19,13 +19,12 @@ from lnauto.dicom.damage import INTACT, told_as_damaged
 from lnauto.dicom.frames import Frame
 from lnauto.dicom.geometry import Array, Grid
 from lnauto.dicom.listing import RTSTRUCT_CLASS, Series
-from lnauto.dicom.write_seg import IDENTITY, MAKER, MODEL, SERIES_NUMBER, on_grid
+from lnauto.dicom.write_seg import IDENTITY, MAKER, MODEL, SERIES_NUMBER, colour_of, on_grid
 from lnauto.errors import InputError
 from lnauto.files import replacing
 from lnauto.nodes import bounding_box
 
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # retired, and still what RTSTRUCT names the study by
-COLOURS = ((255, 80, 80), (80, 200, 80), (90, 140, 255), (240, 200, 60), (200, 100, 220), (80, 210, 210))
 
 
 def write_rtstruct(
@@ -63,7 +62,7 @@ def write_rtstruct(
     dataset.ROIContourSequence = [
         _dataset(
             ReferencedROINumber=place,
-            ROIDisplayColor=list(COLOURS[place % len(COLOURS)]),
+            ROIDisplayColor=list(colour_of(place)),
             ContourSequence=_contours(numbers == value, grid, frames, sop_class),
         )
         for place, value, _ in rois

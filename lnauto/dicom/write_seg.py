@@ -24,6 +24,7 @@ from lnauto.files import replacing
 MAKER, MODEL, SERIAL = "lnauto", "lnauto", "none"  # the standard wants a device, and a program has no serial number
 LYMPH_NODE = Code("59441001", "SCT", "Lymph node")
 SERIES_NUMBER = 9001  # far from those that a scanner gives
+COLOURS = ((255, 80, 80), (80, 200, 80), (90, 140, 255), (240, 200, 60), (200, 100, 220), (80, 210, 210))
 # of the patient and the study, what a SEG or RTSTRUCT must hold to be filed with its images; nothing else is taken over
 IDENTITY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
@@ -104,6 +105,11 @@ def _same_grid(image: sitk.Image, grid: Grid) -> bool:
     )
 
 
+def colour_of(place: int) -> tuple[int, int, int]:
+    """Neighbours differ: viewers that are told no colour draw all segments in one."""
+    return COLOURS[place % len(COLOURS)]
+
+
 def keep_only_needed(dataset: Dataset) -> None:
     """Take out what was copied from the images about patient and study, but is not needed to file the object with them."""
     for element in list(dataset):
@@ -138,6 +144,7 @@ def _segments(labels: Sequence[str], algorithm: str, version: str, abnormal: boo
             algorithm_identification=made_by,
             tracking_uid=generate_uid(),
             tracking_id=label[:64],
+            display_color=highdicom.color.CIELabColor.from_rgb(*colour_of(number)),
         )
         for number, label in enumerate(labels, start=1)
     ]

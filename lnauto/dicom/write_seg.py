@@ -1,4 +1,4 @@
-"""A mask as DICOM-SEG, which 3D Slicer and OHIF open on the series it belongs to."""
+"""A mask as DICOM-SEG, which viewers open on the series it belongs to."""
 
 from __future__ import annotations
 

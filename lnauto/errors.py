@@ -15,7 +15,12 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        return f"lnauto: {self.what}, in {self.where}; {self.remedy}"
+        return f"lnauto: {self.told}"
+
+    @property
+    def told(self) -> str:
+        """Without the program's name, for a line that begins with something else."""
+        return f"{self.what}, in {self.where}; {self.remedy}"
 
 
 class LnautoError(Exception):

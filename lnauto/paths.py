@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 VARIABLES = {"raw": "nnUNet_raw", "preprocessed": "nnUNet_preprocessed", "results": "nnUNet_results"}
 DEFAULT_ROOT = "lnauto_data"
 DATASET_NAME = re.compile(r"Dataset(\d{3})_(\w+)")
+PUT_IT_THERE = "put it there as DatasetNNN_Name, or set nnUNet_raw to where your data sets are"
+TRAIN_IT = "train it (lnauto_train), or set nnUNet_results to where your models are"
 
 _announced: set[Path] = set()
 
@@ -42,7 +44,7 @@ def activate() -> Paths:
     return Paths(**chosen)
 
 
-def find_dataset(identifier: str | int, *folders: Path) -> str:
+def find_dataset(identifier: str | int, *folders: Path, remedy: str = PUT_IT_THERE) -> str:
     """The full name (`Dataset501_Nodes`) of a data set given by number or name, looked for in `folders`."""
     wanted = str(identifier)
     names = sorted(
@@ -65,5 +67,5 @@ def find_dataset(identifier: str | int, *folders: Path) -> str:
     raise InputError.of(
         f"there is no data set {wanted} (there: {known})",
         where,
-        "put it there as DatasetNNN_Name, or set nnUNet_raw to where your data sets are",
+        remedy,
     )

@@ -75,6 +75,14 @@ class Fitter:
         least = np.minimum(self.least_mm / spacing[self.order(spacing)], self.median_shape(spacing))
         return bool((np.array(topology.patch) >= np.floor(least)).all())
 
+    def tell_what_it_holds(self, topology: Topology, spacing: NDArray[np.float64]) -> str:
+        node = f"the 95th percentile node ({self.least_mm - 2 * CONTEXT_MM:.0f} mm) with {CONTEXT_MM:.0f} mm on either side"
+        if not self.holds(topology, spacing):
+            return f"it does not hold {node}"
+        if (np.array(topology.patch) >= np.floor(self.least_mm / spacing[self.order(spacing)])).all():
+            return f"it holds {node}"
+        return f"along each axis it holds {node}, or is as long as the median image"
+
 
 def make_fitter(fingerprint: Fingerprint, evidence: Evidence, channels: int, classes: int) -> Fitter:
     axis = evidence.node_long_axis_mm or evidence.node_short_axis_mm
@@ -107,9 +115,7 @@ def choose_geometry(
             spacing_reason = "coarser than the median of the images, so that the patch holds large nodes with their context"
         patch_reason = "the largest that fits"
     if fitter.least_mm:
-        verb = "holds" if fitter.holds(topology, spacing) else "does not hold"
-        patch_reason += f"; it {verb} the 95th percentile node ({fitter.least_mm - 2 * CONTEXT_MM:.0f} mm)"
-        patch_reason += f" with {CONTEXT_MM:.0f} mm on either side"
+        patch_reason += f"; {fitter.tell_what_it_holds(topology, spacing)}"
     if machine.device == "cuda":
         patch_reason += f"; training takes about {_memory(topology, machine):.0f} GB of the card's {machine.memory_gb:.0f}"
     median_shape = fitter.median_shape(spacing)

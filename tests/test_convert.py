@@ -325,6 +325,12 @@ class TestPlainFiles:
         assert code == 2
         assert f"its channels are numbered {numbers[0]:04d}, {numbers[1]:04d}, not from 0000" in wrong
 
+    def test_two_files_of_one_name(self, plain: Path, out: Path, command: Command) -> None:
+        write_image(plain / "scans" / "a.nii.gz", np.zeros((8, 9, 10)))
+        code, _, wrong = command("convert", out, "--images", plain / "scans", "--channels", "CT")
+        assert (code, out.exists()) == (2, False)
+        assert "a.nii.gz and a.nrrd are called alike" in wrong
+
     def test_names_that_do_not_match(self, plain: Path, out: Path, command: Command) -> None:
         (plain / "drawn" / "b.nrrd").rename(plain / "drawn" / "z.nrrd")
         code, _, wrong = command("convert", out, "--images", plain / "scans", "--masks", plain / "drawn", "--channels", "CT")
@@ -439,7 +445,7 @@ def test_real_series(realdata: Path, tmp_path: Path, out: Path, command: Command
         "lnauto: it was taken with a tilted gantry (14.0 degrees)",
         "lnauto: slices are missing: of a slab that was acquired in 3D only 2 are there",
     ]
-    assert said.count("Left out: lnauto: it refers to images that are not there") == 2
+    assert said.count("Left out: it refers to images that are not there") == 2
     dataset, facts = read_and_check(out, progress=False)
     assert [case.name for case in dataset.cases] == ["compressed_jpegls", "ct_rtstruct", "mr_17_slices"]
     assert facts.label_values == {"ct_rtstruct": (0, 1)}

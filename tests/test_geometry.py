@@ -41,6 +41,15 @@ def test_on_a_cpu_the_spacing_gives_way_until_the_patch_holds_large_nodes() -> N
     assert "holds" not in without.patch_reason
 
 
+def test_a_patch_as_long_as_the_image_is_not_said_to_hold_what_is_longer() -> None:
+    giant = replace(NODES, node_long_axis_mm=(10.0, 20.0, 900.0))
+    fitter = make_fitter(CHEST, giant, 1, 2)
+    spacing = np.array([8.0, 8.0, 8.0])
+    shape = [int(length) + 16 for length in fitter.median_shape(spacing)]
+    reason = fitter.tell_what_it_holds(fitter.fit_to(SMALL, spacing, shape), spacing)
+    assert "or is as long as the median image" in reason
+
+
 def test_the_spacing_never_gets_so_coarse_that_small_nodes_are_lost() -> None:
     tiny = replace(NODES, node_short_axis_mm=(3.0, 14, 25))
     geometry = choose_geometry(make_fitter(CHEST, tiny, 1, 2), tiny, SMALL, CPU, True, NONE)

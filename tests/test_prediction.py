@@ -391,6 +391,10 @@ def test_what_cannot_be_is_told_in_a_line(scans: Path, command: Command, argumen
     assert complaint.count("\n") == 1
 
 
+def test_a_model_that_is_not_there_is_to_be_trained(scans: Path, command: Command) -> None:
+    assert "train it (lnauto_train)" in command("predict", "-i", "scans", "-o", "out", "-d", "77")[2]
+
+
 def test_surplus_and_missing_channels_are_told(scans: Path, command: Command) -> None:
     shutil.copy(scans / "ball_06_0000.nii.gz", scans / "ball_06_0001.nii.gz")
     code, _, complaint = command("predict", "-i", "scans", "-o", "out", "--quiet", "-f", 0)

@@ -194,8 +194,8 @@ def _read(drawings: Sequence[Drawing], contents: Contents, series: Sequence[Seri
         raise InputError.of(what, contents.folder, remedy)
     if not good:
         raise InputError([problem for error in bad for problem in error.problems])
-    for left_out in bad:
-        log.warning("Left out: %s", left_out)
+    for problem in (problem for error in bad for problem in error.problems):
+        log.warning("Left out: %s", problem.told)
     [mask] = good.values()
     return mask
 

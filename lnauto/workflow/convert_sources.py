@@ -131,8 +131,14 @@ def _check_channels(by_case: dict[str, list[Path]]) -> None:
 
 def _files(folder: Path) -> dict[str, Path]:
     """By name without its ending; of a header and its data (.mhd, .nhdr) only the header has a known one."""
-    paths = [path for path in sorted(folder.iterdir()) if file_ending(path) and not path.name.startswith(".")]
-    return {path.name[: -len(file_ending(path))]: path for path in paths}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not file_ending(path) or path.name.startswith("."):
+            continue
+        other = found.setdefault(path.name[: -len(file_ending(path))], path)
+        if other != path:
+            raise InputError.of(f"{other.name} and {path.name} are called alike", folder, "leave the one that is meant")
+    return found
 
 
 def _from_table(source: Path) -> list[SourceCase]:

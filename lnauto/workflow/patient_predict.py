@@ -19,7 +19,7 @@ from lnauto.evaluation.patient_text import table as as_text
 from lnauto.evaluation.patients import summarise_patients
 from lnauto.files import csv_text, read_json, write_json, write_text
 from lnauto.locks import locked
-from lnauto.paths import activate, find_dataset
+from lnauto.paths import TRAIN_IT, activate, find_dataset
 from lnauto.trainers.patient.clinical import ClinicalHead
 from lnauto.trainers.patient.decision import sigmoid
 from lnauto.workflow.archive import opened
@@ -98,7 +98,7 @@ def _model_folder(request: Request) -> Path:
     results = activate().results
     models = sorted({path.parent.parent for path in results.glob(f"Dataset*/*__*__*/fold_*/{HEAD}")})
     if request.dataset is not None:
-        name = find_dataset(request.dataset, results)
+        name = find_dataset(request.dataset, results, remedy=TRAIN_IT)
         models = [model for model in models if model.parent.name == name]
     if len(models) == 1:
         return models[0]

@@ -22,7 +22,7 @@ from lnauto.files import resolved
 from lnauto.image_files import UnreadableError, header_reader
 from lnauto.locks import locked
 from lnauto.nodes import Node
-from lnauto.paths import Paths, activate, find_dataset
+from lnauto.paths import TRAIN_IT, Paths, activate, find_dataset
 from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import Plan
 from lnauto.workflow.archive import opened
@@ -269,7 +269,7 @@ def model_folder(request: Request) -> Path:
     paths: Paths = activate()
     models = find_models(paths.results)
     if request.dataset is not None:
-        name = find_dataset(request.dataset, paths.results)
+        name = find_dataset(request.dataset, paths.results, remedy=TRAIN_IT)
         models = [model for model in models if model.parent.name == name]
     if request.trainer is not None and not is_head(request.trainer):
         models = [model for model in models if model.name.split("__")[0] == request.trainer]

@@ -13,7 +13,7 @@ from typing import Any
 
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json, writing
-from lnauto.paths import activate, find_dataset
+from lnauto.paths import TRAIN_IT, activate, find_dataset
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.workflow.archive import is_model_name, opened, outside
 from lnauto.workflow.head_files import DESCRIPTION
@@ -152,7 +152,7 @@ def _table(wanted: Wanted) -> Path | None:
         folders = [wanted.model]
     elif wanted.dataset is not None:
         results = activate().results
-        folders = sorted((results / find_dataset(wanted.dataset, results)).glob(f"*__*__{OF_TABLE}"))
+        folders = sorted((results / find_dataset(wanted.dataset, results, remedy=TRAIN_IT)).glob(f"*__*__{OF_TABLE}"))
     else:
         return None
     return next((folder for folder in folders if any(folder.glob(f"fold_*/{DESCRIPTION}"))), None)

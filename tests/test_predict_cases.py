@@ -25,10 +25,11 @@ Command = Callable[..., tuple[int, str, str]]
 class Bar:
     """tqdm's, without a picture."""
 
-    n = 0.0
+    n = most = 0.0
 
     def update(self, more: float) -> None:
         self.n += more
+        self.most = max(self.n, self.most)
 
     def set_postfix_str(self, _: str) -> None:
         pass
@@ -56,7 +57,8 @@ class Doubling:
         self.told.append(f"infer {prepared.name}")
         if prepared.name == "c":
             raise RuntimeError("what it cannot take")
-        on_tile(1)
+        for _ in range(9):
+            on_tile(9)
         return prepared.data * 2
 
     def finish(self, kept: torch.Tensor, prepared: Any, with_probability: bool) -> tuple[sitk.Image, None]:
@@ -82,6 +84,11 @@ def run(
     out.mkdir()
     bar = Bar()
     return list(predict_cases(predictor, cases, Record.read(out), bar)), bar
+
+
+def test_a_bar_is_never_over_full(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, bar = run(Doubling(), cases[:1], tmp_path / "out", False, monkeypatch)
+    assert bar.n == bar.most == 1  # in nine tiles, which add up to more
 
 
 @pytest.mark.parametrize("overlapping", [False, True], ids=["in turn", "overlapping"])

@@ -117,7 +117,8 @@ class _Work:
 
     def _infer(self, job: Job) -> None:
         assert job.prepared is not None
-        job.kept = self.predictor.infer(job.prepared, lambda tiles: self.bar.update(1 / tiles))
+        # nine ninths are more than one in floating point, and tqdm complains of a bar that is over-full
+        job.kept = self.predictor.infer(job.prepared, lambda tiles: self.bar.update(min(1 / tiles, self.cases - self.bar.n)))
 
     def _write(self, job: Job) -> None:
         assert job.prepared is not None

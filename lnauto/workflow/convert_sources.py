@@ -133,9 +133,10 @@ def _files(folder: Path) -> dict[str, Path]:
     """By name without its ending; of a header and its data (.mhd, .nhdr) only the header has a known one."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if not file_ending(path) or path.name.startswith("."):
+        ending = file_ending(path)
+        if not ending or path.name.startswith("."):
             continue
-        other = found.setdefault(path.name[: -len(file_ending(path))], path)
+        other = found.setdefault(path.name[: -len(ending)], path)
         if other != path:
             raise InputError.of(f"{other.name} and {path.name} are called alike", folder, "leave the one that is meant")
     return found

@@ -69,7 +69,7 @@ def plan_blocks(
     spacing, spacing_reason = median_spacing(fingerprint.spacings, fingerprint.shapes_after_crop)
     if wishes.spacing is not None:
         spacing, spacing_reason = np.array(wishes.spacing, float), "given by --spacing"
-    fitter = Fitter(fingerprint, len(dataset.channel_names), 0, 0.0)
+    fitter = Fitter(fingerprint, 0, 0.0)
     forward, shape = fitter.order(spacing), fitter.median_shape(spacing)
     known = fingerprint.foreground_intensity_properties_per_channel
     intensities = known or dict.fromkeys(dataset.channel_names, SOFT_TISSUE)

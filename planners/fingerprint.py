@@ -7,15 +7,18 @@ nnU-Net's, intensities are taken from the foreground only: voxels of an `ignore`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from lnauto.cores import usable_cores
 from lnauto.data.raw import RawDataset
 from lnauto.planners.case_facts import CaseFacts, look_at
 
+MOST_AT_A_TIME = 2  # cases that are looked at, each with masks as large as its image
 PERCENTILES = {"percentile_00_5": 0.5, "median": 50.0, "percentile_99_5": 99.5}
 
 
@@ -33,9 +36,17 @@ class Fingerprint:
 
 
 def look_at_all(dataset: RawDataset, quiet: bool = False) -> list[CaseFacts]:
-    """Read every case once, one at a time."""
-    bar = tqdm(dataset.cases, desc="Fingerprint", unit="case", disable=quiet, delay=2)
-    return [look_at(dataset, case, seed) for seed, case in enumerate(bar)]
+    """Read every case once, a few at a time."""
+
+    def look(seed: int) -> CaseFacts:
+        return look_at(dataset, dataset.cases[seed], seed)
+
+    count = len(dataset.cases)
+    pool = ThreadPoolExecutor(min(usable_cores(), MOST_AT_A_TIME))
+    try:
+        return list(tqdm(pool.map(look, range(count)), "Fingerprint", count, unit="case", disable=quiet, delay=2))
+    finally:
+        pool.shutdown(cancel_futures=True)  # else an interrupted look would go on to its end
 
 
 def summarise(cases: Sequence[CaseFacts], region: str = "none") -> Fingerprint:

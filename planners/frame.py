@@ -43,7 +43,7 @@ def own_frame(
     dataset: RawDataset, fingerprint: Fingerprint, evidence: Evidence, machine: Machine, wishes: Wishes, probe: Probe | None
 ) -> Frame:
     """Fitted to the data set and the machine."""
-    fitter = make_fitter(fingerprint, evidence, len(dataset.channel_names), len(dataset.labels))
+    fitter = make_fitter(fingerprint, evidence, len(dataset.labels))
     middle, _ = median_spacing(fingerprint.spacings, fingerprint.shapes_after_crop)
     preset, budget, network_reason = plan_budget(machine, wishes.minutes, lambda preset: fitter.fit(preset, middle), probe)
     recipe = choose_recipe(budget)

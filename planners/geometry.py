@@ -41,7 +41,6 @@ class Fitter:
     """Fits networks to a data set resampled to any spacing."""
 
     fingerprint: Fingerprint
-    channels: int
     classes: int
     least_mm: float  # that a patch should hold along each axis; 0: nothing is known of nodes
 
@@ -56,12 +55,12 @@ class Fitter:
 
     def fit(self, preset: Preset, spacing: NDArray[np.float64]) -> Topology:
         ordered = spacing[self.order(spacing)]
-        topology = fit(preset, ordered, self.median_shape(spacing), self.channels, self.classes, self.least_mm)
+        topology = fit(preset, ordered, self.median_shape(spacing), self.classes, self.least_mm)
         return self._within_share(topology, spacing)
 
     def fit_to(self, preset: Preset, spacing: NDArray[np.float64], patch: Sequence[int]) -> Topology:
         order = self.order(spacing)
-        topology = fit_to_patch(preset, spacing[order], [patch[axis] for axis in order], self.channels, self.classes)
+        topology = fit_to_patch(preset, spacing[order], [patch[axis] for axis in order], self.classes)
         return self._within_share(topology, spacing)
 
     def _within_share(self, topology: Topology, spacing: NDArray[np.float64]) -> Topology:
@@ -84,9 +83,9 @@ class Fitter:
         return f"along each axis it holds {node}, or is as long as the median image"
 
 
-def make_fitter(fingerprint: Fingerprint, evidence: Evidence, channels: int, classes: int) -> Fitter:
+def make_fitter(fingerprint: Fingerprint, evidence: Evidence, classes: int) -> Fitter:
     axis = evidence.node_long_axis_mm or evidence.node_short_axis_mm
-    return Fitter(fingerprint, channels, classes, axis[2] + 2 * CONTEXT_MM if axis else 0.0)
+    return Fitter(fingerprint, classes, axis[2] + 2 * CONTEXT_MM if axis else 0.0)
 
 
 def choose_geometry(

@@ -81,7 +81,6 @@ def fit(
     preset: Preset,
     spacing: np.ndarray,
     median_shape: np.ndarray,
-    channels: int,
     classes: int,
     least_mm: float = 0.0,
 ) -> Topology:
@@ -93,14 +92,14 @@ def fit(
     per_mm = 1 / np.asarray(spacing)
     wanted = [round(side) for side in per_mm * (START_EDGE**3 / np.prod(per_mm)) ** (1 / 3)]
     pooled = _pooled(spacing, [min(side, most) for side, most in zip(wanted, median_shape, strict=True)])
-    while (topology := _topology(preset, pooled, channels, classes)).feature_map_voxels > preset.feature_map_voxels:
+    while (topology := _topology(preset, pooled, classes)).feature_map_voxels > preset.feature_map_voxels:
         pooled = _shrunk(spacing, pooled, median_shape, least)
     return topology
 
 
-def fit_to_patch(preset: Preset, spacing: np.ndarray, patch: Sequence[int], channels: int, classes: int) -> Topology:
+def fit_to_patch(preset: Preset, spacing: np.ndarray, patch: Sequence[int], classes: int) -> Topology:
     """The network for a patch somebody else chose, enlarged to what it can pool."""
-    return _topology(preset, _pooled(spacing, patch), channels, classes)
+    return _topology(preset, _pooled(spacing, patch), classes)
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,9 @@ def _pooled(spacing: np.ndarray, size: Any) -> _Pooled:
     return _Pooled([int(side) for side in padded], strides, kernels, divisor)
 
 
-def _topology(preset: Preset, pooled: _Pooled, channels: int, classes: int) -> Topology:
+def _topology(preset: Preset, pooled: _Pooled, classes: int) -> Topology:
     architecture = _architecture(preset, pooled.strides, pooled.kernels)
-    cost = _feature_map_voxels(architecture, pooled.patch, channels, classes)
+    cost = _feature_map_voxels(architecture, pooled.patch, classes)
     batch = max(round(preset.feature_map_voxels / cost * 2), 2)
     return Topology(preset, pooled.patch, min(batch, preset.largest_batch or batch), architecture, cost)
 
@@ -165,12 +164,18 @@ def _architecture(preset: Preset, strides: Any, kernels: Any) -> dict[str, Any]:
     }
 
 
-def _feature_map_voxels(architecture: dict[str, Any], patch: list[int], channels: int, classes: int) -> float:
-    """Voxels of all feature maps of one sample: nnU-Net's own estimate of what a training step holds in memory."""
-    import torch
+def _feature_map_voxels(architecture: dict[str, Any], patch: Sequence[int], classes: int) -> float:
+    """Voxels of all feature maps of one sample: nnU-Net's own estimate of what a training step holds in memory.
 
-    from lnauto.networks.build import build
-
-    with torch.device("meta"):  # the estimate reads shapes only; weights would cost a second a try
-        network = build(architecture, channels, classes, allow_init=False)
-    return float(network.compute_conv_feature_map_size(patch))  # type: ignore[operator]
+    Counted here as its network counts them, which would have to be built for that, and takes as long as PyTorch takes to import.
+    """
+    sizes = architecture["arch_kwargs"]
+    features, stages = sizes["features_per_stage"], range(sizes["n_stages"])
+    voxels = np.prod(np.asarray(patch) // np.cumprod(sizes["strides"], axis=0), axis=1)
+    total = (features[0] + classes) * np.prod(patch)  # the stem, and what comes out
+    for stage in stages:
+        shortcut = stage > 0 and (features[stage] != features[stage - 1] or max(sizes["strides"][stage]) > 1)
+        total += features[stage] * voxels[stage] * (2 * sizes["n_blocks_per_stage"][stage] + shortcut)
+    for stage in stages[:-1]:  # of the decoder: a transposed convolution and the others
+        total += features[stage] * voxels[stage] * (1 + sizes["n_conv_per_stage_decoder"][stage])
+    return float(total)

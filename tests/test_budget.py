@@ -110,7 +110,7 @@ def test_a_step_is_timed_for_real_and_only_once(tmp_path: Path, monkeypatch: pyt
     times: list[float] = []
     time_once = probe._time
     monkeypatch.setattr(probe, "_time", lambda *arguments: times.append(time_once(*arguments)) or times[-1])
-    small = fit(TINY, np.ones(3), np.full(3, 16.0), 1, 2)
+    small = fit(TINY, np.ones(3), np.full(3, 16.0), 2)
     first = REAL_PROBE(small.architecture, small.patch, small.batch, 1, 2, "cpu")
     again = REAL_PROBE(small.architecture, small.patch, small.batch, 1, 2, "cpu")
     assert first == again == times[0] > 0

@@ -158,7 +158,8 @@ def test_what_a_plan_may_name_is_there(key: str, folder: str) -> None:
 
 
 def test_storage_takes_the_keywords_lnauto_gives() -> None:
-    assert {"chunks", "blocks", "chunks_seg", "blocks_seg"} <= set(parameters(storage.nnUNetDatasetBlosc2.save_case))
+    wanted = {"chunks", "blocks", "chunks_seg", "blocks_seg", "filters", "filters_seg"}
+    assert wanted <= set(parameters(storage.nnUNetDatasetBlosc2.save_case))
     assert parameters(storage.nnUNetDatasetBlosc2.save_seg) == ["seg", "output_filename_truncated", "chunks_seg", "blocks_seg"]
     assert parameters(storage.write_pickle)[:2] == ["obj", "file"]
     assert parameters(storage.load_pickle)[:1] == ["file"]

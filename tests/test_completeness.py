@@ -182,10 +182,16 @@ def read_label(path: Path) -> np.ndarray:
 
 
 def test_cases_left_out_as_a_whole_count_as_undrawn(tmp_path: Path) -> None:
-    truth = write_pictures(tmp_path, 1.0, cases=10, empty=0.5)
-    found = estimate(tmp_path)
-    assert found is not None
-    assert found.low <= truth <= found.high < 0.95
+    """Ten small pictures leave much to chance, so three times."""
+    found, truth = [], 0.0
+    for seed in range(3):
+        truth = write_pictures(tmp_path / str(seed), 1.0, cases=10, empty=0.5, seed=seed)
+        one = estimate(tmp_path / str(seed))
+        assert one is not None
+        found.append((one.low, one.value, one.high))
+    low, value, high = np.mean(found, axis=0)
+    assert low <= truth <= high
+    assert value < 0.75
 
 
 def test_the_same_seed_gives_the_same_figure(tmp_path: Path) -> None:

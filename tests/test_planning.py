@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from building import write_balls, write_image
 
 from lnauto.data import preprocess as preprocessing
 from lnauto.data.raw import RawDataset
 from lnauto.files import read_json
+from lnauto.networks.build import build
 from lnauto.planners.budget import Probe
 from lnauto.planners.evidence import gather
 from lnauto.planners.fingerprint import look_at_all, summarise
 from lnauto.planners.machine import Machine
 from lnauto.planners.plan import Plan
 from lnauto.planners.planner import make_plan
-from lnauto.planners.topology import RESENC, SMALL, choose_preset, fit
+from lnauto.planners.topology import LADDER, RESENC, SMALL, Preset, choose_preset, fit
 from lnauto.planners.wishes import NONE, Wishes
 
 Command = Callable[..., tuple[int, str, str]]
@@ -90,7 +92,7 @@ def test_with_a_gpu_patch_batch_and_network_are_stocks(
         "median_relative_size_after_cropping": 1.0,
     }
     expected = stock_plan(preset.name.split()[-1], preset.memory_gb, fingerprint, folders, monkeypatch)
-    ours = fit(preset, np.array(spacing), np.array(shape, float), 1, 2)
+    ours = fit(preset, np.array(spacing), np.array(shape, float), 2)
     assert ours.patch == [int(side) for side in expected["patch_size"]]
     assert ours.batch == expected["batch_size"]
     theirs = expected["architecture"]["arch_kwargs"]
@@ -98,6 +100,15 @@ def test_with_a_gpu_patch_batch_and_network_are_stocks(
         assert [np.asarray(one).tolist() for one in ours.architecture["arch_kwargs"][key]] == [
             np.asarray(one).tolist() for one in theirs[key]
         ]
+
+
+@pytest.mark.parametrize("preset", LADDER, ids=lambda preset: preset.name)
+@pytest.mark.parametrize(("spacing", "shape"), [([1.0, 1.0, 1.0], [90, 70, 81]), ([5.0, 0.8, 0.8], [20, 160, 130])])
+def test_feature_maps_are_counted_as_the_network_counts_its_own(preset: Preset, spacing: list[float], shape: list[int]) -> None:
+    ours = fit(preset, np.array(spacing), np.array(shape, float), 3)
+    with torch.device("meta"):
+        network = build(ours.architecture, 2, 3, allow_init=False)
+    assert ours.feature_map_voxels == network.compute_conv_feature_map_size(ours.patch)
 
 
 @pytest.mark.parametrize(

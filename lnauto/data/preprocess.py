@@ -25,6 +25,7 @@ from lnauto.data.strokes import follow
 from lnauto.data.trusted_background import Trust, materialise
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.files import replacing
+from lnauto.nodes import Box
 
 log = logging.getLogger(__name__)
 
@@ -225,9 +226,11 @@ def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> Non
         def run_case_npy(self, data: Any, seg: Any, properties: Any, manager: Any, *rest: Any) -> Any:
             if seg is not None and job.dataset_json.get("instances"):
                 seg = (seg > 0).astype(seg.dtype)  # the network learns where nodes are, not their numbers
+            box = _find_region(data, properties, region_of(job.plans))
             if seg is not None and trust is not None:
-                seg = _with_trusted_background(data, seg, properties, trust, case, job)
-            return _run_cropped(super().run_case_npy, data, seg, properties, manager, *rest)
+                trusted = box if trust.region == region_of(job.plans) else _find_region(data, properties, trust.region)
+                seg = _with_trusted_background(data, seg, properties, trust, trusted, case, job)
+            return _run_cropped(super().run_case_npy, data, seg, properties, box, manager, *rest)
 
         @staticmethod
         def _sample_foreground_locations(seg: Any, classes_or_regions: Any, seed: int = 1234, **_: Any) -> Any:
@@ -252,7 +255,7 @@ def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> Non
 
 
 def _with_trusted_background(
-    data: np.ndarray, seg: np.ndarray, properties: dict[str, Any], trust: Trust, case: Case, job: Job
+    data: np.ndarray, seg: np.ndarray, properties: dict[str, Any], trust: Trust, box: Box, case: Case, job: Job
 ) -> np.ndarray:
     from lnauto.compat.images import SimpleITKIO
 
@@ -264,7 +267,6 @@ def _with_trusted_background(
             raise ValueError(f"the organ mask {path.name} has the shape {organs.shape}, the image {seg.shape[1:]}")
     coarse = job.likeness_map(case)
     likeness = None if coarse is None else read_map(coarse, case.images[0])
-    box = _find_region(data, properties, trust.region)
     label, ignore = materialise(data, seg[0], spacing, trust, box, job.dataset_json, organs, likeness), labels["ignore"]
     if trust.node_within is not None and trust.reach is not None:
         label = follow(data, label, spacing, ignore, trust.node_within, trust.background_from, trust.reach)
@@ -281,16 +283,17 @@ def likely_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}_likely")
 
 
-def _run_cropped(run: Callable[..., Any], data: Any, seg: Any, properties: dict[str, Any], manager: Any, *rest: Any) -> Any:
+def _run_cropped(
+    run: Callable[..., Any], data: Any, seg: Any, properties: dict[str, Any], region: Box, manager: Any, *rest: Any
+) -> Any:
     """Run nnU-Net's preprocessing on the plan's region of a case, and say where in the whole image its result belongs."""
-    region = _find_region(data, properties, region_of(manager.plans))
     cropped = (slice(None), *region)
     found, seg, properties = run(data[cropped], None if seg is None else seg[cropped], properties, manager, *rest)
     _put_into_whole(properties, data.shape[1:], region, manager.transpose_forward)
     return found, seg, properties
 
 
-def _find_region(image: np.ndarray, properties: dict[str, Any], name: str) -> tuple[slice, ...]:
+def _find_region(image: np.ndarray, properties: dict[str, Any], name: str) -> Box:
     return find_region(image[0], properties["spacing"], properties["sitk_stuff"]["direction"], name)
 
 
@@ -306,7 +309,7 @@ def _put_into_whole(properties: dict[str, Any], shape: Sequence[int], region: Se
 
 def _store(target: Path, data: np.ndarray, seg: np.ndarray, properties: dict[str, Any], patch: list[int]) -> None:
     """nnU-Net's three files for a case; the properties come last, and their presence says that the case is whole."""
-    from lnauto.compat.storage import comp_blosc2_params, nnUNetDatasetBlosc2
+    from lnauto.compat.storage import FILTERS, comp_blosc2_params, nnUNetDatasetBlosc2
 
     blocks, chunks = comp_blosc2_params(data.shape, tuple(patch), data.itemsize)
     seg_blocks, seg_chunks = comp_blosc2_params(seg.shape, tuple(patch), seg.itemsize)
@@ -323,6 +326,8 @@ def _store(target: Path, data: np.ndarray, seg: np.ndarray, properties: dict[str
             blocks=blocks,
             chunks_seg=seg_chunks,
             blocks_seg=seg_blocks,
+            filters=FILTERS,
+            filters_seg=FILTERS,
         )
 
 

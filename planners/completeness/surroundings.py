@@ -11,17 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, gaussian_filter, gaussian_gradient_magnitude
+from scipy.ndimage import find_objects
 
 from lnauto.data.raw import Case, RawDataset
 from lnauto.nodes import Array, label_components
+from lnauto.planners.completeness import gaussians
 
-Floats = NDArray[np.float32]
+Floats = gaussians.Floats
 
 VOXELS_PER_RADIUS = 2.2  # of the grid everything is looked at on
 MOST_VOXELS = 2_500_000
 FINEST = 0.45  # scale of smoothing
-SCALES = (0.9, 1.8, 3.6, 7.2)  # further ones
+SCALES = (0.9, 1.8)  # further ones; wider ones tell one place from another, and so which of two nodes was drawn
+BLOB_SCALES = (0.7, 1.2)
 FINE_ENOUGH = 3.0  # a smoothed map's voxels may be as long as its Gaussian's width over this; longer ones rank places worse
 SHARE_SCALES = (1.8, 4.0)
 ASIDE = 1.8  # how far the neighbours lie whose intensity is looked at
@@ -112,10 +114,12 @@ def _drawn_box(numbers: NDArray[np.int32], margin: Array) -> tuple[slice, ...]:
 
 
 def smooth(values: Floats, scale: float, radius: float, spacing: Array) -> Floats:
-    if not values.size:
-        return values
-    smooth: Floats = gaussian_filter(values, scale * radius / spacing, truncate=2.5)
-    return smooth
+    return gaussians.smooth(values, _in_voxels(scale, radius, spacing)) if values.size else values
+
+
+def _in_voxels(scale: float, radius: float, spacing: Array) -> gaussians.Widths:
+    z, y, x = (scale * radius / spacing).tolist()
+    return z, y, x
 
 
 def look_round(case: Coarse, radius: float, ranges: list[tuple[float, float]]) -> Looked:
@@ -175,9 +179,20 @@ def _features(relative: list[Floats], slightly: list[Floats], radius: float, spa
             yield coarser
             yield finer - coarser
             finer = coarser
-        yield places.of(gaussian_gradient_magnitude(channel, FINEST * radius / spacing, truncate=2.5))
+        yield places.of(gaussians.steepness(channel, _in_voxels(FINEST, radius, spacing)))
+        for scale in BLOB_SCALES:
+            yield from _bends(channel, _in_voxels(scale, radius, spacing), places)
         for outside in (channel < 0, channel > 1):
             yield from smoothed_at(places, outside.astype(np.float32), SHARE_SCALES, radius, spacing)
+
+
+def _bends(channel: Floats, widths: gaussians.Widths, places: Places) -> tuple[Floats, Floats, Floats]:
+    """How sharply intensities bend, along the direction in which they do so least, the next, and most; in values a width."""
+    bends = {}
+    for (one, other), orders in gaussians.BEND.items():
+        per_width = np.float32(widths[one] * widths[other])
+        bends[one, other] = places.of(gaussians.derivative(channel, widths, orders)) * per_width
+    return gaussians.principal(bends)
 
 
 def smoothed_at(places: Places, values: Floats, scales: Sequence[float], radius: float, spacing: Array) -> Iterator[Floats]:

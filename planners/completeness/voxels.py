@@ -12,7 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from lnauto.nodes import Array
 from lnauto.planners.completeness.surroundings import FINEST, Floats, Looked, smooth
 
-PER_NODE, PER_CASE = 100, 4000  # voxels learnt from: drawn ones, others
+PER_NODE, PER_CASE = 100, 2500  # voxels learnt from: drawn ones, others
 SPARSE_FROM = 1.5  # voxels to a small node's radius: every second of them still meets each node
 HOPELESS = 0.008  # a place where none of every second voxel scores more has no peak that counts
 CHUNK = 16_384  # voxels scored at a time: what the trees read stays in the processor's cache
@@ -35,7 +35,13 @@ def sample(case: Looked, rng: np.random.Generator) -> Sample:
 def learn(samples: Sequence[Sample]) -> HistGradientBoostingClassifier:
     """Drawn against not drawn."""
     model = HistGradientBoostingClassifier(
-        max_iter=60, learning_rate=0.1, max_leaf_nodes=15, l2_regularization=1.0, early_stopping=False, random_state=0
+        max_iter=40,
+        learning_rate=0.15,
+        max_leaf_nodes=15,
+        max_bins=63,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=0,
     )
     seen, drawn = zip(*samples, strict=True)
     return model.fit(np.concatenate(seen).astype(np.float32), np.concatenate(drawn))

@@ -230,7 +230,7 @@ def plan_alike(root: Path, data: Data) -> None:
         contents.append(json.loads(path.read_text()))
     strokes, full = contents
     configuration = strokes["configurations"][CONFIGURATION]
-    tiny = fit_to_patch(TINY, np.array(configuration["spacing"]), configuration["patch_size"], 1, 2)
+    tiny = fit_to_patch(TINY, np.array(configuration["spacing"]), configuration["patch_size"], 2)
     configuration |= {"architecture": tiny.architecture, "batch_size": tiny.batch}
     full["configurations"][CONFIGURATION] = {**copy.deepcopy(configuration), "data_identifier": f"lnautoPlans_{CONFIGURATION}"}
     full["foreground_intensity_properties_per_channel"] = strokes["foreground_intensity_properties_per_channel"]

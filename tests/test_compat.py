@@ -218,6 +218,15 @@ def test_the_tile_weights_are_positive_and_highest_in_the_middle() -> None:
     assert np.unravel_index(weights.argmax(), weights.shape) == (4, 4, 4)
 
 
+def test_nnunet_limits_threads_by_the_name_that_is_exchanged() -> None:
+    stock = training.nnUNetDataLoader.generate_train_batch
+    assert "threadpool_limits" in stock.__code__.co_names
+    assert not stock.__closure__
+    assert not stock.__defaults__
+    assert not stock.__kwdefaults__
+    assert training.generate_train_batch.__code__ is stock.__code__
+
+
 def test_what_nnunet_applies_now_and_then_is_what_changes_intensities() -> None:
     stock = training.nnUNetTrainer.get_training_transforms((16, 16, 16), (-0.5, 0.5), None, (0, 1, 2), False)
     now_and_then = {type(each.transform).__name__ for each in stock.transforms if type(each).__name__ == "RandomTransform"}

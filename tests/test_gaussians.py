@@ -34,4 +34,5 @@ def test_a_ball_bends_along_three_axes_and_a_tube_along_two_whatever_their_direc
     assert of_ball[2] < -0.05
     np.testing.assert_allclose(of_ball, np.mean(of_ball), rtol=1e-3)
     assert of_tube[1] < -0.05
+    np.testing.assert_allclose(of_tube[1], of_tube[0], rtol=0.05)
     assert abs(of_tube[2]) < 0.05 * abs(of_tube[1])

@@ -14,12 +14,14 @@ import pytest
 import torch
 from ball_trainings import MODEL, Command, make_trainer, same, weights
 
+from lnauto.compat.training import nnUNetDataLoader
 from lnauto.data.gathered import Gathered
 from lnauto.files import read_json
 from lnauto.networks.compute import Compute
 from lnauto.trainers.batches import TRAINING, seeded
 from lnauto.trainers.lntrainer import LNTrainer
 from lnauto.trainers.material import Material
+from lnauto.trainers.patches import PatchLoader
 from lnauto.trainers.schedule import Clock, Length, learning_rate
 from lnauto.trainers.validation import NodeCheck
 
@@ -44,6 +46,32 @@ def test_a_network_with_a_folder_of_its_own_writes_nothing_beside_the_models(bal
         trainer.learn_from(Material(cases, ("ball_01",), output))
         trainer.on_train_start()
         assert [(Path(MODEL) / name).is_file() for name in ("plans.json", "dataset.json")] == [written, written]
+
+
+def test_batches_are_nnunets_own_and_all_cores_make_them(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(balls, workers=0)
+    trainer.on_train_start()
+    before, threads = torch.get_num_threads(), []
+    grid_sample = torch.nn.functional.grid_sample
+
+    def watched(*given: Any, **more: Any) -> torch.Tensor:
+        threads.append(torch.get_num_threads())
+        return grid_sample(*given, **more)
+
+    monkeypatch.setattr("batchgeneratorsv2.transforms.spatial.spatial.grid_sample", watched)
+    torch.set_num_threads(2)
+    try:
+        ours = [next(trainer.dataloader_train) for _ in range(6)]
+        assert set(threads) == {2}
+        threads.clear()
+        monkeypatch.setattr(PatchLoader, "generate_train_batch", nnUNetDataLoader.generate_train_batch)
+        stock = trainer.get_dataloaders()[0]
+        for batch, other in zip(ours, stock, strict=False):
+            assert torch.equal(batch["data"], other["data"])
+            assert all(torch.equal(one, two) for one, two in zip(batch["target"], other["target"], strict=True))
+        assert set(threads) == {1}
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_background_workers_change_nothing(balls: Path) -> None:

@@ -23,6 +23,7 @@ from lnauto.compat.training import nnUNetTrainer, without_intensity, without_tim
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json, writing
 from lnauto.networks.compute import Compute, choose_compute
+from lnauto.networks.memory import keep_freed_memory
 from lnauto.networks.permitted import permitted
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
@@ -111,6 +112,8 @@ class LNTrainer(nnUNetTrainer):
         permitted(self.configuration_manager.configuration["architecture"])  # nnU-Net calls whatever the plan names
         checkpoints.seed_everything(self.options.seed)
         super().initialize()
+        if self.device.type == "cpu":
+            keep_freed_memory()
         channels, patch = self.num_input_channels, list(self.configuration_manager.patch_size)
         if self.compute is None:
             self.compute = choose_compute(self.deployed_network, channels, patch, self.device, self.options.precision)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lnauto.compat.training import nnUNetDataLoader
+from lnauto.compat.training import generate_train_batch, nnUNetDataLoader
 
 
 class PatchLoader(nnUNetDataLoader):
@@ -16,6 +16,7 @@ class PatchLoader(nnUNetDataLoader):
 
     has_ignore: bool
     random_share = 0.0
+    generate_train_batch = generate_train_batch
 
     def get_bbox(self, data_shape: Any, force_fg: bool, class_locations: Any, *rest: Any, **more: Any) -> Any:
         drawn_only = self.has_ignore

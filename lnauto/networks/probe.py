@@ -11,6 +11,7 @@ import torch
 from lnauto.networks import machine_cache
 from lnauto.networks.build import build
 from lnauto.networks.compute import choose_compute, find_device
+from lnauto.networks.memory import keep_freed_memory
 
 CACHE = "steps"
 WARM_UP, STEPS = 1, 2
@@ -34,6 +35,8 @@ def seconds_per_step(
 
 
 def _time(architecture: dict[str, Any], patch: list[int], batch: int, channels: int, classes: int, device: torch.device) -> float:
+    if device.type == "cpu":
+        keep_freed_memory()  # as in training
     network = build(architecture, channels, classes, deep_supervision=True)
     compute = choose_compute(network, channels, patch, device)
     network = compute.prepare(network).train()

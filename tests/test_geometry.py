@@ -30,9 +30,9 @@ def extent(spacing: np.ndarray, patch: list[int]) -> np.ndarray:
 
 
 def test_on_a_cpu_the_spacing_gives_way_until_the_patch_holds_large_nodes() -> None:
-    without = choose_geometry(make_fitter(CHEST, Evidence(), 1, 2), Evidence(), SMALL, CPU, True, NONE)
+    without = choose_geometry(make_fitter(CHEST, Evidence(), 2), Evidence(), SMALL, CPU, True, NONE)
     np.testing.assert_allclose(without.spacing, [2.5, 0.8, 0.8])
-    held = choose_geometry(make_fitter(CHEST, NODES, 1, 2), NODES, SMALL, CPU, True, NONE)
+    held = choose_geometry(make_fitter(CHEST, NODES, 2), NODES, SMALL, CPU, True, NONE)
     patch = held.in_image_order(held.topology.patch)
     assert (extent(held.spacing, patch) >= 40 + 2 * CONTEXT_MM - held.spacing).all()
     assert held.spacing[1] > 0.8
@@ -43,7 +43,7 @@ def test_on_a_cpu_the_spacing_gives_way_until_the_patch_holds_large_nodes() -> N
 
 def test_a_patch_as_long_as_the_image_is_not_said_to_hold_what_is_longer() -> None:
     giant = replace(NODES, node_long_axis_mm=(10.0, 20.0, 900.0))
-    fitter = make_fitter(CHEST, giant, 1, 2)
+    fitter = make_fitter(CHEST, giant, 2)
     spacing = np.array([8.0, 8.0, 8.0])
     shape = [int(length) + 16 for length in fitter.median_shape(spacing)]
     reason = fitter.tell_what_it_holds(fitter.fit_to(SMALL, spacing, shape), spacing)
@@ -52,24 +52,24 @@ def test_a_patch_as_long_as_the_image_is_not_said_to_hold_what_is_longer() -> No
 
 def test_the_spacing_never_gets_so_coarse_that_small_nodes_are_lost() -> None:
     tiny = replace(NODES, node_short_axis_mm=(3.0, 14, 25))
-    geometry = choose_geometry(make_fitter(CHEST, tiny, 1, 2), tiny, SMALL, CPU, True, NONE)
+    geometry = choose_geometry(make_fitter(CHEST, tiny, 2), tiny, SMALL, CPU, True, NONE)
     assert geometry.spacing[1] <= 1.0
     assert "does not hold the 95th percentile node" in geometry.patch_reason
 
 
 def test_an_axis_is_not_shrunk_below_what_nodes_need_while_another_can_be() -> None:
     spacing, shape = np.ones(3), np.array([60.0, 300.0, 300.0])
-    assert min(fit(SMALL, spacing, shape, 1, 2).patch) < 40
-    assert min(fit(SMALL, spacing, shape, 1, 2, least_mm=40).patch) >= 40
+    assert min(fit(SMALL, spacing, shape, 2).patch) < 40
+    assert min(fit(SMALL, spacing, shape, 2, least_mm=40).patch) >= 40
 
 
 @pytest.mark.parametrize(("cases", "batch"), [(5, 2), (200, 10), (100_000, 140)])
 def test_a_large_card_is_not_filled_with_the_same_few_images(cases: int, batch: int) -> None:
     """Small images have small patches, of which a card of 80 GB would hold more than a hundred."""
     small = Fingerprint([[3.0, 3.0, 3.0]] * cases, [[56, 64, 56]] * cases, {}, 1.0)
-    fitter, card = make_fitter(small, Evidence(), 1, 2), Machine("cuda", "a card of 80 GB", 80, 16)
+    fitter, card = make_fitter(small, Evidence(), 2), Machine("cuda", "a card of 80 GB", 80, 16)
     geometry = choose_geometry(fitter, Evidence(), RESENC[-1], card, False, NONE)
-    alone = fit(RESENC[-1], np.full(3, 3.0), np.array([56.0, 64.0, 56.0]), 1, 2)
+    alone = fit(RESENC[-1], np.full(3, 3.0), np.array([56.0, 64.0, 56.0]), 2)
     assert alone.batch > 100
     assert geometry.topology.batch == min(batch, alone.batch)
     asked = choose_geometry(fitter, Evidence(), RESENC[-1], card, False, Wishes(patch=(56, 64, 56)))
@@ -96,7 +96,7 @@ def test_a_patch_the_card_cannot_hold_is_refused() -> None:
 
 def test_memory_of_the_presets_is_that_of_their_cards() -> None:
     for preset in RESENC:
-        topology = fit(preset, np.array([2.0, 0.8, 0.8]), np.array([200.0, 400.0, 400.0]), 1, 2)
+        topology = fit(preset, np.array([2.0, 0.8, 0.8]), np.array([200.0, 400.0, 400.0]), 2)
         assert 0.6 * preset.memory_gb < topology.gpu_memory_gb <= 1.05 * preset.memory_gb
 
 

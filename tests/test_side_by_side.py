@@ -9,13 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Event
 
+import numpy as np
 import pytest
 import torch
 from building import write_balls
 
+from lnauto.compat.storage import nnUNetDatasetBlosc2
 from lnauto.data import preprocess
 from lnauto.data.raw import Case, RawDataset
 from lnauto.errors import InputError, Problem
+from lnauto.planners import fingerprint
+from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.plan import Plan
 from lnauto.workflow import plan
 
@@ -44,6 +48,30 @@ def test_cases_are_preprocessed_side_by_side(raw: Path, command: Command, monkey
     assert code == 0, complaint
     made = raw.parents[1] / "preprocessed/Dataset901_Balls/lnautoPlans_3d_fullres"
     assert len(list(made.glob("*.pkl"))) == 4
+
+
+def test_two_cases_are_looked_at_together_and_come_in_order(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, look_at = Barrier(2, timeout=PATIENCE), fingerprint.look_at
+
+    def meet(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
+        both.wait()
+        return look_at(dataset, case, seed)
+
+    dataset = RawDataset.read(raw)
+    alone = [look_at(dataset, case, seed) for seed, case in enumerate(dataset.cases)]
+    monkeypatch.setattr(fingerprint, "usable_cores", lambda: 8)
+    monkeypatch.setattr(fingerprint, "look_at", meet)
+    together = fingerprint.look_at_all(dataset, quiet=True)
+    assert [case.nodes for case in together] == [case.nodes for case in alone]
+    assert all(np.array_equal(one.intensities, other.intensities) for one, other in zip(together, alone, strict=True))
+
+
+def test_no_filter_is_tried_on_what_is_stored(raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+    monkeypatch.setattr(nnUNetDatasetBlosc2, "_select_filter", staticmethod(lambda *given: tried.append(given)))
+    code, _, complaint = command(*PLAN)
+    assert code == 0, complaint
+    assert not tried
 
 
 def test_large_cases_wait_for_each_other_and_so_do_all_where_one_worker_was_asked_for(

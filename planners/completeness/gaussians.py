@@ -37,8 +37,8 @@ def derivative(values: Floats, widths: Widths, orders: tuple[int, int, int]) -> 
 
 
 def principal(bends: dict[tuple[int, int], Floats]) -> tuple[Floats, Floats, Floats]:
-    """The second derivatives along the directions in which a place bends least to most: bright blobs bend down along all three,
-    bright tubes along two. Eigenvalues of symmetric matrices of three rows, in closed form."""
+    """The second derivatives along the axes a place bends along, from lowest to highest: of a bright blob all three are below 0,
+    of a bright tube two. Eigenvalues of symmetric matrices of three rows, in closed form."""
     mean = (bends[0, 0] + bends[1, 1] + bends[2, 2]) / 3
     a, b, c = (bends[axis, axis] - mean for axis in range(3))
     d, e, f = bends[0, 1], bends[0, 2], bends[1, 2]

@@ -187,7 +187,7 @@ def _features(relative: list[Floats], slightly: list[Floats], radius: float, spa
 
 
 def _bends(channel: Floats, widths: gaussians.Widths, places: Places) -> tuple[Floats, Floats, Floats]:
-    """How sharply intensities bend, along the direction in which they do so least, the next, and most; in values a width."""
+    """How sharply intensities bend along three directions of their own, downwards first; in values, over a width."""
     bends = {}
     for (one, other), orders in gaussians.BEND.items():
         per_width = np.float32(widths[one] * widths[other])

@@ -25,13 +25,14 @@ from typing import Any
 import psutil
 
 from lnauto.errors import InputError
-from lnauto.files import NUMBER, misfit, telling_when_full, temporary_prefix
+from lnauto.files import NUMBER, misfit, telling_when_full, temporary_prefix, write_json
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lnauto.lock"
+SUCCESSION = ".succession"
+SUCCESSION_SECONDS = 10.0  # it takes milliseconds [our choice]
 BEAT_SECONDS = 30.0
-LOOK_AGAIN_SECONDS = 1.0
 SILENT_SECONDS = 300.0  # ten beats: a run on another machine that was silent for so long is gone [our choice]
 SAME_START_SECONDS = 5.0  # two looks at when a process started differ by as much as the clock is set
 PROCESSES = Path("/proc/self/ns/pid")  # of Linux: what a process number means; a container has its own
@@ -140,20 +141,48 @@ def _take(lock: Path, place: Path, own: Path | None, shared: tuple[Path, ...]) -
     try:
         with telling_when_full(lock):
             lock.parent.mkdir(parents=True, exist_ok=True)
-            while not _create(lock, mine):
-                if (found := _look_at(lock)) is None:
-                    continue
-                owner, silent_seconds = found
-                if not owner.is_gone(silent_seconds):
-                    remedy = f"wait until it has ended, or end it; if it is certain that it no longer runs, delete {lock}"
-                    raise InputError.of(f"another run is at work there ({owner})", place, remedy)
-                if _bury(lock, owner):
-                    log.warning("A run ended in %s without a word (%s); this one takes over.", place, owner)
-                    _sweep(owner.process, own, shared)
+            if (dead := _acquire(lock, mine, place)) is not None:
+                log.warning("A run ended in %s without a word (%s); this one takes over.", place, dead)
+                _sweep(dead.process, own, shared)
     except OSError as error:
         what = f"the folder cannot be written to ({error.strerror or error})"
         raise InputError.of(what, lock.parent, "check its permissions, or choose another folder") from error
     return mine
+
+
+def _acquire(lock: Path, mine: Owner, place: Path, patience: float = 0.0) -> Owner | None:
+    """Make the lock ours, and say whose it was if that run is gone; raise if it is alive and had it for `patience` seconds."""
+    while not _create(lock, mine):
+        if (found := _look_at(lock)) is None:
+            continue
+        owner, silent_seconds = found
+        if owner.is_gone(silent_seconds):
+            if (dead := _succeed(lock, mine, place)) is not None:
+                return dead
+        elif max(silent_seconds, 0.0) < patience:
+            time.sleep(0.05)
+        else:
+            remedy = f"wait until it has ended, or end it; if it is certain that it no longer runs, delete {lock}"
+            raise InputError.of(f"another run is at work there ({owner})", place, remedy)
+    return None
+
+
+def _succeed(lock: Path, mine: Owner, place: Path) -> Owner | None:
+    """Write ourselves over a run that is gone, and say which it was; None: another was faster.
+
+    Of the many that may find it gone, one at a time does so: it holds a lock of its own on the lock, and looks again under it.
+    Who was killed with that in its hand is succeeded in the same way.
+    """
+    own = lock.with_name(f"{lock.name}{SUCCESSION}")
+    _acquire(own, mine, place, SUCCESSION_SECONDS)
+    try:
+        found = _look_at(lock)
+        if found is None or not found[0].is_gone(found[1]):
+            return None
+        write_json(lock, asdict(mine))  # in one step: at no time is there none
+        return found[0]
+    finally:
+        own.unlink(missing_ok=True)
 
 
 def _create(lock: Path, mine: Owner) -> bool:
@@ -204,31 +233,6 @@ def _owner_of(lock: Path) -> Owner:
         return UNKNOWN
 
 
-def _bury(lock: Path, owner: Owner) -> bool:
-    """Take away the lock of a run that is gone. Of several that try, one renames it; who then holds a live one gives it back."""
-    grave = lock.with_name(f"{temporary_prefix(os.getpid())}{lock.name}")
-    try:
-        lock.rename(grave)
-    except FileNotFoundError:
-        return False
-    if _owner_of(grave) != owner:
-        _give_back(grave, lock)
-        return False
-    grave.unlink()
-    return True
-
-
-def _give_back(grave: Path, lock: Path) -> None:
-    """Put a live lock back where it was, but not over another's."""
-    try:
-        os.link(grave, lock)
-    except FileExistsError:
-        log.debug("A third run was faster in %s; whose lock this was notices, and says so.", lock.parent)
-    except OSError:  # a file system without links
-        grave.rename(lock)
-    grave.unlink(missing_ok=True)
-
-
 def _sweep(process: int, own: Path | None, shared: tuple[Path, ...]) -> None:
     """Remove the files that a killed process had not finished."""
     names = f"{temporary_prefix(process)}*"
@@ -242,18 +246,14 @@ def _beating(lock: Path, mine: Owner) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        gone = False
-        while not ended.wait(LOOK_AGAIN_SECONDS if gone else BEAT_SECONDS):
+        while not ended.wait(BEAT_SECONDS):
             try:
                 if _owner_of(lock) != mine:
                     raise FileNotFoundError
                 os.utime(lock)
-                gone = False
             except FileNotFoundError:
-                if gone:
-                    log.warning("%s is gone, or another run's: two runs may be at work there.", lock)
-                    return
-                gone = True  # another run may have it in its hand for a moment, and give it back
+                log.warning("%s is gone, or another run's: two runs may be at work there.", lock)
+                return
             except OSError:  # a network that is away for a while
                 log.debug("%s could not be renewed.", lock, exc_info=True)
 

@@ -167,46 +167,69 @@ def test_a_lock_that_became_anothers_is_left_and_told(
     assert Owner(**json.loads((tmp_path / LOCK).read_text())) == another
 
 
-def test_of_two_that_take_over_one_does(tmp_path: Path, another: Owner) -> None:
-    """Who was slower meets the lock of the other, which it took for that of the killed run."""
-    dead = replace(another, token="dead", started=0.0)
-    leave(another, tmp_path)
-    assert not locks._bury(tmp_path / LOCK, dead)
+def test_of_two_that_take_over_one_does(tmp_path: Path, another: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was slower looks again, and meets the other in the place of the killed run."""
+    leave(replace(another, token="dead", started=0.0), tmp_path, silent=1000)
+    look, looks = locks._look_at, list[Path]()
+
+    def meanwhile(lock: Path) -> tuple[Owner, float] | None:
+        found = look(lock)
+        if not looks:
+            leave(another, tmp_path)
+        looks.append(lock)
+        return found
+
+    monkeypatch.setattr(locks, "_look_at", meanwhile)
+    assert f"another run is at work there ({another})" in refusal(tmp_path)
     assert Owner(**json.loads((tmp_path / LOCK).read_text())) == another
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
-def test_of_three_that_take_over_nobody_loses_a_lock_unseen(
-    tmp_path: Path, another: Owner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While one holds the lock of another in its hand, a third takes the place: it is not put back over it."""
-    dead, third = (replace(another, token=token) for token in ("dead", "third"))
-    leave(another, tmp_path)
-    look = locks._owner_of
+def test_while_one_takes_over_another_waits(tmp_path: Path, another: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SUCCESSION_SECONDS", 0.5)
+    lock = leave(replace(another, token="dead", started=0.0), tmp_path, silent=1000)
+    before = lock.read_text()
+    hand = lock.with_name(f"{LOCK}{locks.SUCCESSION}")
+    hand.write_text(json.dumps(asdict(another)))
+    assert f"delete {hand}" in refusal(tmp_path)  # it had it for longer than that takes
+    assert lock.read_text() == before
 
-    def meanwhile(path: Path) -> Owner:
-        if path.name != LOCK and not (tmp_path / LOCK).exists():
-            leave(third, tmp_path)
-        return look(path)
-
-    monkeypatch.setattr(locks, "_owner_of", meanwhile)
-    assert not locks._bury(tmp_path / LOCK, dead)
-    assert look(tmp_path / LOCK) == third
-    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    monkeypatch.setattr(locks, "SUCCESSION_SECONDS", 60.0)
+    threading.Timer(0.3, hand.unlink).start()
+    assert takes(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_that_was_away_for_a_moment_is_renewed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(locks, "LOOK_AGAIN_SECONDS", 0.5)
+def test_who_was_killed_while_it_took_over_is_succeeded_too(tmp_path: Path, another: Owner) -> None:
+    dead = replace(another, token="dead", started=0.0)
+    lock = leave(dead, tmp_path, silent=1000)
+    hand = lock.with_name(f"{LOCK}{locks.SUCCESSION}")
+    hand.write_text(json.dumps(asdict(dead)))
+    os.utime(hand, times=(0, 0))
+    assert takes(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_at_no_time_is_a_place_free_that_is_taken_over(tmp_path: Path, another: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a third run creates its lock then, and two are at work."""
+    lock = leave(replace(another, token="dead", started=0.0), tmp_path, silent=1000)
+    tried = list[bool]()
+
+    def third(then: Callable[..., None]) -> Callable[..., None]:
+        def step(*parts: object) -> None:
+            tried.append(locks._create(lock, another))
+            then(*parts)
+            tried.append(locks._create(lock, another))
+
+        return step
+
+    monkeypatch.setattr(locks, "write_json", third(locks.write_json))
+    for name in ("rename", "replace", "unlink"):
+        monkeypatch.setattr(os, name, third(getattr(os, name)))
     with locked(tmp_path):
-        (tmp_path / LOCK).rename(tmp_path / "hand")
-        time.sleep(0.2)
-        (tmp_path / "hand").rename(tmp_path / LOCK)
-        os.utime(tmp_path / LOCK, times=(0, 0))
-        deadline = time.monotonic() + 10
-        while not (tmp_path / LOCK).stat().st_mtime and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert (tmp_path / LOCK).stat().st_mtime > 1
+        pass
+    assert len(tried) > 2
+    assert not any(tried[:-1])  # it is free at last, when it is given back
 
 
 def test_many_runs_that_start_at_once_work_one_after_the_other_or_not_at_all(tmp_path: Path) -> None:

@@ -21,7 +21,12 @@ import lnauto
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.model import load_checkpoint
 from lnauto.inference.size_filter import drop_specks
-from lnauto.networks.channels_last import ChannelsLastAvgPool3d, ChannelsLastInstanceNorm3d, use_channels_last
+from lnauto.networks.channels_last import (
+    ChannelsLastAvgPool3d,
+    ChannelsLastConvTranspose3d,
+    ChannelsLastInstanceNorm3d,
+    use_channels_last,
+)
 from lnauto.networks.compute import Compute
 
 Command = Callable[..., tuple[int, str, str]]
@@ -258,6 +263,31 @@ def test_the_channels_last_norm_equals_the_stock_one() -> None:
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-3)
     placed = Compute(torch.device("cpu"), "fp32", channels_last=True).place(image)
     assert fast(placed).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_channels_last_transposed_convolution_equals_the_stock_one(autocast: bool) -> None:
+    torch.manual_seed(0)
+    stock = torch.nn.Sequential(torch.nn.ConvTranspose3d(4, 8, 2, 2))
+    fast = use_channels_last(copy.deepcopy(stock))
+    assert isinstance(fast[0], ChannelsLastConvTranspose3d)
+    assert list(fast.state_dict()) == list(stock.state_dict())
+    image, beside = torch.randn(2, 4, 5, 6, 7), torch.randn(2, 3, 10, 12, 14)
+    direction = torch.randn(2, 11, 10, 12, 14)
+    outputs, gradients = [], []
+    for network in (stock, fast):
+        given = image.clone(memory_format=torch.channels_last_3d).requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            output = network(given)
+        (torch.cat((output, beside), 1) * direction).sum().backward()  # so its gradient is a slice, as in a decoder
+        outputs.append(output)
+        gradients.append([given.grad, *(parameter.grad for parameter in network.parameters())])
+    assert torch.equal(*outputs)
+    assert outputs[1].is_contiguous(memory_format=torch.channels_last_3d)
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=0.02 if autocast else 1e-4, atol=0.1 if autocast else 1e-4)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        assert torch.equal(fast(image), outputs[1])
 
 
 @pytest.mark.parametrize("block", [(2, 2, 2), (1, 2, 2)])

@@ -4,13 +4,15 @@ PyTorch computes instance normalisation as a batch normalisation of the reshaped
 activations into the contiguous layout and back, in the forward and in the backward pass: on a CPU with bf16 convolutions
 those copies were 30 % of a training step (documentation/benchmarks.md). Batch normalisation of one sample at a time is
 the same formula and has channels-last kernels. Its average pooling answers channels-last tensors with contiguous ones and,
-under autocast on a CPU, makes a copy in fp32 first; the outcome here is the same in bf16 to the last bit.
+under autocast on a CPU, makes a copy in fp32 first; the outcome here is the same in bf16 to the last bit. The gradient of a
+transposed convolution's bias takes oneDNN longer than all else of that layer's backward pass.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,40 @@ class ChannelsLastInstanceNorm3d(nn.InstanceNorm3d):
             for sample in x.split(1)
         ]
         return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
+
+
+class ChannelsLastConvTranspose3d(nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` whose bias gets its gradient from a plain sum."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if self.bias is None or output_size is not None or not torch.is_grad_enabled():
+            return super().forward(x, output_size)
+        padding = cast(tuple[int, ...], self.padding)  # "same" there is only for plain convolutions
+        settings = self.stride, padding, self.output_padding, self.groups, self.dilation
+        spread = functional.conv_transpose3d(x, self.weight, self.bias.detach(), *settings)
+        biased: Tensor = _BiasAdded.apply(spread, self.bias)
+        return biased
+
+    @classmethod
+    def like(cls, layer: nn.ConvTranspose3d) -> ChannelsLastConvTranspose3d:
+        """One with the same weights."""
+        same = copy.copy(layer)
+        same.__class__ = cls
+        return cast(ChannelsLastConvTranspose3d, same)
+
+
+class _BiasAdded(torch.autograd.Function):
+    """Of a tensor to which a bias was added already, where no gradient was kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor) -> Tensor:
+        ctx.dtype = bias.dtype
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)  # of a concatenation it is every other block
+        return gradient, gradient.sum((0, 2, 3, 4)).to(ctx.dtype)
 
 
 class ChannelsLastAvgPool3d(nn.AvgPool3d):
@@ -92,6 +128,8 @@ def _channels_last(layer: nn.Module) -> nn.Module:
         norm = ChannelsLastInstanceNorm3d(layer.num_features, layer.eps, affine=layer.affine)
         norm.weight, norm.bias = layer.weight, layer.bias
         return norm
+    if type(layer) is nn.ConvTranspose3d:
+        return ChannelsLastConvTranspose3d.like(layer)
     if type(layer) is nn.AvgPool3d:
         return ChannelsLastAvgPool3d.like(layer) or layer
     return layer

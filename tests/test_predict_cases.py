@@ -39,6 +39,7 @@ class Doubling:
     """A predictor whose masks are the scans, doubled; it remembers what happened when."""
 
     memory = MemoryLimit()
+    fault = "what it cannot take"
 
     def __init__(self, waits: bool = False) -> None:
         self.told: list[str] = []
@@ -56,7 +57,7 @@ class Doubling:
             assert self.read_ahead[following].wait(20), "the next case was not read meanwhile"
         self.told.append(f"infer {prepared.name}")
         if prepared.name == "c":
-            raise RuntimeError("what it cannot take")
+            raise RuntimeError(self.fault)
         for _ in range(9):
             on_tile(9)
         return prepared.data * 2
@@ -107,6 +108,20 @@ def test_every_case_gets_its_mask_or_its_problem(
         assert (mask == 2 * (np.arange(60).reshape(3, 4, 5) + number)).all()
     assert bar.n == 4
     assert all(job.prepared is job.kept is None for job in jobs)
+
+
+def test_main_memory_that_pytorch_does_not_get_is_no_fault_of_the_scan(
+    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Doubling()
+    try:
+        torch.empty(1 << 60)
+    except RuntimeError as error:
+        predictor.fault = str(error)
+    jobs, _ = run(predictor, cases[2:3], tmp_path / "out", False, monkeypatch)
+    assert str(jobs[0].problem) == (
+        "lnauto: the memory of this machine does not hold the case, in c; close other programs, or predict it elsewhere"
+    )
 
 
 def test_in_turn_a_case_is_written_before_the_next_is_read(

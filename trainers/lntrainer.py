@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from lnauto.compat.training import nnUNetTrainer, without_intensity, without_timing
+from lnauto.errors import InputError
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json, writing
 from lnauto.networks.compute import Compute, choose_compute
@@ -232,6 +233,10 @@ class LNTrainer(nnUNetTrainer):
                         bar.step(loss)
                         self._end_epoch_if_over(bar)
                         self._save_now_and_then()
+            except torch.OutOfMemoryError as error:
+                what = "the card's memory does not hold a step of this training"
+                remedy = "close what else uses the card, plan smaller patches (--patch), or train with --device cpu"
+                raise InputError.of(what, self.output_folder, f"{remedy}; what is saved goes on with --continue") from error
             except KeyboardInterrupt:
                 self.save_checkpoint(str(Path(self.output_folder) / checkpoints.LATEST))
                 raise

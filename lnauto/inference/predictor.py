@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from lnauto.inference.prediction import Prediction
 from lnauto.inference.size_filter import drop_specks
 from lnauto.inference.sliding_window import TTA, Network, mirrorings, predict_logits, some_tiles, tile_slices
 from lnauto.networks.compute import Compute, find_device
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 AIR_BELOW_HU = -500.0  # a tile with nothing denser holds no soft tissue, and so no node
@@ -221,7 +224,13 @@ class Predictor:
         return self._exported(self.predict_logits(data, kept=self.exporter.kept), properties).mask
 
     def _exported(self, kept: Tensor, properties: dict[str, Any], with_probability: bool = False) -> Exported:
-        found = self.exporter.export(kept, properties, with_probability)
+        try:
+            found = self.exporter.export(kept, properties, with_probability)
+        except torch.OutOfMemoryError:
+            found = None
+        if found is None:
+            torch.cuda.empty_cache()
+            found = self.exporter.export(kept.float().cpu(), properties, with_probability)
         return replace(found, mask=drop_specks(found.mask, properties["spacing"], self.scheme, self.smallest_node_mm3))
 
     def predict_grid(self, data: np.ndarray) -> np.ndarray:
@@ -235,7 +244,10 @@ class Predictor:
         on_tile: Callable[[int], None] | None = None,
         kept: Callable[[Tensor], Tensor] = lambda logits: logits,
     ) -> Tensor:
-        """Logits of a preprocessed case, averaged over networks and mirrorings, or what is `kept` of them."""
+        """Logits of a preprocessed case, averaged over networks and mirrorings, or what is `kept` of them.
+
+        Where a card's memory does not hold them beside the networks, they are kept in main memory.
+        """
         mirrored = mirrorings(self.tta, self.mirror_axes, self.plans.transpose_forward.index(2))
         image = torch.from_numpy(np.ascontiguousarray(data))
         is_empty = emptiness(self.plans.plans, self.configuration.configuration, self.dataset_json) if self.skips_air else None
@@ -243,14 +255,37 @@ class Predictor:
         for network in self.networks:
             if isinstance(network, EightBitNetwork) and not network.is_ready:
                 network.get_ready(some_tiles(image, patch, self.overlap, is_empty, TILES + CHECKED))
-        how = (self.overlap, mirrored, on_tile, is_empty, kept, self.labels.has_regions)
-        return predict_logits(self.networks, image, patch, self.compute, *how)
+        told = _Told(on_tile)
+        how = (self.overlap, mirrored, told, is_empty, kept, self.labels.has_regions)
+        try:
+            return predict_logits(self.networks, image, patch, self.compute, *how)
+        except torch.OutOfMemoryError:  # which holds on to what is on the card until it is left behind
+            log.info("The card's memory is full: the logits of this case are kept in main memory, which takes longer.")
+        torch.cuda.empty_cache()
+        told.begin_again()
+        return predict_logits(self.networks, image, patch, self.compute, *how, sums_on=torch.device("cpu"))
 
     def count_tiles(self, shape: Sequence[int]) -> int:
         """Tiles of an image of `shape` in the plan's spacing, for a progress bar."""
         patch = self.configuration.patch_size
         padded = [max(side, least) for side, least in zip(shape, patch, strict=True)]
         return len(tile_slices(padded, patch, 1 - self.overlap))
+
+
+class _Told:
+    """Tells of each tile once, also where tiles are looked at again."""
+
+    def __init__(self, on_tile: Callable[[int], None] | None) -> None:
+        self.on_tile = on_tile
+        self.seen = self.already = 0
+
+    def __call__(self, tiles: int) -> None:
+        self.seen += 1
+        if self.on_tile is not None and self.seen > self.already:
+            self.on_tile(tiles)
+
+    def begin_again(self) -> None:
+        self.seen, self.already = 0, max(self.seen, self.already)
 
 
 def smallest_node_mm3(plans: dict[str, Any]) -> float:

@@ -39,6 +39,7 @@ def predict_logits(
     is_empty: Callable[[Tensor], bool] | None = None,
     kept: Callable[[Tensor], Tensor] = lambda logits: logits,
     has_regions: bool = False,
+    sums_on: torch.device | None = None,
 ) -> Tensor:
     """Mean logits (classes, z, y, x) of the networks over all tiles and mirrorings; `image` is (channels, z, y, x).
 
@@ -47,17 +48,19 @@ def predict_logits(
         is_empty: tiles that it says yes to are not looked at; where no other tile reaches, the logits are those of background.
         kept: what of the logits is kept for the whole image; all of them are only for as many slices as a tile is deep.
         has_regions: whether each class is judged by itself, so that background is where all logits are negative.
+        sums_on: where logits are added up and kept (None: where the networks run).
     """
     from lnauto.compat.inference import compute_gaussian
 
     padded, inside, tiles = _tiled(image, patch, overlap, is_empty)
     # A card keeps the sums in nnU-Net's half precision, for memory; a processor has no fast half, and twice the memory.
-    kept_as = torch.float16 if compute.device.type == "cuda" else torch.float32
-    weights = compute_gaussian(tuple(patch), sigma_scale=1.0 / 8, value_scaling_factor=10, dtype=kept_as, device=compute.device)
+    sums_on = compute.device if sums_on is None else sums_on
+    kept_as = torch.float16 if sums_on.type == "cuda" else torch.float32
+    weights = compute_gaussian(tuple(patch), sigma_scale=1.0 / 8, value_scaling_factor=10, dtype=kept_as, device=sums_on)
     window: _Window | None = None
     for tile in tiles:
         image_tile = compute.place(padded[EVERY_CHANNEL + tile][None])
-        logits = _predict_tile(networks, image_tile, compute, mirrored).to(kept_as)
+        logits = _predict_tile(networks, image_tile, compute, mirrored).to(sums_on, kept_as)
         if window is None:
             window = _Window(logits, padded.shape[1:], kept, has_regions)
         window.add(logits, weights, tile)

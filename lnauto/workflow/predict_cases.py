@@ -24,6 +24,9 @@ from lnauto.workflow.report import PROBABILITIES
 
 log = logging.getLogger(__name__)
 
+TOO_LARGE = "the memory of this machine does not hold the case"
+ELSEWHERE = "close other programs, or predict it elsewhere"
+NO_MAIN_MEMORY = "DefaultCPUAllocator"  # in the words of PyTorch, which has no class of its own for it
 COPIES_READ = 3  # of a scan's voxels: as SimpleITK reads them, as it turns them, and as an array
 
 
@@ -146,15 +149,20 @@ def _step(job: Job, act: Callable[[Job], None]) -> Job:
     except InputError as error:
         job.problem = error.problems[0]
     except MemoryError:
-        what = "the memory of this machine does not hold the case"
-        job.problem = Problem(what, name, "close other programs, or predict it elsewhere")
+        job.problem = Problem(TOO_LARGE, name, ELSEWHERE)
+    except torch.OutOfMemoryError:  # of a card, which is a RuntimeError, too
+        what = "the card's memory does not hold the networks and one tile"
+        job.problem = Problem(what, name, "close what else uses the card, or add --device cpu")
     except OSError as error:
         what = f"the mask could not be written ({error.strerror or error})"
         job.problem = Problem(what, name, "check the disk, then run again")
     except RuntimeError as error:  # SimpleITK's and torch's own
         log.debug("Predicting %s failed", name, exc_info=True)
-        what = f"the scan cannot be predicted ({_first_line(error)})"
-        job.problem = Problem(what, name, "check that it opens as a 3D image")
+        if NO_MAIN_MEMORY in str(error):
+            job.problem = Problem(TOO_LARGE, name, ELSEWHERE)
+        else:
+            what = f"the scan cannot be predicted ({_first_line(error)})"
+            job.problem = Problem(what, name, "check that it opens as a 3D image")
     job.seconds += time.monotonic() - begun
     return job
 

@@ -318,6 +318,29 @@ class TestRtstructs:
                 expected[y, x] = crossed % 2 == 1
         assert np.array_equal(fill([polygon], (12, 12)), expected)
 
+    @pytest.mark.parametrize("beside", [0.0, 0.015], ids=["exact", "rounded"])
+    def test_outlines_from_centre_to_centre_hold_their_pixels_on_all_sides(self, beside: float) -> None:
+        """As programs draw that follow a mask's outermost pixels."""
+        box, hole = [(2, 3), (9, 3), (9, 8), (2, 8)], [(4, 5), (5, 4), (6, 4), (7, 5), (7, 6), (6, 7), (5, 7), (4, 6)]
+        diamond, pixel, line = [(15, 2), (18, 5), (15, 8), (12, 5)], [(1, 10)], [(15, 10), (17, 12)]
+        expected = np.zeros((14, 20), bool)
+        expected[3:9, 2:10] = True
+        expected[5, 5:7] = expected[6, 5:7] = False
+        for y in range(14):
+            expected[y, [x for x in range(20) if abs(x - 15) + abs(y - 5) <= 3]] = True
+        expected[10, 1] = expected[10, 15] = expected[11, 16] = expected[12, 17] = True
+        rng = np.random.default_rng(0)
+        outlines = [np.array(corners, float) for corners in (box, hole, diamond, pixel, line)]
+        drawn = [corners + rng.uniform(-beside, beside, corners.shape) for corners in outlines]
+        assert np.array_equal(fill(drawn, (14, 20)), expected)
+        assert np.array_equal(fill([corners - (10, 0) for corners in drawn], (14, 10)), expected[:, 10:])  # over the edge
+
+    def test_an_outline_along_the_edges_of_pixels_holds_no_more(self) -> None:
+        expected = np.zeros((12, 12), bool)
+        expected[3:8, 2:9] = True
+        edges = np.array([(1.5, 2.5), (8.5, 2.5), (8.5, 7.5), (1.5, 7.5)])
+        assert np.array_equal(fill([edges], (12, 12)), expected)
+
 
 class TestSeveralDrawings:
     def test_together(self, axial: Series, tmp_path: Path) -> None:

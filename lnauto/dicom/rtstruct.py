@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from lnauto.errors import InputError
 log = logging.getLogger(__name__)
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+ON_IT = 0.02  # pixels that a corner may lie beside a centre: coordinates are often rounded to 0.01 mm
 OFF_PLANE = 0.5  # slices; a contour is meant to be flat, and to lie on the slice it refers to
 
 
@@ -78,16 +80,36 @@ def _place(contour: Dataset, heights: Array, grid: Grid, places: dict[str, int],
 
 
 def fill(polygons: Sequence[Array], shape: tuple[int, int]) -> Array:
-    """The pixels whose centres lie within an odd number of polygons, each given as corners (column, row)."""
+    """The pixels whose centres lie within an odd number of polygons, each given as corners (column, row).
+
+    Many programs draw from centre to centre of a mask's outermost pixels, and round a hole from centre to centre of those that
+    enclose it: where all corners of a polygon are centres, the pixels it passes are part of the mask, on all sides.
+    """
     rows, columns = shape
     crossings = np.zeros((rows, columns + 1), np.int32)
+    inside = np.zeros(shape, bool)
     for polygon in polygons:
+        from_centre_to_centre = bool((np.abs(polygon - np.round(polygon)) <= ON_IT).all())
+        if from_centre_to_centre:
+            polygon = np.round(polygon)
         for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+            if from_centre_to_centre:
+                _mark_centres(inside, (int(x0), int(y0)), (int(x1), int(y1)))
             if y0 == y1:
                 continue
             low, high = sorted((y0, y1))
             on = np.arange(max(int(np.ceil(low)), 0), min(int(np.ceil(high)), rows))  # rows at or above low, and below high
             at = x0 + (on - y0) * (x1 - x0) / (y1 - y0)
             np.add.at(crossings, (on, np.clip(np.ceil(at), 0, columns).astype(int)), 1)
-    inside: Array = np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+    inside |= np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
     return inside
+
+
+def _mark_centres(inside: Array, start: tuple[int, int], end: tuple[int, int]) -> None:
+    """The pixels on whose centres a straight line from one pixel's centre to another's lies."""
+    across, down = end[0] - start[0], end[1] - start[1]
+    steps = max(math.gcd(across, down), 1)
+    x, y = (start[axis] + np.arange(steps + 1) * (way // steps) for axis, way in enumerate((across, down)))
+    rows, columns = inside.shape
+    there = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+    inside[y[there], x[there]] = True

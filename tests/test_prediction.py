@@ -389,7 +389,7 @@ def test_several_models_are_listed_with_the_flag_to_choose(
     code, _, complaint = command("predict", "-i", "scans", "-o", "out")
     assert code == 2
     assert "there are 2 trained models (Dataset901_Balls/LNTrainer__lnautoPlans__3d_fullres, Dataset902_Other/" in complaint
-    assert "say which with -d, or -m and its folder" in complaint
+    assert "say which with -d, or give its folder (lnauto_predict -m)" in complaint
     assert command("predict", "-i", "scans", "-o", "out", "-d", 902, "-f", 0, "--quiet")[0] == 0
 
 
@@ -407,7 +407,7 @@ def test_several_models_are_listed_with_the_flag_to_choose(
         ),
         (
             ["-i", "scans", "-o", "out", "-m", "empty"],
-            "lnauto: there is no finished training in this folder, in empty; give -m the folder",
+            "lnauto: there is no finished training in this folder, in empty; give the folder",
         ),
         (["-i", "scans", "-o", "out", "-f", "4"], "lnauto: fold 4 is not trained (there: 0, 1), in "),
         (["-i", "scans", "-o", "out", "-d", "77"], "lnauto: there is no data set 77 (there: Dataset901_Balls), in "),

@@ -263,7 +263,7 @@ def model_folder(request: Request) -> Path:
         folder = opened(request.model)
         if not trained_folds(folder) and not any(folder.glob(f"fold_*/*/{DESCRIPTION}")):
             raise InputError.of(
-                "there is no finished training in this folder", request.model, "give -m the folder that holds fold_0 and its like"
+                "there is no finished training in this folder", request.model, "give the folder that holds fold_0 and its like"
             )
         return folder
     paths: Paths = activate()
@@ -279,12 +279,11 @@ def model_folder(request: Request) -> Path:
         return models[0]
     if not models:
         raise InputError.of(
-            "there is no such trained model", paths.results, "train one with lnauto_train, or give its folder with -m"
+            "there is no such trained model", paths.results, "train one with lnauto_train, or give its folder (lnauto_predict -m)"
         )
     listed = ", ".join(f"{model.parent.name}/{model.name}" for model in models)
-    raise InputError.of(
-        f"there are {len(models)} trained models ({listed})", paths.results, "say which with -d, or -m and its folder"
-    )
+    remedy = "say which with -d, or give its folder (lnauto_predict -m)"
+    raise InputError.of(f"there are {len(models)} trained models ({listed})", paths.results, remedy)
 
 
 def reads_blocks(model: Path) -> bool:

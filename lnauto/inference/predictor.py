@@ -228,7 +228,7 @@ class Predictor:
             found = self.exporter.export(kept, properties, with_probability)
         except torch.OutOfMemoryError:
             found = None
-        if found is None:
+        if found is None:  # only now, as the error holds on to what is on the card
             torch.cuda.empty_cache()
             found = self.exporter.export(kept.float().cpu(), properties, with_probability)
         return replace(found, mask=drop_specks(found.mask, properties["spacing"], self.scheme, self.smallest_node_mm3))
@@ -285,7 +285,7 @@ class _Told:
             self.on_tile(tiles)
 
     def begin_again(self) -> None:
-        self.seen, self.already = 0, max(self.seen, self.already)
+        self.seen, self.already = 0, self.seen
 
 
 def smallest_node_mm3(plans: dict[str, Any]) -> float:

@@ -219,7 +219,7 @@ def weak(options: argparse.Namespace) -> None:
     root = options.folder / "weak"
     for seed in seeds:
         if not (root / kind / f"seed {seed}" / "planned").is_file():
-            weak_labels.plan_alike(root / kind / f"seed {seed}", kind, seed, options)
+            weak_labels.plan_alike(root / kind / f"seed {seed}", kind, seed)
     print("planned", time.process_time(), flush=True)
     iterations = 4 if options.small else options.weak_iterations
     given = ["--fractions", "0.3", "--iterations", iterations, "--device", options.device]

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/weak_labels.py FOLDER                                   # the phantom
     python tests/benchmarks/weak_labels.py FOLDER --semireal RAW_DATASET            # and semi-synthetic chests
-    python tests/benchmarks/weak_labels.py FOLDER --fractions 0.3 --seeds 0 1 2
+    python tests/benchmarks/weak_labels.py FOLDER --fractions 0.3 --seeds 0 1 2 --cases 48 --test-cases 16
     python tests/benchmarks/weak_labels.py FOLDER --device cuda --iterations 2000
 
 Rows, on the same images, network, patch, seeds and number of iterations: complete masks; what is not drawn as background; DBDMP's
@@ -93,6 +93,8 @@ def main() -> int:
     parser.add_argument("--semireal", type=Path, help="raw data set drawn in part, with truthTr and labelsTs complete")
     parser.add_argument("--no-phantom", action="store_true")
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.15, 0.3, 0.5], help="of the phantom's nodes drawn")
+    parser.add_argument("--cases", type=int, default=CASES, help="phantoms to learn from (default: %(default)s)")
+    parser.add_argument("--test-cases", type=int, default=TEST_CASES, help="phantoms to test on (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
     parser.add_argument("--iterations", type=int, default=400, help="of every training (default: %(default)s)")
@@ -109,7 +111,9 @@ def main() -> int:
 
 
 def kinds(options: argparse.Namespace) -> list[str]:
-    phantoms = [] if options.no_phantom else [f"phantom, {fraction:g} drawn" for fraction in options.fractions]
+    cases = options.cases, options.test_cases
+    size = "" if cases == (CASES, TEST_CASES) else ", {} and {} cases".format(*cases)
+    phantoms = [] if options.no_phantom else [f"phantom, {fraction:g} drawn{size}" for fraction in options.fractions]
     return [*phantoms, *(["semireal"] if options.semireal else [])]
 
 
@@ -118,7 +122,8 @@ def measure(root: Path, kind: str, options: argparse.Namespace) -> dict[str, Any
     for seed in options.seeds:
         own = root / f"seed {seed}" if kind.startswith("phantom") else root / "data"
         if not (own / "planned").is_file():
-            plan_alike(own, kind, seed, options)
+            semireal = None if kind.startswith("phantom") else options.semireal
+            plan_alike(own, kind, seed, semireal, (options.cases, options.test_cases))
         for row in ROWS:
             if row.name in rows:
                 rows[row.name].append(one_run(own, kind, row, seed, options.iterations, options.device))
@@ -129,7 +134,9 @@ def measure(root: Path, kind: str, options: argparse.Namespace) -> dict[str, Any
 # ---- data
 
 
-def plan_alike(root: Path, kind: str, seed: int, options: argparse.Namespace) -> None:
+def plan_alike(
+    root: Path, kind: str, seed: int, semireal: Path | None = None, cases: tuple[int, int] = (CASES, TEST_CASES)
+) -> None:
     """Three data sets of the same images, with the network, intensities and recipe planned for the one drawn in part."""
     from lnauto.paths import activate
     from lnauto.planners.plan import CONFIGURATION, Plan
@@ -137,7 +144,7 @@ def plan_alike(root: Path, kind: str, seed: int, options: argparse.Namespace) ->
     from lnauto.workflow.plan import Request, bring_up_to_date, plan_and_preprocess
 
     use(root, root / "results")
-    source, truth = write_phantom(root, kind, seed) if kind.startswith("phantom") else link_semireal(root, options.semireal)
+    source, truth = link_semireal(root, semireal) if semireal else write_phantom(root, kind, seed, *cases)
     description = json.loads((source / "dataset.json").read_text())
     for name, labels in ((FULL, truth), (NAIVE, source / "labelsTr")):
         link(root / "raw" / name, source, "imagesTr")
@@ -160,9 +167,9 @@ def splits(root: Path) -> Path:
     return root / "preprocessed" / PART / "splits_final.json"
 
 
-def write_phantom(root: Path, kind: str, seed: int) -> tuple[Path, Path]:
+def write_phantom(root: Path, kind: str, seed: int, cases: int, test_cases: int) -> tuple[Path, Path]:
     folder, fraction = root / "raw" / PART, float(kind.split()[1])
-    shape = {"cases": CASES, "test_cases": TEST_CASES, "size": SIZE}
+    shape = {"cases": cases, "test_cases": test_cases, "size": SIZE}
     make_phantom(folder, annotation="partial", fraction=fraction, declare=True, seed=seed, quiet=True, **shape)  # type: ignore[arg-type]
     return folder, folder / "truth" / "labelsTr"
 

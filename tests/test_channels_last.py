@@ -58,7 +58,9 @@ def test_the_channels_last_transposed_convolution_equals_the_stock_one(autocast:
         outputs.append(output)
         gradients.append([given.grad, *(parameter.grad for parameter in network.parameters())])
     assert torch.equal(*outputs)
-    assert outputs[1].is_contiguous(memory_format=torch.channels_last_3d)
+    stock_kept, kept = (output.is_contiguous(memory_format=torch.channels_last_3d) for output in outputs)
+    assert kept == stock_kept
+    assert kept or autocast  # processors without instructions for bf16 lay its results out in another way
     for one, other in zip(*gradients, strict=True):
         assert torch.allclose(one, other, rtol=0.02 if autocast else 1e-4, atol=0.1 if autocast else 1e-4)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):

@@ -44,10 +44,34 @@ def test_the_fastest_arithmetic_that_agrees_is_used(
 
     monkeypatch.setattr(machine_cache, "FOLDER", tmp_path)
     monkeypatch.setattr(compute, "_time_step", time_step)
+    monkeypatch.setattr(compute, "_is_slow_in_bf16", lambda: False)
     chosen = choose_compute(two_stages(), 1, [8, 8, 8], torch.device("cpu"))
     assert (chosen.precision, chosen.channels_last) == expected
     monkeypatch.setattr(compute, "_time_step", None)  # asked again, the machine is not timed again
     assert choose_compute(two_stages(), 1, [8, 8, 8], torch.device("cpu")) == chosen
+
+
+@pytest.mark.parametrize("slower", [30.0, 1.3], ids=["no instructions for it", "some"])
+def test_a_processor_that_crawls_in_bf16_is_not_asked_to_run_a_network_in_it(
+    slower: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried = []
+
+    def time_step(_: nn.Module, __: torch.Tensor, chosen: Compute) -> tuple[float, torch.Tensor]:
+        tried.append(chosen.precision)
+        return 1.0, torch.ones(4)
+
+    monkeypatch.setattr(machine_cache, "FOLDER", tmp_path)
+    monkeypatch.setattr(compute, "_time_step", time_step)
+    monkeypatch.setattr(compute, "_seconds_of_a_convolution", lambda kind: slower if kind == torch.bfloat16 else 1.0)
+    compute._is_slow_in_bf16.cache_clear()
+    choose_compute(two_stages(), 1, [8, 8, 8], torch.device("cpu"))
+    compute._is_slow_in_bf16.cache_clear()
+    assert ("bf16" in tried) == (slower < 4)
+
+
+def test_a_small_convolution_is_timed_for_real() -> None:
+    assert 0 < compute._seconds_of_a_convolution(torch.float32) < 1
 
 
 def test_where_bf16_is_wrong_the_layout_may_still_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lnauto.errors import InputError
 from lnauto.networks import machine_cache
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 CACHE = "compute"
 WORTH_IT = {"bf16": 1.2, "fp32": 1.05}  # times faster than fp32 as stock has it: fewer bits have to pay more than another layout
 LARGEST_DISAGREEMENT = 0.05  # relative distance of the logits; bf16's eight bits give 0.5 to 2 % on U-Nets
+HOPELESS = 4.0  # times slower than fp32: not worth a step of the whole network
+SMALL_IMAGE, SMALL_KERNEL = (1, 16, 16, 16, 16), (16, 16, 3, 3, 3)
 PROBE_VOXELS = 32**3
 REPEATS = 5
 
@@ -79,11 +83,30 @@ def choose_compute(network: nn.Module, channels: int, patch: list[int], device: 
     key = _fingerprint_of(network, channels, patch)
     known = machine_cache.read(CACHE)
     if not isinstance(known.get(key), dict):
-        faster = [Compute(device, "fp32", channels_last=True), *([bf16] if _may_use_bf16(network, channels, patch) else [])]
+        tried = not _is_slow_in_bf16() and _may_use_bf16(network, channels, patch)
+        faster = [Compute(device, "fp32", channels_last=True), *([bf16] if tried else [])]
         chosen = _fastest(network, channels, patch, stock, faster)
         known[key] = {"precision": chosen.precision, "channels_last": chosen.channels_last}
         machine_cache.write(CACHE, known)
     return Compute(device, **known[key])
+
+
+@cache
+def _is_slow_in_bf16() -> bool:
+    """Whether one small convolution says so already. Processors without instructions for bf16 (AVX2 alone) take 30 times as long,
+    and a network's five steps would take minutes."""
+    return _seconds_of_a_convolution(torch.bfloat16) > HOPELESS * _seconds_of_a_convolution(torch.float32)
+
+
+def _seconds_of_a_convolution(kind: torch.dtype) -> float:
+    image, kernel = torch.ones(SMALL_IMAGE, dtype=kind), torch.ones(SMALL_KERNEL, dtype=kind)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            functional.conv3d(image, kernel, padding=1)
+            best = min(best, time.perf_counter() - start)
+    return best
 
 
 def _may_use_bf16(network: nn.Module, channels: int, patch: list[int]) -> bool:
@@ -165,4 +188,4 @@ def _time_step(network: nn.Module, image: Tensor, compute: Compute) -> tuple[flo
 
 def _fingerprint_of(network: nn.Module, channels: int, patch: list[int]) -> str:
     shapes = [(name, list(value.shape)) for name, value in network.state_dict().items()]
-    return machine_cache.key_of(shapes, channels, [int(side) for side in patch])
+    return machine_cache.key_of(shapes, channels, [int(side) for side in patch], torch.get_num_threads())

@@ -189,9 +189,8 @@ def _features(relative: list[Floats], slightly: list[Floats], radius: float, spa
 def _bends(channel: Floats, widths: gaussians.Widths, places: Places) -> tuple[Floats, Floats, Floats]:
     """How sharply intensities bend along three directions of their own, downwards first; in values, over a width."""
     bends = {}
-    for (one, other), orders in gaussians.BEND.items():
-        per_width = np.float32(widths[one] * widths[other])
-        bends[one, other] = places.of(gaussians.derivative(channel, widths, orders)) * per_width
+    for (one, other), bend in gaussians.bends(channel, widths):
+        bends[one, other] = places.of(bend) * np.float32(widths[one] * widths[other])
     return gaussians.principal(bends)
 
 

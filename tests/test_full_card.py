@@ -142,3 +142,15 @@ def test_a_training_step_that_does_not_fit_is_told(balls: Path, command: Command
     assert code == 2
     assert complaint.startswith("lnauto: the card's memory does not hold a step of this training, in ")
     assert "plan smaller patches (--patch), or train with --device cpu; what is saved goes on with --continue" in complaint
+
+
+def test_a_network_that_does_not_fit_is_told(balls: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Compute, network: torch.nn.Module) -> torch.nn.Module:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Compute, "prepare", full)
+    flags = ("--iterations", 2, "--device", "cpu", "--precision", "fp32", "--workers", 0, "--quiet")
+    code, _, complaint = command("train", 901, 0, *flags)
+    assert code == 2
+    assert complaint.startswith("lnauto: the card's memory does not hold the network, in ")
+    assert complaint.endswith("; close what else uses the card, or train with --device cpu\n")

@@ -112,13 +112,17 @@ class LNTrainer(nnUNetTrainer):
     def initialize(self) -> None:
         permitted(self.configuration_manager.configuration["architecture"])  # nnU-Net calls whatever the plan names
         checkpoints.seed_everything(self.options.seed)
-        super().initialize()
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        channels, patch = self.num_input_channels, list(self.configuration_manager.patch_size)
-        if self.compute is None:
-            self.compute = choose_compute(self.deployed_network, channels, patch, self.device, self.options.precision)
-        self.network = self.compute.prepare(self.network)
+        try:
+            super().initialize()
+            if self.device.type == "cpu":
+                keep_freed_memory()
+            channels, patch = self.num_input_channels, list(self.configuration_manager.patch_size)
+            if self.compute is None:
+                self.compute = choose_compute(self.deployed_network, channels, patch, self.device, self.options.precision)
+            self.network = self.compute.prepare(self.network)
+        except torch.OutOfMemoryError as error:
+            remedy = "close what else uses the card, or train with --device cpu"
+            raise InputError.of("the card's memory does not hold the network", self.output_folder, remedy) from error
         if self.compute.precision != "amp":  # only fp16 has gradients so small that they need scaling
             self.grad_scaler = None
 

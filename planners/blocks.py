@@ -14,11 +14,12 @@ import numpy as np
 from lnauto import __version__
 from lnauto.data.patient_labels import PatientLabels
 from lnauto.data.raw import RawDataset
+from lnauto.data.resample import TORCH_RESAMPLING
 from lnauto.errors import InputError
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.evidence import Evidence
 from lnauto.planners.fingerprint import Fingerprint
-from lnauto.planners.frame import TORCH_RESAMPLING, floats, normalisation, times
+from lnauto.planners.frame import floats, normalisation, times
 from lnauto.planners.geometry import Fitter
 from lnauto.planners.machine import Machine
 from lnauto.planners.patient_level import LOOKED_AT, clinical_columns, label_problems

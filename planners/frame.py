@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lnauto.data.raw import RawDataset
+from lnauto.data.resample import TORCH_RESAMPLING
 from lnauto.errors import InputError
 from lnauto.planners.budget import Budget, Probe, plan_budget
 from lnauto.planners.evidence import Evidence
@@ -19,7 +20,6 @@ from lnauto.planners.spacing import median_spacing
 from lnauto.planners.topology import LADDER
 from lnauto.planners.wishes import Wishes
 
-TORCH_RESAMPLING = "resample_torch_fornnunet"
 MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if cropping removed more than a quarter
 
 
@@ -93,7 +93,7 @@ def _configuration(geometry: Geometry, schemes: list[str], masks: list[bool]) ->
 
 
 def normalisation(dataset: RawDataset, fingerprint: Fingerprint) -> tuple[list[str], list[bool], str]:
-    from lnauto.compat.planning import get_normalization_scheme
+    from lnauto.compat.normalization import get_normalization_scheme
 
     schemes = [get_normalization_scheme(name) for name in dataset.channel_names.values()]
     cropped = fingerprint.median_relative_size_after_cropping < MASK_NORMALISATION_BELOW

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 from lnauto.cores import usable_cores
+
+DEVICES = Path("/dev")
+CARDS = ("nvidia*", "kfd", "dxg")  # what Linux shows in /dev of NVIDIA's and AMD's cards, and of any in WSL
 
 
 @dataclass(frozen=True)
@@ -21,13 +26,19 @@ class Machine:
 
 def this_machine(device: str | None = None) -> Machine:
     """The machine this runs on, with `device` or the best device it has."""
-    from lnauto.networks.compute import find_device  # imports torch, which costs seconds
+    cores, kind = usable_cores(), "cpu"
+    if device not in (None, "cpu") or (device is None and _may_have_a_card()):
+        from lnauto.networks.compute import find_device
 
-    kind = find_device(device).type
-    cores = usable_cores()
+        kind = find_device(device).type
     if kind == "cuda":
         import torch
 
         card = torch.cuda.get_device_properties(0)
         return Machine(kind, card.name, card.total_memory / 2**30, cores)
     return Machine(kind, f"{cores} cores", psutil.virtual_memory().total / 2**30, cores)
+
+
+def _may_have_a_card() -> bool:
+    """Whether it is worth asking PyTorch, which takes longer to import than a small data set takes to plan."""
+    return sys.platform != "linux" or any(any(DEVICES.glob(name)) for name in CARDS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lnauto.compat.names import check_names
 from lnauto.data.region import REGIONS, region_of
 from lnauto.errors import InputError
 from lnauto.files import ANY, NUMBER, misfit, read_json, write_json
@@ -110,8 +111,6 @@ class Plan:
 
     def check(self, configuration: str, path: Path) -> None:
         """Whether a plan that was edited by hand can be trained; what is wrong is told."""
-        from lnauto.compat.plans import check_names
-
         check_names(self.content)
         chosen = self.configuration(configuration)
         missing = [key for key in ("strategy", "trainer", "budget") if key not in self.lnauto]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib.figure  # noqa: F401  plans' pictures are then drawn by this process, where a test can leave them out
 import pytest
 from building import write_balls, write_random_model
 
@@ -24,7 +25,7 @@ share_cores()
 # epochs are planned, with two batches of validation each.
 SECONDS_PER_STEP = 7.0
 PICTURES = {
-    "lnauto.workflow.plan": "draw_plan",
+    "lnauto.report.painter": "draw_plan",
     "lnauto.trainers.lntrainer": "draw_learning_curve",
     "lnauto.workflow.train": "report_training",
 }

@@ -13,7 +13,6 @@ import SimpleITK as sitk
 import torch
 from bags import PLAN, bright_bags, drawn_bag
 from building import write_image
-from scipy.ndimage import zoom
 
 from lnauto.errors import InputError
 from lnauto.evaluation.patients import auc
@@ -125,18 +124,14 @@ def a_plan() -> tuple[Any, Any]:
         "foreground_intensity_properties_per_channel": {"0": {}},
         "configurations": {},
     }
-    manager = PlansManager(content)
-
-    def resampled(data: np.ndarray, shape: list[int], *_: object) -> np.ndarray:
-        return np.stack([zoom(one, np.array(shape) / one.shape, order=1, grid_mode=True, mode="nearest") for one in data])
-
-    configuration = SimpleNamespace(
-        spacing=[1.2, 2.5, 1.8],
-        normalization_schemes=["NoNormalization"],
-        use_mask_for_norm=[False],
-        resampling_fn_data=resampled,
-    )
-    return manager, configuration
+    chosen = {
+        "spacing": [1.2, 2.5, 1.8],
+        "normalization_schemes": ["NoNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": "resample_torch_fornnunet",
+        "resampling_fn_data_kwargs": {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False},
+    }
+    return PlansManager(content), SimpleNamespace(spacing=chosen["spacing"], configuration=chosen)
 
 
 def test_a_mask_lies_on_the_grid_of_the_prepared_image_and_its_points_in_the_world(tmp_path: Path) -> None:

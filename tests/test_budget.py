@@ -111,11 +111,11 @@ def test_a_step_is_timed_for_real_and_only_once(tmp_path: Path, monkeypatch: pyt
     time_once = probe._time
     monkeypatch.setattr(probe, "_time", lambda *arguments: times.append(time_once(*arguments)) or times[-1])
     small = fit(TINY, np.ones(3), np.full(3, 16.0), 2)
-    first = REAL_PROBE(small.architecture, small.patch, small.batch, 1, 2, "cpu")
-    again = REAL_PROBE(small.architecture, small.patch, small.batch, 1, 2, "cpu")
+    first = REAL_PROBE(small.architecture, small.patch, small.batch, 1, 2, "cpu", "2 cores")
+    again = REAL_PROBE(small.architecture, small.patch, small.batch, 1, 2, "cpu", "2 cores")
     assert first == again == times[0] > 0
     assert len(times) == 1
-    REAL_PROBE(small.architecture, [32, 32, 32], small.batch, 1, 2, "cpu")
+    REAL_PROBE(small.architecture, [32, 32, 32], small.batch, 1, 2, "cpu", "2 cores")
     assert len(times) == 2
 
 

@@ -14,7 +14,19 @@ import pytest
 import torch
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
-from lnauto.compat import images, inference, launch, networks, planning, plans, preprocessing, storage, training
+from lnauto.compat import (
+    images,
+    inference,
+    launch,
+    names,
+    networks,
+    normalization,
+    planning,
+    plans,
+    resampling,
+    storage,
+    training,
+)
 
 # where nnU-Net looks for what a plan names
 PLACES = {
@@ -105,17 +117,13 @@ def test_the_version_is_one_that_was_read() -> None:
             ],
         ),
         (planning.get_pool_and_conv_props, ["spacing", "patch_size", "min_feature_map_size", "max_numpool"]),
-        (planning.compute_new_shape, ["old_shape", "old_spacing", "new_spacing"]),
-        (planning.get_normalization_scheme, ["channel_name"]),
+        (normalization.get_normalization_scheme, ["channel_name"]),
         (
-            preprocessing.DefaultPreprocessor.run_case,
-            ["self", "image_files", "seg_file", "plans_manager", "configuration_manager", "dataset_json"],
+            normalization.normalization_class("CTNormalization"),
+            ["use_mask_for_norm", "intensityproperties", "target_dtype"],
         ),
-        (
-            preprocessing.DefaultPreprocessor._normalize,
-            ["self", "data", "seg", "configuration_manager", "foreground_intensity_properties_per_channel"],
-        ),
-        (preprocessing.crop_to_nonzero, ["data", "seg", "nonzero_label"]),
+        (normalization.normalization_class("ZScoreNormalization").run, ["self", "image", "seg"]),
+        (resampling.recursive_find_resampling_fn_by_name, ["resampling_fn"]),
         (inference.compute_gaussian, ["tile_size", "sigma_scale", "value_scaling_factor", "dtype", "device"]),
         (inference.compute_steps_for_sliding_window, ["image_size", "tile_size", "tile_step_size"]),
         (
@@ -152,9 +160,9 @@ def test_a_network_is_found_by_its_name_wherever_it_lies() -> None:
 @pytest.mark.parametrize(("key", "folder"), PLACES.items())
 def test_what_a_plan_may_name_is_there(key: str, folder: str) -> None:
     package = files(nnunetv2)
-    found = {name for name in plans.ALLOWED[key] if recursive_find_python_class(f"{package}/{folder}", name, dotted(folder))}
-    assert found == set(plans.ALLOWED[key])
-    assert set(PLACES) == set(plans.ALLOWED)
+    found = {name for name in names.ALLOWED[key] if recursive_find_python_class(f"{package}/{folder}", name, dotted(folder))}
+    assert found == set(names.ALLOWED[key])
+    assert set(PLACES) == set(names.ALLOWED)
 
 
 def test_storage_takes_the_keywords_lnauto_gives() -> None:

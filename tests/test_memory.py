@@ -16,12 +16,12 @@ import psutil
 import pytest
 import SimpleITK as sitk
 import torch
+from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from stock_models import stock_plans
 
 from lnauto.commands.predict import _gigabytes
 from lnauto.compat.plans import PlansManager
-from lnauto.compat.preprocessing import crop_to_nonzero
-from lnauto.data.preprocess import prepare
+from lnauto.data.prepare import prepare
 from lnauto.errors import InputError
 from lnauto.inference import memory
 from lnauto.inference import predictor as predictor_module
@@ -66,9 +66,12 @@ def configured(order: int, function: str = "resample_data_or_seg_to_shape") -> t
 @pytest.mark.parametrize(
     "spacing", [(1.2, 0.8, 0.8), (5.0, 0.8, 0.8), (1.0, 1.0, 1.0)], ids=["coarser", "thick slices", "as it is"]
 )
-@pytest.mark.parametrize("order", [1, 3])
-def test_preparing_takes_what_was_told_or_a_little_less(order: int, spacing: tuple[float, ...]) -> None:
-    plans, configuration = configured(order)
+@pytest.mark.parametrize(
+    ("order", "function"),
+    [(1, "resample_data_or_seg_to_shape"), (3, "resample_data_or_seg_to_shape"), (1, "resample_torch_fornnunet")],
+)
+def test_preparing_takes_what_was_told_or_a_little_less(order: int, function: str, spacing: tuple[float, ...]) -> None:
+    plans, configuration = configured(order, function)
     image = np.random.default_rng(0).integers(-1000, 1000, (1, 60, 96, 96)).astype(np.int16)
     direction = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     properties = {"spacing": list(spacing), "sitk_stuff": {"direction": direction}}
@@ -77,9 +80,9 @@ def test_preparing_takes_what_was_told_or_a_little_less(order: int, spacing: tup
     def check(inside: Any, resampled: Any) -> None:
         told.append(Need.of(image.shape[1:], inside, resampled, spacing, configuration, 1, 2, 1, False).preparing)
 
-    prepare(image, dict(properties), plans, configuration, "none")  # what is made once, and stays
+    prepare(image, dict(properties), plans.plans, configuration.configuration, "none")  # what is made once, and stays
     tracemalloc.start()
-    prepare(image, properties, plans, configuration, "none", check)
+    prepare(image, properties, plans.plans, configuration.configuration, "none", check)
     taken = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 0.4 * told[0] < taken < told[0]
@@ -100,7 +103,7 @@ def test_each_step_grows_with_what_it_holds() -> None:
 
     plain = need()
     assert plain.most == max(plain.preparing, plain.predicting, plain.exporting)
-    assert need(name=skimage).preparing - plain.preparing > 4 * 100**3
+    assert need(300, 240, name=skimage).preparing - need(300, 240).preparing > 4 * 300**3
     assert need(kept=2).predicting - plain.predicting == 4 * 80**3
     assert need(resampled=160).predicting - plain.predicting > 12 * (160**3 - 80**3)
     assert need(with_probability=True).exporting - plain.exporting == 4 * 4 * 100**3
@@ -126,7 +129,7 @@ def test_an_image_is_cropped_to_what_is_not_0_as_nnu_net_does(empty: bool) -> No
         image[0, 3:17, 5:6, 2:20] = 7
         image[0, 4, 5:20, 6] = -3
     properties = {"spacing": [1.0, 1.0, 1.0], "sitk_stuff": {"direction": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)}}
-    prepared = prepare(image.copy(), properties, plans, configuration, "none")
+    prepared = prepare(image.copy(), properties, plans.plans, configuration.configuration, "none")
     expected = [[0, 20], [0, 24], [0, 28]] if empty else [list(sides) for sides in crop_to_nonzero(image, None)[2]]
     assert [list(sides) for sides in properties["bbox_used_for_cropping"]] == expected
     assert prepared.shape[1:] == tuple(stop - start for start, stop in expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from matplotlib.transforms import Bbox
 
 from lnauto.planners.case_facts import CaseFacts, NodeFacts
 from lnauto.planners.plan import Plan
+from lnauto.report import painter
 from lnauto.report.plan_facts import plan_facts
 from lnauto.report.plan_picture import draw_plan, plan_figure
 
@@ -182,7 +184,7 @@ def _within(box: Bbox, whole: Bbox) -> bool:
 
 def test_the_file_is_a_png_of_the_stated_size_and_nothing_else_is_left(tmp_path: Path) -> None:
     path = tmp_path / "lnautoPlans.png"
-    draw_plan([case(NODES[:3])], make_plan(), path)
+    draw_plan(plan_facts([case(NODES[:3])], make_plan()), path)
     assert imread(path).shape[:2] == (860, 1300)
     assert [file.name for file in tmp_path.iterdir()] == ["lnautoPlans.png"]
 
@@ -190,3 +192,32 @@ def test_the_file_is_a_png_of_the_stated_size_and_nothing_else_is_left(tmp_path:
 def test_a_plan_has_its_picture_beside_it(prepared: Path) -> None:
     folder = prepared / "preprocessed" / "Dataset901_Balls"
     assert imread(folder / "lnautoPlans.png").shape[:2] == (860, 1300)
+
+
+def test_a_process_of_its_own_draws_where_matplotlib_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "matplotlib.figure")
+    monkeypatch.setattr(painter, "usable_cores", lambda: 2)
+    monkeypatch.setattr(painter, "draw_plan", None)  # not here
+    with painter.Painter() as one:
+        one.paint(plan_facts([case(NODES[:3])], make_plan()), tmp_path / "plan.png")
+    assert imread(tmp_path / "plan.png").shape[:2] == (860, 1300)
+
+
+def test_where_that_process_fails_it_is_drawn_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.delitem(sys.modules, "matplotlib.figure")
+    monkeypatch.setattr(painter, "usable_cores", lambda: 2)
+    monkeypatch.setattr(painter, "draw_plan", lambda _, path: drawn.append(path))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with painter.Painter() as one:
+        one.paint(plan_facts([case(NODES[:3])], make_plan()), tmp_path / "plan.png")
+    assert drawn == [tmp_path / "plan.png"]
+
+
+def test_a_painter_that_is_told_nothing_goes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "matplotlib.figure")
+    monkeypatch.setattr(painter, "usable_cores", lambda: 2)
+    with painter.Painter() as one:
+        process = one._process
+    assert process is not None
+    assert process.poll() is not None

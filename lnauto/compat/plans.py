@@ -1,8 +1,4 @@
-"""nnU-Net's plans: the managers that read them, and the names in them that may be looked up.
-
-nnU-Net searches its folders for whatever a plan names and calls what it finds, be it made for that or not. A plan from elsewhere
-is a stranger's text, so names are looked up in this list first. (What may be a network: `lnauto/networks/permitted.py`.)
-"""
+"""nnU-Net's plans: the managers that read them."""
 
 from __future__ import annotations
 
@@ -12,64 +8,18 @@ from typing import Any
 from nnunetv2.utilities.label_handling.label_handling import LabelManager, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from lnauto.errors import InputError
+from lnauto.compat.names import check_names
 
 __all__ = [
-    "ALLOWED",
     "ConfigurationManager",
     "LabelManager",
     "PlansManager",
-    "check_names",
     "determine_num_input_channels",
     "read_plans",
 ]
-
-_RESAMPLING = (
-    "resample_torch_fornnunet",
-    "resample_torch_simple",
-    "resample_data_or_seg_to_shape",
-    "resample_data_or_seg_to_spacing",
-    "no_resampling_hack",
-)
-ALLOWED: dict[str, tuple[str, ...]] = {
-    "preprocessor_name": ("DefaultPreprocessor",),
-    "resampling_fn_data": _RESAMPLING,
-    "resampling_fn_seg": _RESAMPLING,
-    "resampling_fn_probabilities": _RESAMPLING,
-    "normalization_schemes": (
-        "CTNormalization",
-        "ZScoreNormalization",
-        "NoNormalization",
-        "RescaleTo01Normalization",
-        "RGBTo01Normalization",
-    ),
-    "image_reader_writer": (
-        "SimpleITKIO",
-        "SimpleITKIOWithReorient",
-        "NibabelIO",
-        "NibabelIOWithReorient",
-        "NaturalImage2DIO",
-        "Tiff3DIO",
-    ),
-    "label_manager": ("LabelManager",),
-}
 
 
 def read_plans(content: Mapping[str, Any]) -> PlansManager:
     """nnU-Net's manager of plans that name nothing but what is on the list."""
     check_names(content)
     return PlansManager(dict(content))
-
-
-def check_names(content: Mapping[str, Any]) -> None:
-    """Refuse plans that name another function or class, before anything is looked up."""
-    for part in (content, *content.get("configurations", {}).values()):
-        for key, allowed in ALLOWED.items():
-            named = part.get(key)
-            for name in named if isinstance(named, list) else [named]:
-                if name is not None and name not in allowed:
-                    raise InputError.of(
-                        f"the plan names {name} as its {key}, which is none of {', '.join(allowed)}; it was not called",
-                        f"the plans of {content.get('dataset_name', 'a data set')}",
-                        "do not use this file; if it is your own, correct it",
-                    )

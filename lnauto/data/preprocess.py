@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from lnauto.compat.names import check_names
 from lnauto.cores import usable_cores
 from lnauto.data.coarse_maps import read_map
-from lnauto.data.locations import sample_locations
+from lnauto.data.locations import groups_of, sample_locations
+from lnauto.data.prepare import prepare, prepare_labelled, read_images, read_label, region_box
 from lnauto.data.provenance import MadeOf, Provenance, digest_of
 from lnauto.data.raw import Case
-from lnauto.data.region import find_region, region_of
+from lnauto.data.region import region_of
 from lnauto.data.strokes import follow
 from lnauto.data.trusted_background import Trust, materialise
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
@@ -29,6 +31,7 @@ from lnauto.nodes import Box
 
 log = logging.getLogger(__name__)
 
+LOCATIONS_SEED = 1234  # nnU-Net's
 MOST_THREADS, MOST_AT_A_TIME = 4, 5e7  # cases, and voxels of them, that one process has in memory
 WORKER_PAYS_FROM_VOXELS = 3e8  # a spawned worker imports torch and nnU-Net for 4 s: as long as this many voxels take
 
@@ -128,9 +131,7 @@ def preprocess(cases: list[Case], job: Job, quiet: bool = False, workers: int | 
 
 def _in_threads(cases: list[Case], job: Job, threads: int) -> Iterator[tuple[Case, MadeOf | Problem]]:
     """In this process, some at a time: most of the work is done outside of Python."""
-    import torch
-
-    stopped, before, pool = Event(), torch.get_num_threads(), ThreadPoolExecutor(threads)
+    stopped, pool = Event(), ThreadPoolExecutor(threads)
 
     def attempt(case: Case) -> MadeOf | Problem:
         if stopped.is_set():
@@ -146,7 +147,6 @@ def _in_threads(cases: list[Case], job: Job, threads: int) -> Iterator[tuple[Cas
     finally:
         stopped.set()  # a full disk ends the work, and so does Ctrl-C
         pool.shutdown()
-        torch.set_num_threads(before)  # nnU-Net's resampling puts back what it found, which may be another thread's setting
 
 
 def _in_workers(cases: list[Case], job: Job, workers: int) -> Iterator[tuple[Case, MadeOf | Problem]]:
@@ -199,50 +199,38 @@ def preprocess_case(case: Case, job: Job) -> Problem | None:
 
 
 def _preprocess_and_store(case: Case, job: Job) -> None:
-    from lnauto.compat.plans import read_plans
-
-    plans = read_plans(job.plans)
-    configuration = plans.get_configuration(job.configuration)
+    check_names(job.plans)
+    configuration = job.plans["configurations"][job.configuration]
     if case.label is None:
-        _store_image(case, job, plans, configuration)
+        _store_image(case, job, configuration)
     else:
-        _store_labelled(case, job, plans, configuration)
+        _store_labelled(case, case.label, job, configuration)
 
 
-def _store_image(case: Case, job: Job, plans: Any, configuration: Any) -> None:
+def _store_image(case: Case, job: Job, configuration: dict[str, Any]) -> None:
     """The image only; a label of nothing but background would teach that there is no node."""
     from lnauto.compat.storage import save_image
 
-    data, _ = prepare_image(list(case.images), plans, configuration, region_of(job.plans))
+    image, properties = read_images(case.images, job.plans)
+    image = prepare(image, properties, job.plans, configuration, region_of(job.plans))
     with replacing(image_file(job.folder / case.name)) as temporary:
-        save_image(np.asarray(data, np.float32), temporary, configuration.patch_size)
+        save_image(np.asarray(image, np.float32), temporary, configuration["patch_size"])
 
 
-def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> None:
-    from lnauto.compat.preprocessing import DefaultPreprocessor
+def _store_labelled(case: Case, label: Path, job: Job, configuration: dict[str, Any]) -> None:
     from lnauto.compat.storage import nnUNetDatasetBlosc2
 
-    class Preprocessor(DefaultPreprocessor):
-        def run_case_npy(self, data: Any, seg: Any, properties: Any, manager: Any, *rest: Any) -> Any:
-            if seg is not None and job.dataset_json.get("instances"):
-                seg = (seg > 0).astype(seg.dtype)  # the network learns where nodes are, not their numbers
-            box = _find_region(data, properties, region_of(job.plans))
-            if seg is not None and trust is not None:
-                trusted = box if trust.region == region_of(job.plans) else _find_region(data, properties, trust.region)
-                seg = _with_trusted_background(data, seg, properties, trust, trusted, case, job)
-            return _run_cropped(super().run_case_npy, data, seg, properties, box, manager, *rest)
-
-        @staticmethod
-        def _sample_foreground_locations(seg: Any, classes_or_regions: Any, seed: int = 1234, **_: Any) -> Any:
-            return sample_locations(seg, classes_or_regions, seed)
-
+    image, properties = read_images(case.images, job.plans)
+    seg = read_label(label, job.plans)
+    if job.dataset_json.get("instances"):
+        seg = (seg > 0).astype(seg.dtype)  # the network learns where nodes are, not their numbers
+    box = region_box(image, properties, region_of(job.plans))
     trust = Trust.of_plan(job.plans)
-    images = [str(path) for path in case.images]
-    data, seg, properties = Preprocessor(verbose=False).run_case(images, str(case.label), plans, configuration, job.dataset_json)
-    if not any(configuration.use_mask_for_norm):
-        # nnU-Net marks what lies outside the body with -1, as it later marks padding. Outside the body is background, and the
-        # augmentation needs to know it only where intensities are normalised inside the body alone.
-        seg = np.maximum(seg, 0)
+    if trust is not None:
+        trusted = box if trust.region == region_of(job.plans) else region_box(image, properties, trust.region)
+        seg = _with_trusted_background(image, seg, properties, trust, trusted, case, job)
+    data, seg = prepare_labelled(image, seg, properties, job.plans, configuration, box)
+    properties["class_locations"] = sample_locations(seg, groups_of(job.dataset_json["labels"]), LOCATIONS_SEED)
     seg, likely = seg[:1], seg[1:]
     second = likely_folder(job.folder) / f"{case.name}.b2nd"
     if not len(likely):
@@ -251,7 +239,7 @@ def _store_labelled(case: Case, job: Job, plans: Any, configuration: Any) -> Non
         with replacing(second) as temporary:
             nnUNetDatasetBlosc2.save_seg(likely[0].astype(np.int8), str(temporary.with_suffix("")))
     data, seg = data.astype(np.float32, copy=False), seg.astype(np.int16, copy=False)
-    _store(job.folder / case.name, data, seg, properties, configuration.patch_size)
+    _store(job.folder / case.name, data, seg, properties, configuration["patch_size"])
 
 
 def _with_trusted_background(
@@ -281,30 +269,6 @@ def likely_folder(folder: Path) -> Path:
     """Where it lies, for each preprocessed case, what is taken for a node that nobody drew to begin with. A folder of its own,
     like the segmentations of an earlier stage in nnU-Net, from which its loader cuts the same patches as from the label."""
     return folder.with_name(f"{folder.name}_likely")
-
-
-def _run_cropped(
-    run: Callable[..., Any], data: Any, seg: Any, properties: dict[str, Any], region: Box, manager: Any, *rest: Any
-) -> Any:
-    """Run nnU-Net's preprocessing on the plan's region of a case, and say where in the whole image its result belongs."""
-    cropped = (slice(None), *region)
-    found, seg, properties = run(data[cropped], None if seg is None else seg[cropped], properties, manager, *rest)
-    _put_into_whole(properties, data.shape[1:], region, manager.transpose_forward)
-    return found, seg, properties
-
-
-def _find_region(image: np.ndarray, properties: dict[str, Any], name: str) -> Box:
-    return find_region(image[0], properties["spacing"], properties["sitk_stuff"]["direction"], name)
-
-
-def _put_into_whole(properties: dict[str, Any], shape: Sequence[int], region: Sequence[slice], forward: Sequence[int]) -> None:
-    """Make the properties of a cropped image those of the whole: nnU-Net's export then puts the mask where it belongs."""
-    starts = [region[axis].start for axis in forward]
-    properties["shape_before_cropping"] = tuple(shape[axis] for axis in forward)
-    box = properties["bbox_used_for_cropping"]
-    properties["bbox_used_for_cropping"] = [
-        [start + first, start + last] for start, (first, last) in zip(starts, box, strict=True)
-    ]
 
 
 def _store(target: Path, data: np.ndarray, seg: np.ndarray, properties: dict[str, Any], patch: list[int]) -> None:
@@ -351,58 +315,3 @@ def _workers_that_pay(cases: int, cost: Cost) -> tuple[int, int]:
     """Processes, a core each, up to the number of cases; for small work one, with as many threads as memory holds cases."""
     most, fit = min(usable_cores(), cases), int(MOST_AT_A_TIME * cost.cases / max(cost.voxels, 1))
     return (most, 1) if cost.voxels > WORKER_PAYS_FROM_VOXELS else (1, max(1, min(most, MOST_THREADS, fit)))
-
-
-def prepare_image(images: list[Path], plans: Any, configuration: Any, region: str = "none") -> tuple[np.ndarray, dict[str, Any]]:
-    """An image, cropped to `region`, as the network takes it, and what is needed to find back to its own geometry."""
-    image, properties = plans.image_reader_writer_class().read_images([str(path) for path in images])
-    return prepare(image, properties, plans, configuration, region), properties
-
-
-def prepare(
-    image: np.ndarray,
-    properties: dict[str, Any],
-    plans: Any,
-    configuration: Any,
-    region: str,
-    check: Callable[[Sequence[int], Sequence[int]], None] = lambda *_: None,
-) -> np.ndarray:
-    """The same of an image that was read; what is needed to find back is put into `properties`.
-
-    The steps are those of nnU-Net's preprocessor; only the label it makes up and resamples for an image without one is left out.
-
-    Args:
-        check: is told the size of the region and its size in the plan's spacing, before memory is taken for either.
-    """
-    from lnauto.compat.planning import compute_new_shape
-    from lnauto.compat.preprocessing import DefaultPreprocessor, crop_to_nonzero
-
-    shape, box = image.shape[1:], _find_region(image, properties, region)
-    within = (slice(None), *box)
-    image = image[within].transpose([0, *(axis + 1 for axis in plans.transpose_forward)])
-    spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
-    check(image.shape[1:], compute_new_shape(image.shape[1:], spacing, configuration.spacing))
-    inside: Any = [None]  # where an image is not 0, which only some normalisations ask for
-    if any(configuration.use_mask_for_norm):
-        image, inside, properties["bbox_used_for_cropping"] = crop_to_nonzero(image, None)
-    else:
-        properties["bbox_used_for_cropping"] = _box_of_nonzero(image)
-        filled = (slice(None), *(slice(*sides) for sides in properties["bbox_used_for_cropping"]))
-        image = image[filled]
-    _put_into_whole(properties, shape, box, plans.transpose_forward)
-    properties["shape_after_cropping_and_before_resampling"] = image.shape[1:]
-    intensities = plans.foreground_intensity_properties_per_channel
-    image = image.astype(np.float32, copy=False)
-    image = DefaultPreprocessor(verbose=False)._normalize(image, inside, configuration, intensities)
-    resampled = compute_new_shape(image.shape[1:], spacing, configuration.spacing)
-    prepared: np.ndarray = configuration.resampling_fn_data(image, resampled, spacing, configuration.spacing)
-    return prepared
-
-
-def _box_of_nonzero(image: np.ndarray) -> list[list[int]]:
-    """First and last plus one along each axis, as nnU-Net crops; an image of nothing but 0 stays as it is."""
-    taken = (image != 0).any(axis=0)
-    along = [np.flatnonzero(taken.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
-    if not len(along[0]):
-        return [[0, side] for side in taken.shape]
-    return [[int(places[0]), int(places[-1]) + 1] for places in along]

@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from lnauto.cores import usable_cores
+from lnauto.data.resample import MOST_BYTES
 from lnauto.errors import InputError
 from lnauto.image_files import UnreadableError, bytes_promised, header_reader
 
@@ -62,8 +64,11 @@ class Need:
         whole, before, after = (math.prod(int(side) for side in shape) for shape in (scan, inside, resampled))
         patch = configuration.patch_size
         content = configuration.configuration
-        interpolating = FLOAT * channels * (before + after)
-        if content["resampling_fn_data"] == "resample_data_or_seg_to_shape" and list(inside) != list(resampled):
+        pieces = min(usable_cores() * MOST_BYTES, 3 * FLOAT * max(before, after))
+        interpolating = FLOAT * channels * (before + after) + pieces
+        if list(inside) == list(resampled):
+            interpolating = FLOAT * channels * before
+        elif content["resampling_fn_data"] == "resample_data_or_seg_to_shape":
             kwargs = content["resampling_fn_data_kwargs"]
             apart, _ = determine_do_sep_z_and_axis(kwargs.get("force_separate_z"), spacing, configuration.spacing)
             curved = kwargs.get("order", 3) > 1 and not apart

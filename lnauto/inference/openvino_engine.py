@@ -137,7 +137,9 @@ def check(
 
 
 def _key(path: Path, facts: Mapping[str, Any], shape: Sequence[int], precision: str, faster: bool) -> str:
-    return machine_cache.key_of(path.name, facts, [int(side) for side in shape], precision, faster, _version())
+    return machine_cache.key_of(
+        path.name, facts, [int(side) for side in shape], precision, faster, _version(), torch.get_num_threads()
+    )
 
 
 def _check(

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from lnauto.data.preprocess import prepare
+from lnauto.data.prepare import prepare
 from lnauto.data.region import region_of
 from lnauto.data.scans import Grid, mask_on, read_channels
 from lnauto.errors import InputError
@@ -198,7 +198,7 @@ class Predictor:
             need = Need.of(*sizes, spacing, self.configuration, len(image), classes, kept, with_probability)
             self.memory.check(need.most, name)
 
-        data = prepare(image, properties, self.plans, self.configuration, self.region, check)
+        data = prepare(image, properties, self.plans.plans, self.configuration.configuration, self.region, check)
         return Prepared(data, properties, Grid.of(channels[0]))
 
     def infer(self, prepared: Prepared, on_tile: Callable[[int], None] | None = None) -> Tensor:

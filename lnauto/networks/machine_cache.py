@@ -7,10 +7,9 @@ import json
 import logging
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +18,7 @@ FOLDER = Path.home() / ".cache" / "lnauto"
 
 def key_of(*facts: Any) -> str:
     """A short hash of `facts`, this machine and its Torch."""
-    machine = (platform.node(), platform.processor(), os.cpu_count(), torch.get_num_threads(), torch.__version__)
+    machine = (platform.node(), platform.processor(), os.cpu_count(), version("torch"))
     return hashlib.blake2b(json.dumps([*facts, machine]).encode(), digest_size=12).hexdigest()
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from lnauto.cores import usable_cores
 from lnauto.networks import machine_cache
-from lnauto.networks.build import build
-from lnauto.networks.compute import choose_compute, find_device
-from lnauto.networks.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    import torch
 
 CACHE = "steps"
 WARM_UP, STEPS = 1, 2
@@ -19,22 +19,39 @@ LONG_ENOUGH_SECONDS = 6.0  # a step that takes a third of this is not timed agai
 
 
 def seconds_per_step(
-    architecture: dict[str, Any], patch: list[int], batch: int, channels: int, classes: int, device: str | None = None
+    architecture: dict[str, Any], patch: list[int], batch: int, channels: int, classes: int, device: str, name: str
 ) -> float:
-    """Seconds of forward pass, backward pass and update of the network a plan describes; the best of a few."""
-    chosen = find_device(device)
-    card = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else ""  # a machine may have several kinds, a cluster has
-    key = machine_cache.key_of(architecture, patch, batch, channels, classes, chosen.type, *([card] if card else []))
+    """Seconds of forward pass, backward pass and update of the network a plan describes; the best of a few.
+
+    `name` is the device's: a machine may have several kinds of card, and a cluster has. What is known already is told without
+    importing PyTorch.
+    """
+    threads = usable_cores(), os.environ.get("OMP_NUM_THREADS")
+    key = machine_cache.key_of(architecture, patch, batch, channels, classes, device, name, threads)
     known = machine_cache.read(CACHE)
     if key not in known:
-        with torch.random.fork_rng(devices=[]):  # the measurement must not move anybody's random numbers
-            torch.manual_seed(0)
-            known[key] = _time(architecture, patch, batch, channels, classes, chosen)
+        known[key] = _time(architecture, patch, batch, channels, classes, device)
         machine_cache.write(CACHE, known)
     return float(known[key])
 
 
-def _time(architecture: dict[str, Any], patch: list[int], batch: int, channels: int, classes: int, device: torch.device) -> float:
+def _time(architecture: dict[str, Any], patch: list[int], batch: int, channels: int, classes: int, kind: str) -> float:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):  # the measurement must not move anybody's random numbers
+        torch.manual_seed(0)
+        return _time_on(architecture, patch, batch, channels, classes, torch.device(kind))
+
+
+def _time_on(
+    architecture: dict[str, Any], patch: list[int], batch: int, channels: int, classes: int, device: torch.device
+) -> float:
+    import torch
+
+    from lnauto.networks.build import build
+    from lnauto.networks.compute import choose_compute
+    from lnauto.networks.memory import keep_freed_memory
+
     if device.type == "cpu":
         keep_freed_memory()  # as in training
     network = build(architecture, channels, classes, deep_supervision=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lnauto.planners.case_facts import CaseFacts
-from lnauto.planners.plan import CONFIGURATION, Plan
+if TYPE_CHECKING:  # whoever draws is handed the facts, and need not import what they are taken from
+    from lnauto.planners.case_facts import CaseFacts
+    from lnauto.planners.plan import Plan
 
 Lengths = tuple[float, float, float]
 
@@ -58,6 +59,8 @@ class PlanFacts:
 
 def plan_facts(cases: Sequence[CaseFacts], plan: Plan) -> PlanFacts:
     """What there is to show of a data set and its plan."""
+    from lnauto.planners.plan import CONFIGURATION
+
     block, chosen = plan.lnauto, plan.configuration(CONFIGURATION)
     spacing = _lengths(plan, chosen["spacing"])
     patch = _lengths(plan, chosen["patch_size"])
@@ -106,6 +109,8 @@ def _product(left: Lengths, right: Lengths) -> Lengths:
 
 def _channels(plan: Plan, inside: Sequence[tuple[float, ...]], shell: Sequence[tuple[float, ...]]) -> tuple[Channel, ...]:
     names = plan.lnauto["evidence"]["channels"]["value"]
+    from lnauto.planners.plan import CONFIGURATION
+
     schemes = plan.configuration(CONFIGURATION)["normalization_schemes"]
     properties = plan.content["foreground_intensity_properties_per_channel"]
     found = []

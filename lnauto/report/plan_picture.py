@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from lnauto.files import replacing
-from lnauto.planners.case_facts import CaseFacts
-from lnauto.planners.plan import Plan
-from lnauto.report.plan_facts import Channel, Lengths, PlanFacts, Share, plan_facts, times
+from lnauto.report.plan_facts import Channel, Lengths, PlanFacts, Share, times
 
 SIZE, DPI = (13.0, 8.6), 100
 NODE, ROUND, REFERENCE, MUTED = "#1f6fb4", "#d98324", "#2e8b57", "#6b6b6b"
@@ -23,9 +21,9 @@ CHANNELS_SHOWN = 3
 LOGARITHMIC_FROM = 50  # times the 5th percentile that the 95th is: images without a common scale
 
 
-def draw_plan(cases: Sequence[CaseFacts], plan: Plan, path: Path) -> None:
+def draw_plan(facts: PlanFacts, path: Path) -> None:
     """One PNG from what was seen and what was decided."""
-    figure = plan_figure(plan_facts(cases, plan))
+    figure = plan_figure(facts)
     with replacing(path) as temporary:
         figure.savefig(temporary)
 

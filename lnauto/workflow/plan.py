@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +43,7 @@ from lnauto.planners.completeness.scores import Scores
 from lnauto.planners.evidence import gather
 from lnauto.planners.explain import explain
 from lnauto.planners.fingerprint import look_at_all, summarise
-from lnauto.planners.machine import this_machine
+from lnauto.planners.machine import Machine, this_machine
 from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.planners.planner import make_plan
@@ -52,7 +51,8 @@ from lnauto.planners.region import choose_region
 from lnauto.planners.strategy import Strategy, choose_strategy, drawn_in_part
 from lnauto.planners.trust import LIKENESS, choose_trust
 from lnauto.planners.wishes import NONE, Wishes
-from lnauto.report.plan_picture import draw_plan
+from lnauto.report.painter import Painter
+from lnauto.report.plan_facts import plan_facts
 from lnauto.workflow.block_plan import NO_MASK, bring_scans_up_to_date, plan_scans
 from lnauto.workflow.in_use import check_not_in_use, check_stale, trainings
 from lnauto.workflow.patient_plan import plan_patients, refuse
@@ -92,6 +92,11 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     if dataset.annotation == "table":
         refuse({"--pretrained": request.pretrained, "--masks": request.wishes.masks})
         return plan_patients(dataset, paths, request.wishes, request.device, request.explain)
+    with Painter() as painter:
+        return _plan_images(dataset, paths, request, painter)
+
+
+def _plan_images(dataset: RawDataset, paths: Paths, request: Request, painter: Painter) -> Plan:
     foundation = _foundation(request.pretrained, paths, dataset) if request.pretrained is not None else None
     cases = look_at_all(dataset, request.quiet)
     scores = score_cases(dataset, cases, quiet=request.quiet)
@@ -114,13 +119,14 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     fingerprint = summarise(cases, region[0])
     name = plans_name(request.pretrained)
     write_json(folder / f"{name}_fingerprint.json", fingerprint.to_json())
+    machine = this_machine(request.device)
     plan = make_plan(
         dataset,
         fingerprint,
         evidence,
-        this_machine(request.device),
+        machine,
         request.wishes,
-        probe_for(dataset, request.device),
+        probe_for(dataset, machine),
         region,
         trust,
         foundation,
@@ -134,11 +140,9 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
         write_json(folder / "dataset.json", with_ignore(dataset.description, Trust.of_plan(plan.content)))
     log.info("%s", explain(plan) if request.explain else plan.explain())
     _tell_departures(plan, folder / "nnUNetPlans.json", request.configuration)
-    with ThreadPoolExecutor(1) as pool:  # while cases are preprocessed, which waits for the disk in part
-        picture = pool.submit(draw_plan, cases, plan, folder / f"{name}.png")
-        if request.do_preprocess:
-            bring_up_to_date(dataset, plan, request.configuration, paths, request.workers, request.quiet)
-    picture.result()
+    painter.paint(plan_facts(cases, plan), folder / f"{name}.png")
+    if request.do_preprocess:
+        bring_up_to_date(dataset, plan, request.configuration, paths, request.workers, request.quiet)
     return plan
 
 
@@ -160,14 +164,14 @@ def _foundation(name: str, paths: Paths, dataset: RawDataset) -> Foundation:
     return foundation
 
 
-def probe_for(dataset: RawDataset, device: str | None) -> Probe:
+def probe_for(dataset: RawDataset, machine: Machine) -> Probe:
     """Times steps of networks for this data set on this machine."""
     channels, classes = len(dataset.channel_names), len(dataset.labels)
 
     def probe(step: Step) -> float:
         from lnauto.networks.probe import seconds_per_step
 
-        return seconds_per_step(step.architecture, step.patch, step.batch, channels, classes, device)
+        return seconds_per_step(step.architecture, step.patch, step.batch, channels, classes, machine.device, machine.name)
 
     return probe
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from lnauto.data.locations import MOST, sample_locations
+import numpy as np
+import pytest
+
+from lnauto.data.locations import MOST, groups_of, sample_locations
 
 
 def test_locations_are_of_their_label_bounded_and_spread() -> None:
@@ -28,7 +31,7 @@ def test_locations_are_of_their_label_bounded_and_spread() -> None:
 
 
 def test_keys_are_those_that_nnunet_asks_for() -> None:
-    from lnauto.compat.preprocessing import DefaultPreprocessor
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
     seg = np.zeros((1, 8, 8, 8), np.int16)
     seg[0, 2, 2, 2:5] = 1
@@ -36,3 +39,26 @@ def test_keys_are_those_that_nnunet_asks_for() -> None:
     ours, theirs = sample_locations(seg, labels, 0), DefaultPreprocessor._sample_foreground_locations(seg, labels)
     assert ours.keys() == theirs.keys()
     assert sorted(map(tuple, ours[1])) == sorted(map(tuple, theirs[1]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "order"),
+    [
+        ({"background": 0, "node": 1}, None),
+        ({"background": 0, "node": 2, "vessel": 1}, None),
+        ({"background": 0, "node": [1], "ignore": 2}, None),
+        ({"background": 0, "any": [1, 2], "large": 2, "ignore": 3}, [1, 2]),
+    ],
+)
+def test_patches_are_centred_on_the_groups_that_nnunet_takes(labels: dict[str, Any], order: list[int] | None) -> None:
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    manager = LabelManager(labels, order)
+    theirs = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+    if manager.has_ignore_label:
+        theirs.append([-1, *manager.all_labels])
+
+    def voxels(groups: Any) -> set[tuple[int, ...]]:
+        return {tuple(int(value) for value in np.atleast_1d(group)) for group in groups}
+
+    assert voxels(groups_of(labels)) == voxels(theirs)

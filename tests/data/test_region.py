@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lnauto.data.preprocess import Job, _preprocess_and_store, case_files, prepare_image
+from lnauto.data.prepare import prepare, read_images
+from lnauto.data.preprocess import Job, _preprocess_and_store, case_files
 from lnauto.data.raw import Case
 from lnauto.data.region import REGIONS, find_region
 
@@ -144,7 +145,8 @@ def test_a_mask_goes_back_exactly_to_where_it_was_drawn(region: str, lungs: bool
 
     manager = PlansManager(plans)
     configuration = manager.get_configuration("3d_fullres")
-    prepared, found = prepare_image(list(images), manager, configuration, region)
+    scan, found = read_images(images, plans)
+    prepared = prepare(scan, found, plans, configuration.configuration, region)
     assert np.array_equal(prepared, data)
     node = torch.from_numpy((seg[0] == 1).astype(np.float32))
     for where in (properties, found):

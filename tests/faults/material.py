@@ -27,13 +27,14 @@ class Material:
     def planned(self) -> Path:
         """Raw and preprocessed folders of a data set of balls."""
         from lnauto.networks import probe
+        from lnauto.report import painter
         from lnauto.workflow import plan
 
         folder = self.root / "planned"
         write_balls(folder / "raw" / DATASET, side=24, cases=4, test_cases=1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(probe, "seconds_per_step", lambda *_: 7.0)  # so slow that the smallest network is planned
-            patch.setattr(plan, "draw_plan", lambda *_: None)
+            patch.setattr(painter, "draw_plan", lambda *_: None)
             for name, variable in VARIABLES.items():
                 patch.setenv(variable, str(folder / name))
             plan.plan_and_preprocess("901", plan.Request(device="cpu", quiet=True))

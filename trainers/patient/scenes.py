@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lnauto.data.preprocess import prepare
+from lnauto.data.prepare import prepare
 from lnauto.data.scans import Grid, read_channels, turned
 from lnauto.nodes import Array, label_components
 from lnauto.trainers.patient.crops import Scene, forms_of
@@ -37,7 +37,7 @@ def read_scene(
 
     channels = [sitk.ReadImage(str(path)) for path in images]
     image, properties = read_channels(channels, orientation, case)
-    data = prepare(image, properties, plans, configuration, region)
+    data = prepare(image, properties, plans.plans, configuration.configuration, region)
     shape = data.shape[1:]
     spacing = tuple(float(side) for side in configuration.spacing)
     found, forms = np.zeros(shape, np.int32), dict[int, tuple[float, ...]]()

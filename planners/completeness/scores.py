@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -21,7 +21,10 @@ from lnauto.nodes import Array
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.completeness.likeness import Likeness, find_candidates, gather_candidates
 from lnauto.planners.completeness.surroundings import Floats, drawn_intensities, look_round, read_coarse
-from lnauto.planners.completeness.voxels import learn, sample, score_of
+from lnauto.planners.completeness.voxels import get_ready, learn, sample, score_of
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
 FOLDS = 6  # parts of the cases, each judged by what the others taught; with fewer, places are ranked worse
 FEWEST_CASES, FEWEST_NODES = 8, 6  # annotated; a classifier of fewer knows too little of what is no node
@@ -97,6 +100,7 @@ def score_these(dataset: RawDataset, cases: Sequence[tuple[Case, CaseFacts]], se
     ranges = drawn_intensities(coarse, radius)
     images = (coarse.pop(0) for _ in names)  # so that an image goes when its features come
     with threadpool_limits(1), ThreadPoolExecutor(usable_cores(), initializer=_alone) as pool:
+        pool.submit(get_ready)
         looks = pool.map(lambda case: look_round(case, radius, ranges), images)
         looked = list(tqdm(looks, "cases looked at", len(names), delay=2, disable=quiet))
         samples = [sample(case, rng) for case in looked]

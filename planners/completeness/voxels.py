@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from lnauto.nodes import Array
 from lnauto.planners.completeness.surroundings import FINEST, Floats, Looked, smooth
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
 PER_NODE, PER_CASE = 100, 2500  # voxels learnt from: drawn ones, others
 SPARSE_FROM = 1.5  # voxels to a small node's radius: every second of them still meets each node
@@ -32,8 +35,15 @@ def sample(case: Looked, rng: np.random.Generator) -> Sample:
     return np.concatenate(seen), np.concatenate(drawn)
 
 
+def get_ready() -> None:
+    """Import what `learn` needs, which takes a second: while other threads compute, that costs nothing."""
+    import sklearn.ensemble  # noqa: F401
+
+
 def learn(samples: Sequence[Sample]) -> HistGradientBoostingClassifier:
     """Drawn against not drawn."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     model = HistGradientBoostingClassifier(
         max_iter=40,
         learning_rate=0.15,

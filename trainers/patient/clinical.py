@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
 
 from lnauto.trainers.patient.columns import Column, encode, learn_columns
 from lnauto.trainers.patient.decision import (
@@ -138,6 +137,8 @@ def _worth(truth: Labels, logits: Floats) -> float:
 
 def fit(design: Floats, truth: Labels, strength: float) -> tuple[float, tuple[float, ...]]:
     """Intercept, which the penalty leaves alone, and weights."""
+    from sklearn.linear_model import LogisticRegression  # a second to import, and images are trained on without it
+
     if design.shape[1] == 0:
         share = truth.mean()
         return float(np.log(share / (1 - share))), ()

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 LOCATIONS_SEED = 1234  # nnU-Net's
 MOST_THREADS, MOST_AT_A_TIME = 4, 5e7  # cases, and voxels of them, that one process has in memory
-WORKER_PAYS_FROM_VOXELS = 3e8  # a spawned worker imports torch and nnU-Net for 4 s: as long as this many voxels take
+WORKER_PAYS_FROM_VOXELS = 3e8  # took as long as a spawned worker imports, when that was torch, too; now it is a third of it
 
 
 @dataclass(frozen=True)

@@ -195,11 +195,13 @@ def test_a_plan_has_its_picture_beside_it(prepared: Path) -> None:
 
 
 def test_a_process_of_its_own_draws_where_matplotlib_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("matplotlib.py").write_text("raise RuntimeError")  # a user's own
     monkeypatch.delitem(sys.modules, "matplotlib.figure")
     monkeypatch.setattr(painter, "usable_cores", lambda: 2)
     monkeypatch.setattr(painter, "draw_plan", None)  # not here
     with painter.Painter() as one:
-        one.paint(plan_facts([case(NODES[:3])], make_plan()), tmp_path / "plan.png")
+        one.paint(plan_facts([case(NODES[:3])], make_plan()), Path("plan.png"))
     assert imread(tmp_path / "plan.png").shape[:2] == (860, 1300)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from lnauto.data.description import as_list
 from lnauto.nodes import Array
 
 MOST = 10_000  # per label; nnU-Net takes 1 % of the voxels where that is more, which is gigabytes where everything is labelled
@@ -15,7 +16,7 @@ Label = int | tuple[int, ...]
 def groups_of(labels: Mapping[str, int | Sequence[int]]) -> list[Label]:
     """Of a data set's labels those that patches are centred on, as nnU-Net groups them: each foreground label, or each region;
     and where some voxels are to be ignored, all that are not."""
-    drawn = {name: [value] if isinstance(value, int) else list(value) for name, value in labels.items() if name != "ignore"}
+    drawn = {name: as_list(value) for name, value in labels.items() if name != "ignore"}
     every = sorted({value for values in drawn.values() for value in values})
     if any(len(values) > 1 for values in drawn.values()):
         groups: list[Label] = [tuple(values) for values in drawn.values() if set(values) != {0}]

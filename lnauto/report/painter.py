@@ -33,8 +33,10 @@ class Painter:
 
     def __enter__(self) -> Painter:
         if "matplotlib.figure" not in sys.modules and usable_cores() > 1:
-            quiet = subprocess.DEVNULL
-            self._process = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
+            quiet, home = subprocess.DEVNULL, Path(sys.executable).parent  # not the user's folder: Python imports what lies there
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, cwd=home
+            )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -59,7 +61,7 @@ class Painter:
 def _told(process: subprocess.Popen[bytes], facts: PlanFacts, path: Path) -> bool:
     """Whether the other process drew it."""
     try:
-        process.communicate(pickle.dumps((facts, path)), LONGEST_SECONDS)
+        process.communicate(pickle.dumps((facts, path.absolute())), LONGEST_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         log.debug("The process that draws did not: %s", error)
         return False

@@ -87,6 +87,7 @@ setup(
         "mlflow": MLFLOW,
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "ruff>=0.8",
             "mypy>=1.13",

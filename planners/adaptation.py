@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lnauto.data.raw import RawDataset
+from lnauto.data.scans import READS_TURNED, way_to_lie
 from lnauto.errors import InputError
 from lnauto.planners.budget import Probe, length_for
 from lnauto.planners.evidence import Evidence
 from lnauto.planners.few_shot import few_shot_budget, few_shot_recipe, gentle_recipe
 from lnauto.planners.fingerprint import Fingerprint
-from lnauto.planners.frame import Frame, floats, length_told, times
+from lnauto.planners.frame import READER, Frame, floats, length_told, times
 from lnauto.planners.machine import Machine
 from lnauto.planners.plan import CONFIGURATION, PLANS_NAME
 from lnauto.planners.wishes import Wishes
@@ -28,6 +29,7 @@ from lnauto.planners.wishes import Wishes
 if TYPE_CHECKING:
     from lnauto.inference.foundation import Foundation
 
+TURNING_READER = "SimpleITKIOWithReorient"  # turns images as Nibabel's does, and knows of formats and directions what ours knows
 NODE = "lymph node"
 NODE_NAMES = {"lymph node", "lymphnode", "ln", "node", "nodes", "lymph nodes", "lymphnodes", "lns", "gtvn", "gtv n", "gtvln"}
 FAR = 1.0  # standard deviations that drawn nodes may lie from those the model was trained on [our choice]
@@ -107,7 +109,8 @@ def frame_under(
         forward=forward,
         configuration=configuration_under(foundation, step, f"{name}_{CONFIGURATION}", floats(np.round(shape))),
         intensities=foundation.plans["foreground_intensity_properties_per_channel"],
-        reader=foundation.plans["image_reader_writer"],
+        reader=TURNING_READER if foundation.plans["image_reader_writer"] in READS_TURNED else READER,
+        orientation=way_to_lie(foundation.plans),
         budget=budget,
         recipe=recipe,
         reasons={

@@ -20,6 +20,7 @@ from lnauto.planners.spacing import median_spacing
 from lnauto.planners.topology import LADDER
 from lnauto.planners.wishes import Wishes
 
+READER = "SimpleITKIO"  # nnU-Net's
 MASK_NORMALISATION_BELOW = 0.75  # nnU-Net normalises inside the content only if cropping removed more than a quarter
 
 
@@ -32,6 +33,7 @@ class Frame:
     configuration: dict[str, Any]
     intensities: dict[str, dict[str, float]]  # of foreground, by channel; CT is normalised by them
     reader: str
+    orientation: str | None  # that images are turned to; None: they are learned from as they lie
     budget: Budget
     recipe: Recipe
     reasons: dict[str, str]
@@ -54,7 +56,8 @@ def own_frame(
         forward=geometry.forward,
         configuration=_configuration(geometry, schemes, masks),
         intensities=fingerprint.foreground_intensity_properties_per_channel,
-        reader="SimpleITKIO",
+        reader=READER,
+        orientation=None,
         budget=budget,
         recipe=recipe,
         reasons={

@@ -10,8 +10,10 @@ import psutil
 
 from lnauto.cores import usable_cores
 
-DEVICES = Path("/dev")
-CARDS = ("nvidia*", "kfd", "dxg")  # what Linux shows in /dev of NVIDIA's and AMD's cards, and of any in WSL
+ROOT = Path("/")
+# What Linux shows of NVIDIA's cards (on a Jetson the last two), of AMD's, and of any in WSL. NVIDIA's files in /dev may not be
+# there before the first use, so its driver is looked for, too.
+CARDS = ("dev/nvidia*", "proc/driver/nvidia", "sys/module/nvidia*", "dev/kfd", "dev/dxg", "dev/nvhost*", "dev/nvmap")
 
 
 @dataclass(frozen=True)
@@ -41,4 +43,4 @@ def this_machine(device: str | None = None) -> Machine:
 
 def _may_have_a_card() -> bool:
     """Whether it is worth asking PyTorch, which takes longer to import than a small data set takes to plan."""
-    return sys.platform != "linux" or any(any(DEVICES.glob(name)) for name in CARDS)
+    return sys.platform != "linux" or any(any(ROOT.glob(name)) for name in CARDS)

@@ -11,6 +11,7 @@ from typing import Any
 
 from lnauto.compat.names import check_names
 from lnauto.data.region import REGIONS, region_of
+from lnauto.data.scans import way_to_lie
 from lnauto.errors import InputError
 from lnauto.files import ANY, NUMBER, misfit, read_json, write_json
 
@@ -161,10 +162,13 @@ class Plan:
 
     def _image_made_of(self, configuration: str) -> dict[str, Any]:
         chosen = self.configuration(configuration)
+        orientation = way_to_lie(self.content)
+        turned = orientation != self.lnauto.get("evidence", {}).get("orientation", {}).get("value")
         return {
             "plan": {key: self.content[key] for key in _GLOBAL_KEYS},
             "configuration": {key: chosen[key] for key in _CONFIGURATION_KEYS},
             "region": region_of(self.content),
+            **({"orientation": orientation} if turned else {}),
         }
 
     def hash(self) -> str:

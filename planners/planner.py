@@ -55,6 +55,7 @@ def make_plan(
     annotated = [case.name for case in dataset.annotated_cases]
     patients = choose_patient_head(dataset.patients, annotated, f"{dataset.name}/patients.csv", head, wishes.masks)
     pretraining, pretraining_reason = choose_pretraining(evidence)
+    orientation, orientation_reason = _orientation(frame.orientation, evidence.orientation)
     forward = frame.forward
     return Plan(
         {
@@ -87,7 +88,7 @@ def make_plan(
                     "tta": "full" if machine.device == "cuda" else "fast",
                     "overlap": 0.5,
                     "smallest_node_mm3": smallest,
-                    "orientation": evidence.orientation,
+                    "orientation": orientation,
                 },
                 "evidence": evidence.to_json() | {"machine": {"value": asdict(machine), "how": "asked of the system"}},
                 "alternatives": {
@@ -105,7 +106,7 @@ def make_plan(
                     "pre-training": pretraining_reason,
                     **frame.recipe.reasons,
                     "filter": smallest_reason,
-                    "orientation": _orientation_reason(evidence.orientation),
+                    "orientation": orientation_reason,
                 },
             },
         }
@@ -123,10 +124,14 @@ def _smallest_node(evidence: Evidence, strategy: Strategy) -> tuple[float | None
     return least, f"components under {least:.3g} mm3 are left out: {part:g} of the 5th percentile of the nodes drawn"
 
 
-def _orientation_reason(orientation: str | None) -> str:
-    if orientation is None:
-        return "scans are predicted the way they lie: the images at hand lie in different ways"
-    return f"scans that lie in another way are turned to {orientation}, as all images at hand are, and their masks back"
+def _orientation(given: str | None, shared: str | None) -> tuple[str | None, str]:
+    """How scans lie when a network sees them, and why."""
+    if given is not None:
+        reason = f"scans that lie in another way are turned to {given}, as the foundation model was trained, and their masks back"
+        return given, reason
+    if shared is None:
+        return None, "scans are predicted the way they lie: the images at hand lie in different ways"
+    return shared, f"scans that lie in another way are turned to {shared}, as all images at hand are, and their masks back"
 
 
 def _strategy_reason(strategy: Strategy, trainer: str | None) -> str:

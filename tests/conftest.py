@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each has its share of the cores; it counts before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 import matplotlib.figure  # noqa: F401  plans' pictures are then drawn by this process, where a test can leave them out
+import psutil
 import pytest
 from building import write_balls, write_random_model
 
 from lnauto.commands.common import share_cores
+from lnauto.cores import usable_cores
 from lnauto.paths import VARIABLES
 
 if TYPE_CHECKING:
@@ -29,6 +35,8 @@ PICTURES = {
     "lnauto.trainers.lntrainer": "draw_learning_curve",
     "lnauto.workflow.train": "report_training",
 }
+GB_A_PROCESS = 4  # and its children
+MOST_PROCESSES = 8  # each makes the session's trainings for itself
 DEFAULT_REALDATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -39,6 +47,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=DEFAULT_REALDATA,
         help="folder of real data sets (default: ../shared/data beside the repository)",
     )
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite is shared by as many processes as there are cores, and memory for: volumes are too small for threads to
+    gain much. What is named on the command line is run here."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    return max(1, min(usable_cores(), int(psutil.virtual_memory().total / GB_A_PROCESS / 1e9), MOST_PROCESSES))
 
 
 @pytest.fixture(scope="session")

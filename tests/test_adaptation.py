@@ -257,6 +257,39 @@ def test_a_resenc_folder_of_stock_s_is_imported_adapted_and_predicts(own: Path, 
         assert mask.GetSize() == sitk.ReadImage(scan).GetSize()
 
 
+@pytest.mark.parametrize(
+    ("reader", "orientation", "turned"), [("SimpleITKIO", "RPS", "RPS"), ("NibabelIOWithReorient", None, "RAS")]
+)
+def test_cases_are_turned_to_the_way_the_foundation_model_was_trained(
+    own: Path, tmp_path: Path, command: Command, balls_plans: dict[str, Any], reader: str, orientation: str | None, turned: str
+) -> None:
+    """A model of ours says which way that is, nnU-Net's by its reader; the balls lie in another (LPS), and so do their masks."""
+    block = {**balls_plans["lnauto"], "inference": {**balls_plans["lnauto"]["inference"], "orientation": orientation}}
+    plans = {**balls_plans, "image_reader_writer": reader, "lnauto": block}
+    make_foundation(own / "results", plans, {"background": 0, "LN": 1}, "Turned")
+    flags = ("--pretrained", "Turned", "--tune", "head", "--iterations", 1, "--device", "cpu", "--quiet")
+    code, _, complaint = command("train", 901, 0, *flags)
+    assert code == 0, complaint
+    [stored] = (own / "preprocessed/Dataset901_Balls/lnautoPlans_Turned_3d_fullres").glob("ball_00_seg.b2nd")
+    raw = own / "raw/Dataset901_Balls"
+    label = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(raw / "labelsTr/ball_00.nii.gz"), turned))
+    there, expected = (np.argwhere(found > 0).mean(axis=0) / found.shape for found in (open_image(stored)[0], label))
+    assert np.allclose(there, expected, atol=0.02)
+
+    [model] = (own / "results/Dataset901_Balls").glob("*lnautoPlans_Turned*")
+    plan = read_json(model / "plans.json", "")
+    assert plan["lnauto"]["inference"]["orientation"] == turned
+    assert plan["image_reader_writer"] == ("SimpleITKIO" if orientation else "SimpleITKIOWithReorient")
+    code, _, complaint = command(
+        "predict", "-i", raw / "imagesTr", "-o", tmp_path / "out", "-m", model, "--device", "cpu", "--quiet"
+    )
+    assert code == 0, complaint
+    for validated in (model / "fold_0/validation").glob("*.nii.gz"):
+        mask, predicted = sitk.ReadImage(validated), sitk.ReadImage(tmp_path / "out" / validated.name)
+        assert (mask.GetDirection(), mask.GetOrigin()) == (predicted.GetDirection(), predicted.GetOrigin())
+        assert np.array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(predicted))
+
+
 def test_what_was_begun_with_one_number_goes_on_with_it(own: Path, command: Command) -> None:
     train = ("train", 901, 0, "--pretrained", "FM", "--device", "cpu", "--quiet")
     assert command(*train, "--tune", "dgst:2", "--iterations", 1)[0] == 0

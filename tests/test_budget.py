@@ -117,6 +117,9 @@ def test_a_step_is_timed_for_real_and_only_once(tmp_path: Path, monkeypatch: pyt
     assert len(times) == 1
     REAL_PROBE(small.architecture, [32, 32, 32], small.batch, 1, 2, "cpu", "2 cores")
     assert len(times) == 2
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")  # PyTorch computes on one core then
+    REAL_PROBE(small.architecture, [32, 32, 32], small.batch, 1, 2, "cpu", "2 cores")
+    assert len(times) == 3
 
 
 REAL_PROBE = probe.seconds_per_step  # before conftest.py puts a fixed pace in its place

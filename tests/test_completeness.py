@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from building import PICTURE, SPACING, write_image, write_pictures
 from scipy.special import expit
+from threadpoolctl import threadpool_info
 
 from lnauto.data.coarse_maps import read_map, write_map
 from lnauto.data.raw import Case, RawDataset
@@ -234,6 +235,21 @@ def test_no_case_is_judged_by_a_classifier_that_learnt_from_it(tmp_path: Path, m
         assert case not in learnt_from
         assert len(learnt_from) in (7, 8)  # of nine, one or two are judged together
     assert len({learnt_from for _, learnt_from in judged}) == FOLDS
+
+
+def test_a_classifier_computes_on_one_core_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """scikit-learn's threads are limited where it works: it is imported after the pool of cases was started."""
+    learn, score_of, threads = scores.learn, scores.score_of, []
+
+    def count() -> None:
+        threads.extend(part["num_threads"] for part in threadpool_info() if part["user_api"] == "openmp")
+
+    monkeypatch.setattr(scores, "learn", lambda samples: count() or learn(samples))
+    monkeypatch.setattr(scores, "score_of", lambda *given: count() or score_of(*given))
+    write_pictures(tmp_path, 0.5, cases=10)
+    assert score_cases(*seen(tmp_path), quiet=True) is not None
+    assert len(threads) >= FOLDS + 10
+    assert set(threads) == {1}
 
 
 def test_estimate_and_maps_share_one_look_at_each_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

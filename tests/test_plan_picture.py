@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +215,47 @@ def test_where_that_process_fails_it_is_drawn_here(tmp_path: Path, monkeypatch: 
     with painter.Painter() as one:
         one.paint(plan_facts([case(NODES[:3])], make_plan()), tmp_path / "plan.png")
     assert drawn == [tmp_path / "plan.png"]
+
+
+def test_where_no_process_can_be_started_it_is_drawn_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.delitem(sys.modules, "matplotlib.figure")
+    monkeypatch.setattr(painter, "usable_cores", lambda: 2)
+    monkeypatch.setattr(painter, "draw_plan", lambda _, path: drawn.append(path))
+    for missing in ("", str(tmp_path / "gone/python")):
+        monkeypatch.setattr(sys, "executable", missing)
+        with painter.Painter() as one:
+            one.paint(plan_facts([case(NODES[:3])], make_plan()), tmp_path / "plan.png")
+    assert drawn == 2 * [tmp_path / "plan.png"]
+
+
+def fail_while_painting(path: Path) -> None:
+    with painter.Painter() as one:
+        one.paint(plan_facts([case(NODES[:3])], make_plan()), path)
+        raise KeyError
+
+
+def test_a_picture_that_was_begun_is_finished_where_preprocessing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "matplotlib.figure")
+    monkeypatch.setattr(painter, "usable_cores", lambda: 2)
+    monkeypatch.setattr(painter, "draw_plan", None)
+    monkeypatch.setattr(painter, "PATIENCE_SECONDS", 60)
+    with pytest.raises(KeyError):
+        fail_while_painting(tmp_path / "plan.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.png"]
+
+
+def test_an_error_does_not_wait_for_a_painter_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "matplotlib.figure")
+    monkeypatch.setattr(painter, "usable_cores", lambda: 2)
+    monkeypatch.setattr(painter, "draw_plan", None)  # nor is it drawn here before the error is told
+    monkeypatch.setattr(painter, "PATIENCE_SECONDS", 0)
+    hangs = subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    monkeypatch.setattr(painter, "_started", lambda: hangs)
+    with pytest.raises(KeyError):
+        fail_while_painting(tmp_path / "plan.png")
+    assert hangs.poll() is not None
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_painter_that_is_told_nothing_goes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,7 @@ def test_preprocessed_data_equal_what_stock_makes_of_the_plan(prepared: Path) ->
     stored = blosc2.open(str(prepared / CASES / "ball_02.b2nd"))[:]
     assert np.allclose(stored, data, atol=1e-4)  # the order in which neighbours are added differs
     assert np.array_equal(blosc2.open(str(prepared / CASES / "ball_02_seg.b2nd"))[:], seg)
-    image, properties = read_images([raw / "imagesTr/ball_02_0000.nii.gz"], manager.plans)
+    image, properties = read_images([raw / "imagesTr/ball_02_0000.nii.gz"])
     chosen = manager.get_configuration("3d_fullres").configuration
     assert np.array_equal(prepare(image, properties, manager.plans, chosen, "none"), stored)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
@@ -108,6 +109,19 @@ def test_every_case_gets_its_mask_or_its_problem(
         assert (mask == 2 * (np.arange(60).reshape(3, 4, 5) + number)).all()
     assert bar.n == 4
     assert all(job.prepared is job.kept is None for job in jobs)
+
+
+def test_whatever_a_strange_scan_leads_to_the_others_go_on(
+    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Doubling()
+    faults = [IndexError("out of\n  its bounds"), DEFAULT]
+    monkeypatch.setattr(predictor, "prepare", Mock(side_effect=faults, wraps=predictor.prepare))
+    jobs, _ = run(predictor, [cases[0], cases[3]], tmp_path / "out", False, monkeypatch)
+    assert [str(job.problem) for job in jobs if job.problem] == [
+        "lnauto: the scan cannot be predicted (its bounds), in a; check that it opens as a 3D image"
+    ]
+    assert (tmp_path / "out/d.nii.gz").is_file()
 
 
 def test_main_memory_that_pytorch_does_not_get_is_no_fault_of_the_scan(

@@ -11,13 +11,14 @@ from threading import Barrier, Event
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from building import write_balls
 
 from lnauto.compat.storage import nnUNetDatasetBlosc2
 from lnauto.data import preprocess
 from lnauto.data.raw import Case, RawDataset
-from lnauto.errors import InputError, Problem
+from lnauto.errors import CasesFailedError, InputError, Problem
 from lnauto.planners import fingerprint, machine
 from lnauto.planners.case_facts import CaseFacts
 from lnauto.planners.plan import Plan
@@ -133,13 +134,14 @@ def test_a_label_saved_while_its_case_is_made_makes_the_case_stale(
     assert [f"{case.name}.nii.gz" for case in preprocess.pending(list(dataset.cases), job)] == [first.name]
 
 
-def test_the_number_of_threads_is_left_as_it_was(raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """nnU-Net's resampling sets it and puts it back, which two cases at a time do in each other's way."""
-    before = torch.get_num_threads()
-    monkeypatch.setattr(preprocess, "preprocess_case", lambda *_: torch.set_num_threads(before + 3))
-    code, _, complaint = command(*PLAN)
-    assert code == 0, complaint
-    assert torch.get_num_threads() == before
+def test_a_label_that_no_longer_fits_its_image_is_told_as_that(raw: Path, command: Command) -> None:
+    """Saved since the data set was checked: training preprocesses what has changed."""
+    assert command(*PLAN)[0] == 0
+    base, [first, *_] = raw.parents[1] / "preprocessed/Dataset901_Balls", sorted((raw / "labelsTr").iterdir())
+    job = plan.make_job(RawDataset.read(raw), Plan.load(base / "lnautoPlans.json", ""), "3d_fullres", base)
+    sitk.WriteImage(sitk.ReadImage(first)[:16, :16, :16], first)
+    with pytest.raises(CasesFailedError, match="the label has 16x16x16 voxels, the image 24x24x24"):
+        preprocess.preprocess(preprocess.pending(list(RawDataset.read(raw).cases), job), job, quiet=True)
 
 
 def test_the_picture_is_drawn_while_cases_are_preprocessed(raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +196,14 @@ def test_a_data_set_is_planned_and_preprocessed_without_torch(raw: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("there", "asked", "imports"), [((), None, False), (("nvidia0",), None, True), (("nvidia0",), "cpu", False)]
+    ("there", "asked", "imports"),
+    [
+        ((), None, False),
+        (("dev/nvidia0",), None, True),
+        (("proc/driver/nvidia/version",), None, True),  # its files in /dev come with the first use
+        (("dev/nvhost-gpu",), None, True),
+        (("dev/nvidia0",), "cpu", False),
+    ],
 )
 def test_torch_is_asked_where_there_may_be_a_card(
     there: tuple[str, ...], asked: str | None, imports: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -203,8 +212,9 @@ def test_torch_is_asked_where_there_may_be_a_card(
 
     met = []
     for name in there:
+        (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
-    monkeypatch.setattr(machine, "DEVICES", tmp_path)
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
     monkeypatch.setattr(machine.sys, "platform", "linux")
     monkeypatch.setattr(compute, "find_device", lambda name: met.append(name) or torch.device("cpu"))
     assert machine.this_machine(asked).device == "cpu"

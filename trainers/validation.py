@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import SimpleITK as sitk
 from tqdm import tqdm
 
+from lnauto.data.scans import Grid, mask_on, turned, way_to_lie
 from lnauto.data.trusted_background import as_drawn
 from lnauto.evaluation.cases import ALL_NODES, CaseResult, evaluate_case
 from lnauto.evaluation.labels import LabelScheme
@@ -89,6 +91,7 @@ def predictor_of(trainer: LNTrainer, overlap: float | None = None) -> Predictor:
         tta="none" if overlap is not None else settings.get("tta", "full"),
         overlap=settings.get("overlap", 0.5) if overlap is None else overlap,
         smallest_node_mm3=smallest_node_mm3(trainer.plans_manager.plans),
+        orientation=way_to_lie(trainer.plans_manager.plans),
     )
 
 
@@ -103,7 +106,7 @@ def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
     if not trainer.yardstick.counts_nodes:
         scheme = replace(scheme, nodes=())
     trusted = trainer.plans_manager.plans.get("lnauto", {}).get("trusted_background") is not None
-    writer = trainer.plans_manager.image_reader_writer_class()
+    orientation = way_to_lie(trainer.plans_manager.plans)
     trainer.network.eval()
     trainer.set_deep_supervision_enabled(False)
     results = []
@@ -111,10 +114,10 @@ def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
         data, seg, _, properties = dataset.load_case(name)
         mask = predictor.predict_prepared(data[:], properties)
         folder.mkdir(parents=True, exist_ok=True)
+        read = sitk.ReadImage(str(drawn[name]))
         with replacing(folder / f"{name}{trainer.dataset_json['file_ending']}") as temporary:
-            writer.write_seg(mask, str(temporary), properties)
-        read, _ = writer.read_seg(str(drawn[name]))
-        truth, labels = read[0].astype(np.int32), scheme
+            sitk.WriteImage(mask_on(mask, properties, Grid.of(read)), str(temporary), True)
+        truth, labels = turned(sitk.GetArrayFromImage(read).astype(np.int32), Grid.of(read), orientation), scheme
         if trusted:
             learned = np.asarray(seg[0])
             # Strokes lead to nodes where nobody drew any.

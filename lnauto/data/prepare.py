@@ -21,25 +21,19 @@ OUTSIDE = -1  # of the body; nnU-Net's, which marks padding so, too
 Content = Mapping[str, Any]
 
 
-def read_images(images: Sequence[Path], plans: Content) -> tuple[Array, dict[str, Any]]:
-    """The channels of a case, as the plan's reader has them, and where they lie."""
-    image, properties = _reader(plans).read_images([str(path) for path in images])
+def read_images(images: Sequence[Path]) -> tuple[Array, dict[str, Any]]:
+    """The channels of a case, and where they lie."""
+    from lnauto.compat.images import SimpleITKIO
+
+    image, properties = SimpleITKIO().read_images([str(path) for path in images])
     return image, properties
 
 
-def read_label(label: Path, plans: Content) -> Array:
+def read_label(label: Path) -> Array:
     """1 x z x y x x"""
-    return np.asarray(_reader(plans).read_seg(str(label))[0])
+    from lnauto.compat.images import SimpleITKIO
 
-
-def _reader(plans: Content) -> Any:
-    if plans["image_reader_writer"] == "SimpleITKIO":
-        from lnauto.compat.images import SimpleITKIO
-
-        return SimpleITKIO()
-    from lnauto.compat.plans import read_plans
-
-    return read_plans(plans).image_reader_writer_class()
+    return np.asarray(SimpleITKIO().read_seg(str(label))[0])
 
 
 def prepare(

@@ -18,11 +18,13 @@ from tqdm import tqdm
 from lnauto.compat.names import check_names
 from lnauto.cores import usable_cores
 from lnauto.data.coarse_maps import read_map
+from lnauto.data.grids import times
 from lnauto.data.locations import groups_of, sample_locations
 from lnauto.data.prepare import prepare, prepare_labelled, read_images, read_label, region_box
 from lnauto.data.provenance import MadeOf, Provenance, digest_of
 from lnauto.data.raw import Case
 from lnauto.data.region import region_of
+from lnauto.data.scans import lies, turn, way_to_lie
 from lnauto.data.strokes import follow
 from lnauto.data.trusted_background import Trust, materialise
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
@@ -211,7 +213,9 @@ def _store_image(case: Case, job: Job, configuration: dict[str, Any]) -> None:
     """The image only; a label of nothing but background would teach that there is no node."""
     from lnauto.compat.storage import save_image
 
-    image, properties = read_images(case.images, job.plans)
+    image, properties = read_images(case.images)
+    if (orientation := way_to_lie(job.plans)) and not lies(properties, orientation):
+        image, properties = turn(image, properties, orientation)
     image = prepare(image, properties, job.plans, configuration, region_of(job.plans))
     with replacing(image_file(job.folder / case.name)) as temporary:
         save_image(np.asarray(image, np.float32), temporary, configuration["patch_size"])
@@ -220,8 +224,10 @@ def _store_image(case: Case, job: Job, configuration: dict[str, Any]) -> None:
 def _store_labelled(case: Case, label: Path, job: Job, configuration: dict[str, Any]) -> None:
     from lnauto.compat.storage import nnUNetDatasetBlosc2
 
-    image, properties = read_images(case.images, job.plans)
-    seg = read_label(label, job.plans)
+    image, properties = read_images(case.images)
+    seg = read_label(label)
+    if seg.shape[1:] != image.shape[1:]:
+        raise ValueError(f"the label has {times(seg.shape[1:])} voxels, the image {times(image.shape[1:])}")
     if job.dataset_json.get("instances"):
         seg = (seg > 0).astype(seg.dtype)  # the network learns where nodes are, not their numbers
     box = region_box(image, properties, region_of(job.plans))
@@ -229,6 +235,10 @@ def _store_labelled(case: Case, label: Path, job: Job, configuration: dict[str, 
     if trust is not None:
         trusted = box if trust.region == region_of(job.plans) else region_box(image, properties, trust.region)
         seg = _with_trusted_background(image, seg, properties, trust, trusted, case, job)
+    if (orientation := way_to_lie(job.plans)) and not lies(properties, orientation):
+        seg, _ = turn(seg, properties, orientation)
+        image, properties = turn(image, properties, orientation)
+        box = region_box(image, properties, region_of(job.plans))
     data, seg = prepare_labelled(image, seg, properties, job.plans, configuration, box)
     properties["class_locations"] = sample_locations(seg, groups_of(job.dataset_json["labels"]), LOCATIONS_SEED)
     seg, likely = seg[:1], seg[1:]
@@ -245,12 +255,10 @@ def _store_labelled(case: Case, label: Path, job: Job, configuration: dict[str, 
 def _with_trusted_background(
     data: np.ndarray, seg: np.ndarray, properties: dict[str, Any], trust: Trust, box: Box, case: Case, job: Job
 ) -> np.ndarray:
-    from lnauto.compat.images import SimpleITKIO
-
     organs, path = None, job.organ_mask(case)
     spacing, labels = properties["spacing"], job.dataset_json["labels"]
     if path is not None:
-        organs = SimpleITKIO().read_seg(str(path))[0][0]
+        organs = read_label(path)[0]
         if organs.shape != seg.shape[1:]:
             raise ValueError(f"the organ mask {path.name} has the shape {organs.shape}, the image {seg.shape[1:]}")
     coarse = job.likeness_map(case)

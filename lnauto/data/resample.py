@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,13 @@ TORCH_RESAMPLING = "resample_torch_fornnunet"
 LINEAR = {"is_seg", "force_separate_z", "memefficient_seg_resampling"}  # what our plans say to it; more means something else
 VOXELS_AT_A_TIME = 2**20  # before or after, of each thread
 MOST_BYTES = 3 * 4 * VOXELS_AT_A_TIME  # that a thread holds: a piece, and the values to both sides of those that are wanted
+ONE_AT_A_TIME = Lock()  # nnU-Net's own in PyTorch: each sets the number of PyTorch's threads, and puts back what it found
 PART = 1000  # nnU-Net's, in which it counts the share of a label in half precision
 
 
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]) -> tuple[int, ...]:
-    """The size in voxels of what fills the same place, as nnU-Net rounds it."""
-    return tuple(round(old / new * side) for old, new, side in zip(spacing, wanted, shape, strict=True))
+    """The size in voxels of what fills the same place, as nnU-Net rounds it, but never none: nnU-Net fails there."""
+    return tuple(max(1, round(old / new * side)) for old, new, side in zip(spacing, wanted, shape, strict=True))
 
 
 def resample_image(image: Array, shape: Sequence[int], spacing: Sequence[float], configuration: Mapping[str, Any]) -> Array:
@@ -61,9 +64,10 @@ def _as_nnunet(
 ) -> Array:
     from lnauto.compat.resampling import resampling_function
 
-    resample = resampling_function(configuration[f"resampling_fn_{what}"])
-    given = configuration[f"resampling_fn_{what}_kwargs"]
-    return np.asarray(resample(values, list(shape), list(spacing), configuration["spacing"], **given))
+    name = configuration[f"resampling_fn_{what}"]
+    resample, given = resampling_function(name), configuration[f"resampling_fn_{what}_kwargs"]
+    with ONE_AT_A_TIME if "torch" in name else nullcontext():
+        return np.asarray(resample(values, list(shape), list(spacing), configuration["spacing"], **given))
 
 
 def _largest_share(label: Array, shape: Sequence[int]) -> Array:

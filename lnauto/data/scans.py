@@ -7,7 +7,7 @@ three letters, as SimpleITK has them: LPS is an image whose x, y and z count tow
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 
+READS_TURNED = {"SimpleITKIOWithReorient": "RAS", "NibabelIOWithReorient": "RAS"}  # nnU-Net's readers that turn images, and how
 PET = re.compile(r"(?<![a-z])(pet|pt|suv[a-z]*)(?![a-z])")
 
 
@@ -44,6 +45,12 @@ def is_orientation(letters: object) -> bool:
     )
 
 
+def way_to_lie(plans: Mapping[str, Any]) -> str | None:
+    """The orientation that images are turned to before a network sees them, if they are."""
+    by_reader = READS_TURNED.get(plans["image_reader_writer"])
+    return by_reader or plans.get("lnauto", {}).get("inference", {}).get("orientation")
+
+
 def read_channels(channels: Sequence[sitk.Image], orientation: str | None, name: str) -> tuple[Array, dict[str, Any]]:
     """Channels x z x y x x, turned to `orientation` if one is given, and nnU-Net's properties of the turned image."""
     import SimpleITK as sitk
@@ -55,9 +62,36 @@ def read_channels(channels: Sequence[sitk.Image], orientation: str | None, name:
         if apart := list(differences("channel 0", Grid.of(first), f"channel {number}", Grid.of(channel))):
             raise InputError.of(apart[0], name, "resample the channels to one grid")
     turned = [sitk.DICOMOrient(channel, orientation) if orientation else channel for channel in channels]
-    geometry = {key: getattr(turned[0], f"Get{key.title()}")() for key in ("spacing", "origin", "direction")}
-    image = np.stack([sitk.GetArrayFromImage(channel) for channel in turned])
+    return _as_nnunet(turned)
+
+
+def _as_nnunet(channels: Sequence[sitk.Image]) -> tuple[Array, dict[str, Any]]:
+    import SimpleITK as sitk
+
+    geometry = {key: getattr(channels[0], f"Get{key.title()}")() for key in ("spacing", "origin", "direction")}
+    image = np.stack([sitk.GetArrayFromImage(channel) for channel in channels])
     return image, {"sitk_stuff": geometry, "spacing": [abs(side) for side in geometry["spacing"][::-1]]}
+
+
+def lies(properties: Mapping[str, Any], orientation: str) -> bool:
+    """Whether an image lies so."""
+    return orientation_of(properties["sitk_stuff"]["direction"]) == orientation
+
+
+def turn(channels: Array, properties: Mapping[str, Any], orientation: str) -> tuple[Array, dict[str, Any]]:
+    """What was read, channels first, turned to an orientation, and nnU-Net's properties of it then."""
+    import SimpleITK as sitk
+
+    return _as_nnunet([sitk.DICOMOrient(_image(values, properties), orientation) for values in channels])
+
+
+def _image(values: Array, properties: Mapping[str, Any]) -> sitk.Image:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(values)
+    for key in ("spacing", "origin", "direction"):
+        getattr(image, f"Set{key.title()}")(properties["sitk_stuff"][key])
+    return image
 
 
 @dataclass(frozen=True)
@@ -89,10 +123,7 @@ def mask_on(mask: Array, properties: dict[str, Any], grid: Grid) -> sitk.Image:
     """The mask of a turned image, on the grid of the image as it was."""
     import SimpleITK as sitk
 
-    found = sitk.GetImageFromArray(mask)
-    for key, value in properties["sitk_stuff"].items():
-        getattr(found, f"Set{key.title()}")(value)
-    found = sitk.DICOMOrient(found, orientation_of(grid.direction))
+    found = sitk.DICOMOrient(_image(mask, properties), orientation_of(grid.direction))
     found.SetSpacing(grid.spacing)  # turning back leaves rounding behind
     found.SetOrigin(grid.origin)
     found.SetDirection(grid.direction)

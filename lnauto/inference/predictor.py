@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lnauto.data.prepare import prepare
 from lnauto.data.region import region_of
-from lnauto.data.scans import Grid, mask_on, read_channels
+from lnauto.data.scans import Grid, mask_on, read_channels, way_to_lie
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.eight_bits import CHECKED, TILES, EightBitNetwork
@@ -110,7 +110,7 @@ class Predictor:
             overlap=overlap,
             smallest_node_mm3=smallest_node_mm3(model.plans) if size_filter else 0.0,
             region=region_of(model.plans) if crop else "none",
-            orientation=defaults.get("orientation"),
+            orientation=way_to_lie(model.plans),
             skips_air=crop,
             engine=chosen.name,
             precision=chosen.precision,

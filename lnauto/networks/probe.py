@@ -26,7 +26,7 @@ def seconds_per_step(
     `name` is the device's: a machine may have several kinds of card, and a cluster has. What is known already is told without
     importing PyTorch.
     """
-    threads = usable_cores(), os.environ.get("OMP_NUM_THREADS")
+    threads = usable_cores(), *(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
     key = machine_cache.key_of(architecture, patch, batch, channels, classes, device, name, threads)
     known = machine_cache.read(CACHE)
     if key not in known:

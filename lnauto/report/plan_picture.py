@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,14 @@ LOGARITHMIC_FROM = 50  # times the 5th percentile that the 95th is: images witho
 
 def draw_plan(facts: PlanFacts, path: Path) -> None:
     """One PNG from what was seen and what was decided."""
-    figure = plan_figure(facts)
     with replacing(path) as temporary:
-        figure.savefig(temporary)
+        temporary.write_bytes(plan_png(facts))
+
+
+def plan_png(facts: PlanFacts) -> bytes:
+    png = io.BytesIO()
+    plan_figure(facts).savefig(png, format="png")
+    return png.getvalue()
 
 
 def plan_figure(facts: PlanFacts) -> Any:

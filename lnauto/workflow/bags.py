@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lnauto.data.region import region_of
+from lnauto.data.scans import way_to_lie
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.planners.plan import Plan, hash_of
 
@@ -61,8 +62,7 @@ class BagMaker:
     @property
     def made_of(self) -> str:
         """What a bag depends on besides the scans and masks, as a short hash."""
-        orientation = self.plan.lnauto.get("inference", {}).get("orientation")
-        return hash_of([self.plan.image_hash(self.configuration), repr(self.crops), orientation])
+        return hash_of([self.plan.image_hash(self.configuration), repr(self.crops), way_to_lie(self.plan.content)])
 
     def bags(
         self,
@@ -155,5 +155,5 @@ class BagMaker:
             region_of(self.plan.content),
             nodes,
             self.numbered,
-            orientation=self.plan.lnauto.get("inference", {}).get("orientation"),
+            orientation=way_to_lie(self.plan.content),
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnauto.data.region import region_of
+from lnauto.data.scans import READS_TURNED, way_to_lie
 from lnauto.errors import InputError
 from lnauto.files import replacing_folder, resolved, sha256_of, workshop, write_json, writing
 from lnauto.locks import locked_beside
@@ -142,7 +143,7 @@ def _not_in_stock(trained: Trained) -> list[str]:
         lines.insert(0, f"The scan is cropped to the region `{region}`: stock nnU-Net looks at all of it.")
     if smallest := inference.get("smallest_node_mm3"):
         lines.insert(0, f"What is smaller than {smallest:g} mm3 is left out: stock nnU-Net leaves it in.")
-    if orientation := inference.get("orientation"):
+    if (orientation := way_to_lie(trained.plans)) and trained.plans["image_reader_writer"] not in READS_TURNED:
         lines.insert(0, f"Scans are turned to {orientation}, and masks back: stock nnU-Net takes scans as they lie.")
     if inference.get("tta", "full") != "full":
         lines.append(

@@ -7,6 +7,7 @@ from typing import Any
 
 from lnauto import __version__
 from lnauto.data.region import region_of
+from lnauto.data.scans import way_to_lie
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.workflow.trained import Trained
 
@@ -76,7 +77,7 @@ def _before(trained: Trained) -> list[dict[str, Any]]:
     """What is done with an image, in order."""
     plans, chosen = trained.plans, trained.configuration
     how = {key: chosen[key] for key in ("resampling_fn_data", "resampling_fn_data_kwargs")}
-    region, orientation = region_of(plans), _orientation(plans)
+    region, orientation = region_of(plans), way_to_lie(plans)
     return [
         {
             "step": "read",
@@ -90,10 +91,6 @@ def _before(trained: Trained) -> list[dict[str, Any]]:
         {"step": "normalise", "channels": _channels(trained)},
         {"step": "resample", "spacing_mm": chosen["spacing"], "axes": _axes(plans), "how": "nnU-Net's function", **how},
     ]
-
-
-def _orientation(plans: Mapping[str, Any]) -> str | None:
-    return plans["lnauto"].get("inference", {}).get("orientation")
 
 
 def _turned(orientation: str | None) -> str:
@@ -128,5 +125,5 @@ def _after(trained: Trained) -> list[dict[str, Any]]:
             "smallest_node_mm3": smallest,
             "how": "lnauto's own: lymph nodes (26-connected) of a smaller volume become background",
         },
-        *([{"step": "turn", "how": "back to the way the file lies, on its grid"}] if _orientation(plans) else []),
+        *([{"step": "turn", "how": "back to the way the file lies, on its grid"}] if way_to_lie(plans) else []),
     ]

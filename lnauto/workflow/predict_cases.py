@@ -156,7 +156,7 @@ def _step(job: Job, act: Callable[[Job], None]) -> Job:
     except OSError as error:
         what = f"the mask could not be written ({error.strerror or error})"
         job.problem = Problem(what, name, "check the disk, then run again")
-    except RuntimeError as error:  # SimpleITK's and torch's own
+    except Exception as error:  # SimpleITK's and torch's own, and whatever a strange scan leads to: the others go on
         log.debug("Predicting %s failed", name, exc_info=True)
         if NO_MAIN_MEMORY in str(error):
             job.problem = Problem(TOO_LARGE, name, ELSEWHERE)

@@ -5,10 +5,10 @@ Every case is judged by a classifier that has not seen it, so a node's score doe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from lnauto.planners.completeness.voxels import get_ready, learn, sample, score_
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
+
+Result = TypeVar("Result")
 
 FOLDS = 6  # parts of the cases, each judged by what the others taught; with fewer, places are ranked worse
 FEWEST_CASES, FEWEST_NODES = 8, 6  # annotated; a classifier of fewer knows too little of what is no node
@@ -99,17 +101,18 @@ def score_these(dataset: RawDataset, cases: Sequence[tuple[Case, CaseFacts]], se
     fold_of = _folds(with_nodes, len(coarse), rng)
     ranges = drawn_intensities(coarse, radius)
     images = (coarse.pop(0) for _ in names)  # so that an image goes when its features come
-    with threadpool_limits(1), ThreadPoolExecutor(usable_cores(), initializer=_alone) as pool:
-        pool.submit(get_ready)
+    with threadpool_limits(1), ThreadPoolExecutor(usable_cores()) as pool:
+        ready = pool.submit(get_ready)
         looks = pool.map(lambda case: look_round(case, radius, ranges), images)
         looked = list(tqdm(looks, "cases looked at", len(names), delay=2, disable=quiet))
         samples = [sample(case, rng) for case in looked]
         others = [[one for one, own in zip(samples, fold_of, strict=True) if own != fold] for fold in range(FOLDS)]
-        models = list(pool.map(learn, others))
+        ready.result()
+        models = list(pool.map(lambda samples: _alone(learn, samples), others))
 
         def judge(at: int) -> tuple[Scored, tuple[Array, Array]]:
             case = looked[at]
-            score = score_of(case, models[fold_of[at]], radius)
+            score = _alone(score_of, case, models[fold_of[at]], radius)
             looked[at] = None  # features are the most of what is held
             return Scored.of(score, case.numbers, case.spacing), find_candidates(score, case, radius)
 
@@ -118,9 +121,11 @@ def score_these(dataset: RawDataset, cases: Sequence[tuple[Case, CaseFacts]], se
     return Scores(scored, gather_candidates([found for _, found in judged]), radius, ranges, models[0])
 
 
-def _alone() -> None:
-    """Each thread has a case: classifiers that took all cores for one would wait for each other."""
-    threadpool_limits(1, user_api="openmp")
+def _alone(work: Callable[..., Result], *given: Any) -> Result:
+    """On one core, by a thread of many: classifiers that took all cores each would wait for each other. What scikit-learn starts
+    threads by is a thread's own to limit, and not there before scikit-learn is."""
+    with threadpool_limits(1, user_api="openmp"):
+        return work(*given)
 
 
 def _folds(with_nodes: Sequence[int], cases: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -145,7 +145,7 @@ def test_a_mask_goes_back_exactly_to_where_it_was_drawn(region: str, lungs: bool
 
     manager = PlansManager(plans)
     configuration = manager.get_configuration("3d_fullres")
-    scan, found = read_images(images, plans)
+    scan, found = read_images(images)
     prepared = prepare(scan, found, plans, configuration.configuration, region)
     assert np.array_equal(prepared, data)
     node = torch.from_numpy((seg[0] == 1).astype(np.float32))

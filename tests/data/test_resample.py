@@ -47,6 +47,27 @@ def test_one_slice_and_whole_numbers_are_taken_as_they_are() -> None:
     assert np.array_equal(linear(flat, (2, 3, 4)), np.concatenate([flat, flat]).astype(np.float32))
 
 
+def test_what_is_thinner_than_half_a_voxel_fills_one() -> None:
+    assert resampled_shape((1, 20, 30), (0.4, 1.0, 2.0), (2.0, 1.0, 1.0)) == (1, 20, 60)
+
+
+def test_nnunets_resampling_in_pytorch_is_done_for_one_case_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sets the number of PyTorch's threads and puts back what it found, which two at a time do in each other's way."""
+    from lnauto.compat import resampling
+
+    alone = []
+
+    def made(values: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+        alone.append(resample.ONE_AT_A_TIME.locked())
+        return values
+
+    monkeypatch.setattr(resampling, "resampling_function", lambda _: made)
+    image = np.zeros((1, 4, 4, 4), np.float32)
+    resample_image(image, (2, 2, 2), (1, 1, 1), asked(force_separate_z=None))
+    resample_image(image, (2, 2, 2), (1, 1, 1), asked("resample_data_or_seg_to_shape"))
+    assert alone == [True, False]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_labels_are_those_of_nnunet(shape: tuple[int, ...]) -> None:
     from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
@@ -127,9 +148,9 @@ def test_a_case_becomes_what_nnunet_makes_of_it(masked: bool, forward: list[int]
     theirs = DefaultPreprocessor(False).run_case(
         [str(files[0][0])], str(files[1]), manager, manager.get_configuration("3d_fullres"), description
     )
-    image, properties = read_images(files[0], plans)
+    image, properties = read_images(files[0])
     box = region_box(image, properties, "none")
-    data, seg = prepare_labelled(image, read_label(files[1], plans), properties, plans, chosen, box)
+    data, seg = prepare_labelled(image, read_label(files[1]), properties, plans, chosen, box)
     assert np.allclose(data, theirs[0], atol=1e-4)
     assert masked == (-1 in seg)
     expected = theirs[1] if masked else np.maximum(theirs[1], 0)

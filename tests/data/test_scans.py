@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lnauto.data.scans import read_channels
+from lnauto.data.scans import READS_TURNED, Grid, lies, mask_on, read_channels, turn
 from lnauto.errors import InputError
 
 TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
@@ -37,6 +39,33 @@ def test_channels_that_lie_elsewhere_are_refused(second: sitk.Image, said: str, 
     with pytest.raises(InputError) as caught:
         read_channels([channel(), second], orientation, "case 1")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", sorted(READS_TURNED))
+def test_readers_of_nnunets_that_turn_images_turn_them_so(reader: str, tmp_path: Path) -> None:
+    from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
+
+    values = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetDirection((0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+    sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    theirs, properties = recursive_find_reader_writer_by_name(reader)().read_images([str(tmp_path / "a.nii.gz")])
+    ours, where = read_channels([sitk.ReadImage(tmp_path / "a.nii.gz")], READS_TURNED[reader], "a")
+    assert np.array_equal(theirs, ours)
+    assert np.allclose(properties["spacing"], where["spacing"])
+    assert theirs.shape[1:] != values.shape
+
+
+def test_what_is_turned_lies_where_it_lay() -> None:
+    image = channel()
+    array, properties = read_channels([image], None, "a")
+    there, where = turn(array, properties, "RAI")
+    assert not lies(properties, "RAI")
+    assert lies(where, "RAI")
+    back = mask_on(there[0], where, Grid.of(image))
+    assert np.array_equal(sitk.GetArrayFromImage(back), array[0])
+    assert back.GetOrigin() == image.GetOrigin()
 
 
 def test_rounding_in_a_header_moves_no_channel() -> None:

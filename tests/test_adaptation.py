@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
@@ -288,6 +289,16 @@ def test_cases_are_turned_to_the_way_the_foundation_model_was_trained(
         mask, predicted = sitk.ReadImage(validated), sitk.ReadImage(tmp_path / "out" / validated.name)
         assert (mask.GetDirection(), mask.GetOrigin()) == (predicted.GetDirection(), predicted.GetOrigin())
         assert np.array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(predicted))
+    by_hand = [dice(path, raw / "labelsTr" / path.name) for path in sorted((model / "fold_0/validation").glob("*.nii.gz"))]
+    with (model / "fold_0/validation/evaluation.csv").open() as table:
+        judged = [float(row["dice"]) for row in csv.DictReader(table)]
+    assert judged == pytest.approx(by_hand, abs=1e-4)
+    assert min(by_hand) > 0
+
+
+def dice(*paths: Path) -> float:
+    one, other = (sitk.GetArrayFromImage(sitk.ReadImage(path)) > 0 for path in paths)
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
 def test_what_was_begun_with_one_number_goes_on_with_it(own: Path, command: Command) -> None:

@@ -26,6 +26,7 @@ from lnauto.errors import InputError
 from lnauto.inference import memory
 from lnauto.inference import predictor as predictor_module
 from lnauto.inference.memory import MemoryLimit, Need, bytes_of
+from lnauto.workflow.node_table import NodeTable
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -157,7 +158,7 @@ def test_what_does_not_fit_is_refused_before_the_network_runs_and_the_others_go_
     scans.mkdir()
     shutil.copy(scan, scans / "small_0000.nii.gz")
     image = sitk.ReadImage(str(scan))
-    large = sitk.GetImageFromArray(np.tile(sitk.GetArrayFromImage(image), (2, 2, 2)))
+    large = sitk.GetImageFromArray(np.tile(sitk.GetArrayFromImage(image), (1, 1, 2)))
     large.SetSpacing(image.GetSpacing())
     sitk.WriteImage(large, str(scans / "large_0000.nii.gz"))
     needs: list[float] = []
@@ -175,6 +176,7 @@ def test_what_does_not_fit_is_refused_before_the_network_runs_and_the_others_go_
 
     monkeypatch.setattr(Need, "of", recorded)
     monkeypatch.setattr(predictor_module, "predict_logits", counted)
+    monkeypatch.setattr("lnauto.workflow.predict.measure_masks", lambda *_: NodeTable())  # of thousands of specks
     taken = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=1e9))
     there = {name: getattr(psutil, name) for name in ("virtual_memory", "swap_memory")}
     monkeypatch.setattr(memory, "psutil", SimpleNamespace(Process=lambda: taken, **there))

@@ -36,7 +36,7 @@ class Painter:
         self._leaving = False
 
     def __enter__(self) -> Painter:
-        if "matplotlib.figure" not in sys.modules and usable_cores() > 1 and sys.executable:
+        if "matplotlib.figure" not in sys.modules and usable_cores() > 1:
             self._process = _started()
         return self
 

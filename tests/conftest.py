@@ -61,7 +61,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def realdata(request: pytest.FixtureRequest) -> Path:
     folder: Path = request.config.getoption("--realdata")
     if not folder.is_dir():
-        pytest.skip(f"there are no real data in {folder}; name their folder with --realdata")
+        pytest.skip(f"there are no real data in {folder}; name their folder with --realdata=FOLDER")
     return folder.resolve()
 
 

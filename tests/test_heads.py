@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from lnauto.planners.plan import Plan
 from lnauto.trainers.patient.head import Head
 from lnauto.workflow import heads
 from lnauto.workflow.bags import BagMaker
+from lnauto.workflow.choose_tuner import parts_of
 from lnauto.workflow.fold import Request as FoldRequest
 from lnauto.workflow.inner_networks import InnerNetworks
 from lnauto.workflow.plan import bring_up_to_date
@@ -405,3 +407,10 @@ def test_comparators_are_of_the_held_out_patients_alone(own: Path, command: Comm
     assert sum(seen) == CASES
     pooled = pd.read_csv(own / MODEL / "LNMTrainerClinical/crossvalidation/patients.csv")
     assert sorted(pooled["patient"]) == [f"ball_{number:02d}" for number in range(CASES)]
+
+
+def test_fold_all_learns_from_whom_folds_by_hand_train_on_and_validate() -> None:
+    folds = [{"train": ["a", "b"], "val": ["c"]}]
+    assert heads.HeadWork.cases(SimpleNamespace(splits=folds), "all", "train") == ["a", "b", "c"]  # type: ignore[arg-type]
+    parts = parts_of(folds, "all", {})
+    assert {name for part in parts for name in part["val"]} == {"a", "b", "c"}

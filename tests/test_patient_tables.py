@@ -212,7 +212,61 @@ class TestTraining:
         assert code == 0
         assert "The folds that were already there are kept" in said
         (line,) = lines_of(command("train", "701", "0"))
-        assert "fold 0 trains on one class only" in line
+        assert "fold 0 trains on 0 patients without metastasis, and 2 are needed" in line
+
+    def test_patients_whom_folds_made_by_hand_leave_out_are_told_and_not_trained_on(
+        self, table: Path, folders: Path, command: Command
+    ) -> None:
+        names = sorted(PatientTable.read(table).frame.index)
+        path = folders / "preprocessed" / NAME / "splits_final.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps([{"train": names[:40], "val": names[40:50]}]))
+        assert "10 patients with a label are in no fold" in command("plan_and_preprocess", "-d", "701")[1]
+        code, said, complaint = command("train", "701", "all")
+        assert code == 0, complaint
+        assert "10 patients with a label are in no fold, such as" in said
+        assert len(json.loads((folders / MODEL / "fold_all/head.json").read_text())["patients"]) == 50
+
+    def test_a_corrected_label_leaves_the_folds_and_a_new_patient_makes_them_anew(
+        self, table: Path, folders: Path, command: Command
+    ) -> None:
+        path, frame = folders / "preprocessed" / NAME / "splits_final.json", patients()
+        command("plan_and_preprocess", "-d", "701")
+        before = path.read_bytes()
+        for row in range(4):
+            frame.loc[row, "lnm"] = 1 - frame.loc[row, "lnm"]
+        write(frame, table)
+        said = command("plan_and_preprocess", "-d", "701")[1]
+        assert "made anew" not in said
+        assert path.read_bytes() == before
+        write(pd.concat([frame, frame.iloc[:1].assign(patient="new")]), table)
+        assert "The patients changed, so the folds are made anew" in command("plan_and_preprocess", "-d", "701")[1]
+        assert command("train", "701", "0")[0] == 0
+        assert "new" in {name for fold in json.loads(path.read_text()) for name in fold["val"]}
+
+    def test_repeated_folds_are_not_taken_together(self, table: Path, folders: Path, command: Command) -> None:
+        command("plan_and_preprocess", "-d", "701")
+        path = folders / "preprocessed" / NAME / "splits_final.json"
+        path.write_text(json.dumps(2 * json.loads(path.read_text())[:2]))
+        code, said, complaint = command("train", "701", "cv")
+        assert code == 0, complaint
+        assert "validated in more than one fold, so that the folds are not taken together" in said
+        assert not (folders / MODEL / "crossvalidation").exists()
+
+    @pytest.mark.pictures
+    def test_figures_over_all_folds_go_when_a_fold_is_trained_again(self, table: Path, folders: Path, command: Command) -> None:
+        command("plan_and_preprocess", "-d", "701")
+        command("train", "701", "cv")
+        columns = folders / "preprocessed" / NAME / "lnautoPlans.json"
+        plan = json.loads(columns.read_text())
+        plan["lnauto"]["patient_head"]["columns"] = ["t_stage"]
+        columns.write_text(json.dumps(plan))
+        assert command("train", "701", "0", "--overwrite")[0] == 0
+        [head] = json.loads((folders / MODEL / "report.json").read_text())["heads"]
+        assert [one["of"] for one in head["judged"]] == [f"fold {fold}" for fold in range(5)]
+        assert command("train", "701", "cv", "--overwrite")[0] == 0
+        [head] = json.loads((folders / MODEL / "report.json").read_text())["heads"]
+        assert head["judged"][0]["of"] == "all folds"
 
 
 class TestTables:

@@ -296,6 +296,26 @@ def test_folds_made_by_lnauto_follow_the_cases(own: Path, command: Command) -> N
     assert any("new" in fold["val"] for fold in read_json(own / BASE / "splits_final.json", ""))
 
 
+def test_folds_made_by_lnauto_follow_whose_the_cases_are(own: Path, command: Command) -> None:
+    """A table that comes later says that two scans are one patient's: none may be on both sides of a fold."""
+    plan = ("plan_and_preprocess", "-d", 901, "--device", "cpu", "--no-preprocess")
+    assert command(*plan, "--quiet")[0] == 0
+    (own / "raw/Dataset901_Balls/patients.csv").write_text("patient,cases\na,ball_00;ball_01\nb,ball_02;ball_03\n")
+    _, out, _ = command(*plan)
+    assert "The patients of some cases changed, so the folds are made anew" in out
+    pairs = ({"ball_00", "ball_01"}, {"ball_02", "ball_03"})
+    assert all(set(fold["val"]) in pairs for fold in read_json(own / BASE / "splits_final.json", ""))
+
+
+def test_a_patient_on_both_sides_of_folds_made_by_hand_is_told(own: Path, command: Command) -> None:
+    path = own / BASE / "splits_final.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps([{"train": ["ball_00", "ball_02"], "val": ["ball_01", "ball_03"]}]))
+    (own / "raw/Dataset901_Balls/patients.csv").write_text("patient,cases\na,ball_00;ball_01\nb,ball_02\nc,ball_03\n")
+    _, out, _ = command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--no-preprocess")
+    assert "a is on both sides of fold 0" in out
+
+
 def test_what_has_no_trainer_yet_is_told_before_anything_is_written(own: Path, command: Command) -> None:
     raw = own / "raw/Dataset901_Balls"
     description = json.loads((raw / "dataset.json").read_text()) | {"annotation": "patient"}

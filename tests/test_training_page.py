@@ -26,6 +26,7 @@ from lnauto.report import curves
 from lnauto.report.slices import SOFT_TISSUE, Detail, Drawn, Layer, draw_case
 from lnauto.workflow.case_pictures import MOST_NODES, Wanted, looks_of, raw_of
 from lnauto.workflow.evaluate import write_evaluation
+from lnauto.workflow.pooled import is_of_these
 from lnauto.workflow.report_any import report_any
 from lnauto.workflow.report_training import report_training
 
@@ -373,3 +374,15 @@ class TestTheCommands:
 def test_report_any_of_a_training_is_anonymous_too(own_model: Path) -> None:
     report_any([own_model], anonymous=True, quiet=True)
     assert "ball_" not in (own_model / "report.html").read_text()
+
+
+def test_figures_over_all_folds_hold_for_the_folds_they_were_made_from(tmp_path: Path) -> None:
+    rows = {"fold_0": "a,0.25", "fold_1": "b,0.75"}
+    for name, row in rows.items():
+        (tmp_path / name).write_text(f"patient,probability\n{row}\n")
+    folds = [tmp_path / name for name in rows]
+    assert not is_of_these(tmp_path / "all", folds)
+    (tmp_path / "all").write_text("patient,probability\na,0.25\nb,0.75\n")
+    assert is_of_these(tmp_path / "all", folds)
+    folds[1].write_text("patient,probability\nb,0.5\n")  # trained again
+    assert not is_of_these(tmp_path / "all", folds)

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from lnauto.compat.training import nnUNetTrainer, without_intensity, without_timing
+from lnauto.data.folds import everybody
 from lnauto.errors import InputError
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json, writing
@@ -172,8 +173,7 @@ class LNTrainer(nnUNetTrainer):
         path = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
         folds = read_json(path, "plan again with lnauto_plan_and_preprocess")
         if self.fold == "all":
-            everything = sorted({case for fold in folds for side in ("train", "val") for case in fold[side]})
-            return everything, everything
+            return everybody(folds), everybody(folds)
         return folds[self.fold]["train"], folds[self.fold]["val"]
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:

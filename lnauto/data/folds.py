@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -56,6 +56,17 @@ def make_folds(
 def validates_on_training(fold: Fold) -> bool:
     """Whether a fold validates on cases it was trained with: its figures say nothing about new patients."""
     return bool(set(fold["train"]) & set(fold["val"]))
+
+
+def everybody(folds: Iterable[Mapping[str, Sequence[str]]]) -> list[str]:
+    """Whom any fold names: fold `all` trains on these. Folds of others' making may validate on some only."""
+    return sorted({name for fold in folds for side in ("train", "val") for name in fold[side]})
+
+
+def on_both_sides(fold: Fold, patient_of: Mapping[str, str]) -> list[str]:
+    """Patients that a fold trains and validates on."""
+    train, val = ({patient_of.get(name, name) for name in fold[side]} for side in ("train", "val"))
+    return sorted(train & val)
 
 
 def strata_of(table: PatientTable | None, cases: Iterable[str]) -> dict[str, str]:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from lnauto.data.patients import PatientTable
+
+FEWEST = 2  # patients of each class that a head learns from, so that each of its inner folds has one
+
+
+def too_few(labels: Iterable[int]) -> str | None:
+    """Of which class there are too few patients, in words."""
+    counts = Counter(int(label) for label in labels)
+    for label, told in ((1, "with"), (0, "without")):
+        if counts[label] < FEWEST:
+            return f"{counts[label]} patient{'' if counts[label] == 1 else 's'} {told} metastasis, and {FEWEST} are needed"
+    return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lnauto.data.folds import make_folds
+from lnauto.data.folds import everybody, make_folds
 from lnauto.data.gathered import Gathered
 from lnauto.data.preprocess import provenance_path
 from lnauto.data.provenance import Provenance
@@ -124,7 +124,7 @@ class Trials:
 
 def parts_of(folds: list[dict[str, list[str]]], fold: str, patient_of: Mapping[str, str]) -> list[dict[str, list[str]]]:
     """The training cases of a fold, each of several parts of them held out once."""
-    cases = sorted({name for split in folds for name in split["val"]}) if fold == "all" else folds[int(fold)]["train"]
+    cases = everybody(folds) if fold == "all" else folds[int(fold)]["train"]
     return make_folds(cases, patient_of, n_folds=PARTS)
 
 

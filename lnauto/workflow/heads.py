@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from lnauto import __version__
-from lnauto.data.patient_labels import PatientLabels
+from lnauto.data.folds import everybody
+from lnauto.data.patient_labels import PatientLabels, too_few
 from lnauto.data.patients import PatientTable
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import numbers_nodes
@@ -34,7 +35,7 @@ from lnauto.workflow.blocks import BlockStore
 from lnauto.workflow.fold import Request
 from lnauto.workflow.head_files import DESCRIPTION, HeadModel, Lesson, Look
 from lnauto.workflow.inner_networks import INNER, InnerNetworks
-from lnauto.workflow.patient_figures import POOLED, tell_figures
+from lnauto.workflow.patient_figures import tell_figures, tell_pooled
 
 if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
@@ -88,7 +89,7 @@ class HeadWork:
     def cases(self, fold: str, side: str) -> list[str]:
         if fold != "all":
             return self.splits[int(fold)][side]
-        return sorted({case for split in self.splits for case in split["val"]}) if side == "train" else []
+        return everybody(self.splits) if side == "train" else []
 
     def patients(self, fold: str, side: str) -> dict[str, list[str]]:
         """The patients with a label on one side of a fold, and their cases there."""
@@ -126,8 +127,8 @@ def prepare_heads(work: HeadWork, folds: Sequence[str]) -> None:
         splits = str(work.preprocessed.parent / "splits_final.json")
         if both := sorted(set(train) & set(kept)):
             problems.append(Problem(f"fold {fold} trains and validates on {both[0]}", splits, "keep each patient on one side"))
-        elif len({work.labels[patient] for patient in train}) < 2:
-            problems.append(Problem(f"fold {fold} trains on patients of one class", splits, "remove the file and plan again"))
+        elif fault := too_few(work.labels[patient] for patient in train):
+            problems.append(Problem(f"fold {fold} trains on {fault}", splits, "remove the file and plan again"))
     if problems:
         raise InputError(problems)
     for fold in folds:
@@ -146,7 +147,7 @@ def train_heads(work: HeadWork, folds: Sequence[str], pooled: bool, seconds: flo
     if pooled and judged:
         folder = work.model / work.trainer / "crossvalidation"
         together = _joined(scores)
-        tell_figures(judged, folder, POOLED, work.table, seed=work.request.seed, comparators=together)
+        tell_pooled(judged, folder, work.table, seed=work.request.seed, comparators=together)
 
 
 def _share_plan(work: HeadWork) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from lnauto import __version__
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import read_json, sha256_of
+from lnauto.workflow.pooled import is_of_these
 from lnauto.workflow.trained import Trained
 
 TO_FILL_IN = "to be filled in by you"
@@ -103,7 +104,10 @@ def _data(trained: Trained) -> Iterator[tuple[str, str]]:
 
 def _validation(trained: Trained) -> str:
     """The figures that training left beside the checkpoints."""
-    places = {"all folds": "crossvalidation", **{f"fold {fold}": f"fold_{fold}/validation" for fold in trained.folds}}
+    each = trained.folder.glob("fold_*/validation/evaluation.csv")
+    together = is_of_these(trained.folder / "crossvalidation/evaluation.csv", each)
+    places = {"all folds": "crossvalidation"} if together else {}
+    places |= {f"fold {fold}": f"fold_{fold}/validation" for fold in trained.folds}
     tables = []
     if trained.has_network:
         masks = [row for name, place in places.items() for row in _mask_rows(name, trained.folder / place / "evaluation.json")]
@@ -119,7 +123,9 @@ def _validation(trained: Trained) -> str:
 
 def _of_patients(trained: Trained) -> Iterator[tuple[str, ...]]:
     for head in sorted({"" if folder.parent == trained.folder else folder.name for folder in trained.head_folders}):
-        yield from _head_rows("all folds", trained.folder / head / "crossvalidation/patients.json", head)
+        together = trained.folder / head / "crossvalidation"
+        if is_of_these(together / "patients.csv", trained.folder.glob(f"fold_*/{head}/validation/patients.csv")):
+            yield from _head_rows("all folds", together / "patients.json", head)
         for fold in trained.folds:
             yield from _head_rows(f"fold {fold}", trained.folder / f"fold_{fold}" / head / "validation/patients.json", head)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,8 @@ def tell_figures(
     pooled = pool(folds)
     write_text(folder / "patients.csv", _as_csv(pooled))
     if len(set(pooled.truth)) < 2:
+        for earlier in ("patients.json", "patients.png"):  # of a head that was trained again since
+            (folder / earlier).unlink(missing_ok=True)
         log.info("%s: its %d patients have one label, which gives no figures.", title, len(pooled.patients))
         return
     frame = table.frame.loc[list(pooled.patients)]
@@ -55,6 +58,15 @@ def tell_figures(
         log.info("  %s: AUC %.3f (%.3f to %.3f)", title, summary.auc.value, summary.auc.low, summary.auc.high)
     else:
         log.info("%s\n%s", title, as_text(summary))
+
+
+def tell_pooled(folds: Sequence[Fold], folder: Path, table: PatientTable, **more: Any) -> None:
+    """The figures over all folds, unless these are repeats of each other."""
+    patients = [patient for fold in folds for patient in fold.patients]
+    if len(set(patients)) < len(patients):
+        log.info("A patient is validated in more than one fold, so that the folds are not taken together.")
+        return
+    tell_figures(folds, folder, POOLED, table, **more)
 
 
 def _of_columns(frame: pd.DataFrame, known: Sequence[str]) -> list[Comparator]:

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from lnauto import __version__
-from lnauto.data.patient_labels import PatientLabels
+from lnauto.data.folds import everybody
+from lnauto.data.patient_labels import PatientLabels, too_few
 from lnauto.data.patients import PatientTable
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError, Problem
@@ -26,7 +27,7 @@ from lnauto.planners.table import carrying_problems
 from lnauto.trainers.patient import find_patient_trainer
 from lnauto.trainers.patient.clinical import ClinicalHead
 from lnauto.workflow.fold import Request, lock_folds
-from lnauto.workflow.patient_figures import POOLED, tell_figures
+from lnauto.workflow.patient_figures import tell_figures, tell_pooled
 from lnauto.workflow.patient_plan import refuse
 from lnauto.workflow.splits import SPLITS, check_folds, read_splits
 
@@ -51,7 +52,7 @@ class Training:
     def patients(self, fold: str) -> tuple[list[str], list[str]]:
         """Who trains and who validates."""
         if fold == "all":
-            return sorted({name for split in self.splits for side in ("train", "val") for name in split[side]}), []
+            return everybody(self.splits), []
         return self.splits[int(fold)]["train"], self.splits[int(fold)]["val"]
 
 
@@ -89,7 +90,7 @@ def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str
     predicted = [_train_fold(training, fold, briefly=len(chosen) > 1) for fold in chosen]
     if list(folds) == ["cv"]:
         found = [fold for fold in predicted if fold is not None]
-        tell_figures(found, training.model / "crossvalidation", POOLED, training.table, seed=request.seed)
+        tell_pooled(found, training.model / "crossvalidation", training.table, seed=request.seed)
     return training.model
 
 
@@ -112,13 +113,13 @@ def _prepare(paths: Paths, name: str, identifier: str, request: Request) -> Trai
     problems += carrying_problems(labels, head["columns"], where)
     splits = read_splits(folder, identifier)
     known = set(labels.known.index)
-    named = {patient for split in splits for side in ("train", "val") for patient in split[side]}
+    named = set(everybody(splits))
     if unknown := sorted(named - known):
         problems.append(Problem(f"the folds name {unknown[0]}, of whom no label is known", str(folder / SPLITS), remedy))
-    if left_out := sorted(known - named):
-        problems.append(Problem(f"{left_out[0]} is in no fold, but has a label", str(folder / SPLITS), remedy))
     if problems:
         raise InputError(problems)
+    if left_out := sorted(known - named):
+        log.warning("%d patients with a label are in no fold, such as %s: they are not trained on.", len(left_out), left_out[0])
     sensitivity = head["sensitivity"] if request.sensitivity is None else request.sensitivity
     model = paths.results / name / f"{trainer}__{PLANS_NAME}__{CONFIGURATION}"
     return Training(name, plan, table, labels.known, splits, replace(request, sensitivity=sensitivity, trainer=trainer), model)
@@ -131,8 +132,8 @@ def _check_classes(training: Training, folds: list[str], path: Path) -> None:
         train, kept = training.patients(fold)
         if both := sorted(set(train) & set(kept)):
             problems.append(Problem(f"fold {fold} trains and validates on {both[0]}", str(path), "keep each patient on one side"))
-        elif training.labels[train].nunique() < 2:
-            problems.append(Problem(f"fold {fold} trains on one class only", str(path), "remove the file and plan again"))
+        elif fault := too_few(training.labels[train]):
+            problems.append(Problem(f"fold {fold} trains on {fault}", str(path), "remove the file and plan again"))
     if problems:
         raise InputError(problems)
 

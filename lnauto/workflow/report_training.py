@@ -15,6 +15,7 @@ from lnauto.planners.plan import Plan
 from lnauto.workflow.checklists import checklists_of, write_checklists
 from lnauto.workflow.evaluate import JSON_NAME, plain
 from lnauto.workflow.page_files import write_page
+from lnauto.workflow.pooled import is_of_these
 
 if TYPE_CHECKING:
     from lnauto.report.training_page import Look
@@ -226,7 +227,9 @@ def _heads(folder: Path, folds: Sequence[str]) -> list[dict[str, Any]]:
     heads = sorted({"" if place.parent == folder else place.name for place in places})
     found = []
     for head in heads:
-        files = {ALL: folder / head / "crossvalidation" / PATIENTS}
+        together = folder / head / "crossvalidation"
+        tables = folder.glob(f"fold_*/{head}/{VALIDATION}/patients.csv")
+        files = {ALL: together / PATIENTS} if is_of_these(together / "patients.csv", tables) else {}
         files |= {f"fold {fold}": folder / f"fold_{fold}" / head / VALIDATION / PATIENTS for fold in folds}
         judged = [{"of": of, "figures": _patients(path)} for of, path in files.items() if path.is_file()]
         found += [{"head": head, "judged": judged}] if judged else []

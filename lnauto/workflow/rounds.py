@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lnauto.data.folds import everybody
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import adding_ignore
 from lnauto.errors import InputError
@@ -102,7 +103,7 @@ def prepare_rounds(
     unannotated = [case.name for case in dataset.unannotated_cases]
     found = {}
     for fold, rounds in asked.items():
-        everything = {"train": sorted({case for split in splits for case in split["val"]}), "val": []}
+        everything = {"train": everybody(splits), "val": []}
         split = everything if fold == "all" else splits[int(fold)]
         places = annotated, unannotated_folder(annotated)
         where = f"fold {fold} of {dataset.name}"

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from lnauto.data.folds import Fold, make_folds, strata_of, strata_of_patients, validates_on_training
+from lnauto.data.folds import (
+    Fold,
+    everybody,
+    make_folds,
+    on_both_sides,
+    strata_of,
+    strata_of_patients,
+    validates_on_training,
+)
 from lnauto.data.patients import PatientTable
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
 from lnauto.files import read_json, write_json
+from lnauto.planners.plan import hash_of
 
 log = logging.getLogger(__name__)
 
 SPLITS = "splits_final.json"
+MADE = "lnauto_folds.json"  # beside it: which folds lnauto made
 SPLITS_FORM = [{"train": [str], "val": [str]}]
 
 
@@ -27,7 +37,7 @@ def write_splits(dataset: RawDataset, path: Path, labelled: set[str] | None = No
     def make(cases: Iterable[str]) -> list[Fold]:
         return make_folds(cases, dataset.patient_of, strata_of(dataset.patients, cases))
 
-    _keep_or_write(path, chosen, make, dataset.name, ("cases", kind, "image or label"))
+    _keep_or_write(path, chosen, make, dataset.patient_of, dataset.name, ("cases", kind, "image or label"))
     folds = make(chosen)
     if folds and validates_on_training(folds[0]):
         log.info("There is one patient only: fold 0 validates on its training case, which says nothing about new patients.")
@@ -39,24 +49,49 @@ def write_patient_splits(table: PatientTable, patients: Iterable[str], path: Pat
     def make(names: Iterable[str]) -> list[Fold]:
         return make_folds(names, {}, strata_of_patients(table, set(names) & set(table.patients)))
 
-    _keep_or_write(path, set(patients), make, name, ("patients", "patients with a label", "row with a label"))
+    _keep_or_write(path, set(patients), make, {}, name, ("patients", "patients with a label", "row with a label"))
 
 
 def _keep_or_write(
-    path: Path, names: set[str], make: Callable[[Iterable[str]], list[Fold]], source: str, nouns: tuple[str, str, str]
+    path: Path,
+    names: set[str],
+    make: Callable[[Iterable[str]], list[Fold]],
+    patient_of: Mapping[str, str],
+    source: str,
+    nouns: tuple[str, str, str],
 ) -> None:
-    """A file somebody else made is respected; one lnauto made follows the cases (or patients: `nouns` says)."""
-    folds = make(names)
+    """A file somebody else made is respected; lnauto's own follows the cases (or patients: `nouns` says) and whose they are."""
+    folds, record = make(names), path.with_name(MADE)
     known = read_json(path, f"remove it; it is made anew from {source}", SPLITS_FORM) if path.is_file() else None
     if known is not None and known != folds:
-        there = {name for fold in known for side in ("train", "val") for name in fold[side]}
-        if known != make(there):
+        there, divided = set(everybody(known)), _divided(known, patient_of)
+        if hash_of(known) != _made(record) and known != make(there):
             _respect(path, there, names, nouns)
+            if divided:
+                told = "figures of folds say less about new patients"
+                log.warning("%s is on both sides of fold %d: %s; keep each patient on one side.", divided[1], divided[0], told)
             return
+        if there == names and not divided:
+            return  # what is known of the patients has changed, not who they are: what was trained stays good
         one = nouns[0].removesuffix("s")
+        what = f"{nouns[0]} changed" if there != names else "patients of some cases changed"
         told = "so the folds are made anew; train every fold anew, too"
-        log.info("The %s changed, %s: a %s may have changed sides.", nouns[0], told, one)
+        log.info("The %s, %s: a %s may have changed sides.", what, told, one)
     write_json(path, folds)
+    write_json(record, {"made": hash_of(folds)})
+
+
+def _made(record: Path) -> str | None:
+    """What tells folds of lnauto's making from others; before there was a record, making them once more told."""
+    return read_json(record, "remove it", {"made": str})["made"] if record.is_file() else None
+
+
+def _divided(folds: list[Fold], patient_of: Mapping[str, str]) -> tuple[int, str] | None:
+    """The first fold that trains and validates on one patient's cases, and who that is."""
+    for number, fold in enumerate(folds):
+        if not validates_on_training(fold) and (both := on_both_sides(fold, patient_of)):
+            return number, both[0]
+    return None
 
 
 def _respect(path: Path, there: set[str], names: set[str], nouns: tuple[str, str, str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnauto.data.drawn import check_drawn
+from lnauto.data.folds import everybody
 from lnauto.data.raw import RawDataset
 from lnauto.data.trusted_background import Trust, as_drawn, with_ignore
 from lnauto.errors import InputError
@@ -290,12 +291,11 @@ def _check_annotation(
 ) -> None:
     """Every fold must have something to learn from, before the first one starts."""
     cases = folder / plan.configuration(request.configuration)["data_identifier"]
-    named = {name for split in splits for side in ("train", "val") for name in split[side]}
-    if gone := sorted(name for name in named if not (cases / f"{name}.pkl").is_file()):
+    if gone := [name for name in everybody(splits) if not (cases / f"{name}.pkl").is_file()]:
         what = f"the folds name {len(gone)} cases that are not preprocessed, such as {gone[0]}"
         raise InputError.of(what, folder / SPLITS, "correct it, or plan again")
     for fold in folds:
-        training = [name for split in splits for name in split["val"]] if fold == "all" else splits[int(fold)]["train"]
+        training = everybody(splits) if fold == "all" else splits[int(fold)]["train"]
         check_drawn(cases, training, description, fold)
         if fold != "all":
             for name, label in labels_of(cases, splits[int(fold)]["val"]).items():

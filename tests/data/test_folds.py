@@ -4,7 +4,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lnauto.data.folds import make_folds, strata_of, validates_on_training
+from lnauto.data.folds import everybody, make_folds, strata_of, validates_on_training
 from lnauto.data.patients import PatientTable
 
 
@@ -87,6 +87,10 @@ def test_two_patients_make_two_folds():
         [{"train": ["x1", "x2"], "val": ["y1"]}, {"train": ["y1"], "val": ["x1", "x2"]}],
         [{"train": ["y1"], "val": ["x1", "x2"]}, {"train": ["x1", "x2"], "val": ["y1"]}],
     )
+
+
+def test_all_are_those_whom_any_fold_names_on_either_side():
+    assert everybody([{"train": ["c", "a"], "val": ["b"]}, {"train": ["a"], "val": ["b"]}]) == ["a", "b", "c"]
 
 
 def test_no_case_no_fold():

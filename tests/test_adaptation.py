@@ -376,6 +376,13 @@ def a_try(balls: Path, folder: Path, **request: Any) -> Any:
     return Trials(plan, {}, "0", wanted, base / "lnautoPlans_3d_fullres", folder, parts, seconds)
 
 
+def test_a_try_takes_a_quarter_of_the_time_the_plan_gives_a_training(balls: Path, tmp_path: Path) -> None:
+    trial = a_try(balls, tmp_path)
+    assert trial.plan.lnauto["budget"]["minutes"] == 30
+    assert trial.seconds_of_a_try == 0.25 * 30 * 60
+    assert a_try(balls, tmp_path, iterations=40).seconds_of_a_try is None
+
+
 def test_a_part_without_nodes_says_nothing_of_a_way_to_tune(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lnauto.workflow import choose_tuner
 

@@ -17,7 +17,7 @@ import torch
 from nnunetv2.utilities.plans_handling import plans_handler
 
 from lnauto.errors import InputError
-from lnauto.inference.model import FINAL
+from lnauto.inference.model import FINAL, load_model
 from lnauto.planners.plan import Plan
 from lnauto.workflow import archive
 
@@ -269,3 +269,13 @@ def test_a_plan_to_train_by_names_only_what_is_on_the_list(model: Path) -> None:
     plan.content["configurations"]["3d_fullres"]["resampling_fn_seg"] = "system"
     with pytest.raises(InputError, match="the plan names system as its resampling_fn_seg"):
         plan.check("3d_fullres", model / "plans.json")
+
+
+def test_a_model_of_slices_is_refused_before_a_scan_is_read(random_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / random_model.name
+    shutil.copytree(random_model, model)
+    plans = json.loads((model / "plans.json").read_text())
+    plans["configurations"]["3d_fullres"]["patch_size"] = [16, 16]
+    (model / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(InputError, match="3d_fullres is two-dimensional, and only volumes are predicted"):
+        load_model(model)

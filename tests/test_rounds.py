@@ -23,7 +23,8 @@ from lnauto.data.gathered import Gathered
 from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.paths import VARIABLES
-from lnauto.workflow import labelling
+from lnauto.workflow import labelling, rounds
+from lnauto.workflow.fold import Request
 from lnauto.workflow.labelling import Round
 from lnauto.workflow.round_cases import RoundCases, choose_cases, deal
 from lnauto.workflow.rounds import Shares
@@ -556,3 +557,11 @@ def test_what_two_labellers_agree_on_teaches_more_than_what_one_says(tmp_path: P
     measure = runpy.run_path(str(Path(__file__).parent / "benchmarks/rounds.py"))["measure"]
     found = measure(tmp_path, ways=("rounds", alone))
     assert found["rounds"]["f1"] > found[alone]["f1"]
+
+
+def test_rounds_that_begin_anew_do_not_take_the_length_of_those_before(tmp_path: Path) -> None:
+    asked = {"minutes": None, "epochs": None, "iterations": 5}
+    (tmp_path / "rounds.json").write_text(json.dumps(asked))
+    work: Any = SimpleNamespace(request=Request(rounds=1), record=tmp_path / "rounds.json", networks=3)
+    lengths = [rounds._request(work, tmp_path / "labeller_1", 0, None, begun)[0].iterations for begun in (False, True)]
+    assert lengths == [None, 5]

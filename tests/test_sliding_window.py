@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from lnauto.compat.inference import compute_gaussian
+from lnauto.inference import predictor as predictor_module
 from lnauto.inference.export import above_background, foreground_probability
+from lnauto.inference.predictor import Predictor
 from lnauto.inference.sliding_window import SURELY, _Window, mirrorings, predict_logits, tile_slices
 from lnauto.networks.compute import Compute
 
@@ -104,3 +110,12 @@ def test_an_image_smaller_than_the_patch_is_predicted() -> None:
 
     image = torch.randn(1, 5, 16, 9)
     assert torch.allclose(predict_logits([Sum()], image, (16, 16, 16), CPU), image, atol=1e-5)
+
+
+def test_fast_mirrors_along_the_axis_from_side_to_side(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[tuple[Any, ...]] = []
+    known = Predictor.from_folder(random_model, [0], "cpu", engine="torch", precision="fp32", tta="fast")
+    sagittal = replace(known, orientation="PSL", mirror_axes=[0, 1, 2])
+    monkeypatch.setattr(predictor_module, "mirrorings", lambda *given: met.append(given) or [()])
+    sagittal.predict_grid(np.zeros((1, 16, 16, 16), np.float32))
+    assert met == [("fast", [0, 1, 2], known.plans.transpose_forward.index(0))]

@@ -16,6 +16,7 @@ from ball_trainings import MODEL, Command, make_trainer, same, weights
 
 from lnauto.compat.training import nnUNetDataLoader
 from lnauto.data.gathered import Gathered
+from lnauto.data.scans import left_right
 from lnauto.files import read_json
 from lnauto.networks.compute import Compute
 from lnauto.trainers.batches import TRAINING, seeded
@@ -104,6 +105,26 @@ def test_the_plan_says_which_way_batches_and_predictions_are_mirrored(balls: Pat
     assert trainer.inference_allowed_mirroring_axes == (left_right,)
     trainer.plans_manager.plans["lnauto"]["mirroring"] = "all"
     assert trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[3] == (0, 1, 2)
+
+
+def test_left_to_right_is_along_the_axis_that_images_have_it_along(balls: Path) -> None:
+    trainer = make_trainer(balls)
+    trainer.plans_manager.plans["lnauto"]["inference"]["orientation"] = "PSL"  # sagittal slices: z goes from side to side
+    axes = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[3]
+    assert axes == (trainer.plans_manager.transpose_forward.index(0),)
+    assert [left_right(letters) for letters in ("LPS", "RAS", "PSL", "SRP", None)] == [2, 2, 0, 1, 2]
+
+
+def test_a_batch_of_one_is_centred_on_foreground_as_often_as_a_batch_of_two(balls: Path) -> None:
+    trainer = make_trainer(balls)
+    trainer.on_train_start()
+    pair = trainer.validation_batches.loader
+    assert [pair.get_do_oversample(place) for place in range(2)] == [False, True]
+    trainer.batch_size = 1
+    alone = trainer._batches(pair._data, [16, 16, 16], None, TRAINING).loader
+    with seeded(0):
+        met = [alone.get_do_oversample(0) for _ in range(400)]
+    assert 0.4 < np.mean(met) < 0.6
 
 
 @pytest.mark.parametrize(("augmentation", "changes"), [("geometry", False), ("full", True)])

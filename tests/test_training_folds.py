@@ -25,7 +25,7 @@ def test_a_fold_of_another_network_is_refused(
     assert complaint.startswith("lnauto: fold_0 was trained with another network than the plan has now, in ")
     code, _, complaint = command("train", 901, 0, "--continue", "--iterations", 4, "--quiet", "--device", "cpu")
     assert code == 2
-    assert complaint.startswith("lnauto: the checkpoint belongs to another network than the plan has now, in ")
+    assert complaint.startswith("lnauto: fold 0 was trained with another network than the plan has now, in ")
 
 
 def test_a_fold_of_other_images_is_refused(
@@ -44,7 +44,28 @@ def test_a_fold_of_other_images_is_refused(
     code, _, complaint = command("train", 901, 1, *asked)
     assert code == 2
     assert complaint.startswith("lnauto: fold_0 was trained on images of another spacing, region or intensity than the plan has")
+    code, _, complaint = command("train", 901, 0, "--continue", *asked)
+    assert code == 2
+    assert complaint.startswith("lnauto: fold 0 was trained on images of another spacing, region or intensity than the plan has")
     assert (Path(MODEL) / "plans.json").read_bytes() == kept
+
+
+def test_a_fold_of_other_labels_is_refused(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """All folds have one dataset.json: outputs that mean something else would be averaged."""
+    for name in ("raw", "preprocessed"):
+        shutil.copytree(balls / name, tmp_path / "own" / name)
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / "own" / name))
+    asked = ("--iterations", 2, "--quiet", "--device", "cpu", "--no-report")
+    assert command("train", 901, 0, *asked)[0] == 0
+    for path in (tmp_path / "own").glob("*/Dataset901_Balls/dataset.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "labels": {"background": 0, "node": 1, "vessel": 2}}))
+    for fold, more, who in ((1, (), "fold_0"), (0, ("--continue",), "fold 0")):
+        code, _, complaint = command("train", 901, fold, *more, *asked)
+        assert code == 2
+        told = "learned other labels (background 0, node 1) than dataset.json has now (background 0, node 1, vessel 2)"
+        assert complaint.startswith(f"lnauto: {who} {told}")
 
 
 def test_a_fold_of_other_cases_does_not_go_on(

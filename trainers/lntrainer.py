@@ -21,6 +21,7 @@ from torch import nn
 
 from lnauto.compat.training import nnUNetTrainer, without_intensity, without_timing
 from lnauto.data.folds import everybody
+from lnauto.data.scans import left_right, way_to_lie
 from lnauto.errors import InputError
 from lnauto.evaluation.cases import CaseResult
 from lnauto.files import read_json, write_json, writing
@@ -43,6 +44,7 @@ from lnauto.trainers.yardstick import yardstick_of
 
 log = logging.getLogger(__name__)
 
+AS_OF_TWO = 0.5  # share of patches that are centred on foreground in nnU-Net's batches of two
 GRADIENT_NORM = 12.0  # nnU-Net's
 NODE_CHECKS = 10  # times in a training that whole validation cases are looked at
 
@@ -158,7 +160,8 @@ class LNTrainer(nnUNetTrainer):
         """nnU-Net's augmentation, mirrored along the axes the plan names; prediction may mirror along these, too."""
         rotation, dummy_2d, larger_patch, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         if self.plans_manager.plans.get("lnauto", {}).get("mirroring") == "left_right":
-            axes = (self.plans_manager.transpose_forward.index(2),)
+            along = left_right(way_to_lie(self.plans_manager.plans))
+            axes = (self.plans_manager.transpose_forward.index(along),)
         self.inference_allowed_mirroring_axes = axes
         return rotation, dummy_2d, larger_patch, axes
 
@@ -204,14 +207,16 @@ class LNTrainer(nnUNetTrainer):
         return endless(batches, self.clock.iteration, self.options.workers, pinned), endless(validation_batches, 0, 0)
 
     def _batches(self, dataset: Any, patch: Any, transforms: Any, stream: int) -> Batches:
+        # The last third of a batch is centred on foreground, which is none of a batch of one: there, chance decides.
+        alone = self.batch_size == 1 and not self.is_ddp
         loader = PatchLoader(
             dataset,
             self.batch_size,
             patch,
             self.configuration_manager.patch_size,
             self.label_manager,
-            oversample_foreground_percent=self.oversample_foreground_percent,
-            probabilistic_oversampling=self.probabilistic_oversampling,
+            oversample_foreground_percent=AS_OF_TWO if alone else self.oversample_foreground_percent,
+            probabilistic_oversampling=alone or self.probabilistic_oversampling,
             transforms=transforms,
         )
         loader.random_share = self.plans_manager.plans.get("lnauto", {}).get("sampling", {}).get("random", 0.0)

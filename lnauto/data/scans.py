@@ -51,6 +51,11 @@ def way_to_lie(plans: Mapping[str, Any]) -> str | None:
     return by_reader or plans.get("lnauto", {}).get("inference", {}).get("orientation")
 
 
+def left_right(orientation: str | None) -> int:
+    """Which axis of an array (z, y, x) goes from side to side of the patient; where that is not known x, as in most scans."""
+    return 2 if orientation is None else 2 - next(place for place, letter in enumerate(orientation) if letter in "RL")
+
+
 def read_channels(channels: Sequence[sitk.Image], orientation: str | None, name: str) -> tuple[Array, dict[str, Any]]:
     """Channels x z x y x x, turned to `orientation` if one is given, and nnU-Net's properties of the turned image."""
     import SimpleITK as sitk

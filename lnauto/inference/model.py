@@ -102,6 +102,9 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
     if configuration not in plans["configurations"]:
         what = f"the plans have no configuration {configuration}, in which fold {folds[0]} was trained"
         raise InputError.of(what, folder / "plans.json", remedy)
+    if (kind := what_it_lacks(plans["configurations"][configuration])) is not None:
+        what = f"configuration {configuration} {kind}, and only volumes are predicted, by one network at a time"
+        raise InputError.of(what, folder, "give the model of a 3D configuration")
     return Model(
         folder=folder,
         plans=plans,
@@ -112,6 +115,15 @@ def load_model(folder: Path, folds: list[str] | None = None) -> Model:
         mirror_axes=list(checkpoints[0].get("inference_allowed_mirroring_axes") or []),
         trainer=str(checkpoints[0]["trainer_name"]),
     )
+
+
+def what_it_lacks(configuration: Mapping[str, Any]) -> str | None:
+    """Why a configuration cannot predict volumes by itself."""
+    if len(configuration.get("patch_size", (0, 0, 0))) != 3:  # one that inherits has its parent's
+        return "is two-dimensional"
+    if configuration.get("previous_stage"):
+        return "is the second network of a cascade, which needs the masks of a first"
+    return None
 
 
 def check_wishes(plans: Mapping[str, Any], path: Path) -> None:

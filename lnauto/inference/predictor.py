@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lnauto.data.prepare import prepare
 from lnauto.data.region import region_of
-from lnauto.data.scans import Grid, mask_on, read_channels, way_to_lie
+from lnauto.data.scans import Grid, left_right, mask_on, read_channels, way_to_lie
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.inference.eight_bits import CHECKED, TILES, EightBitNetwork
@@ -96,7 +96,9 @@ class Predictor:
         defaults = model.plans.get("lnauto", {}).get("inference", {})
         tta = tta or defaults.get("tta", "full")
         overlap = defaults.get("overlap", 0.5) if overlap is None else overlap
-        copies = len(mirrorings(tta, model.mirror_axes, plans.transpose_forward.index(2))) * len(model.folds)
+        orientation = way_to_lie(model.plans)
+        sides = plans.transpose_forward.index(left_right(orientation))
+        copies = len(mirrorings(tta, model.mirror_axes, sides)) * len(model.folds)
         seen = None if voxels is None else voxels * copies / (1 - overlap) ** 3
         chosen = choose_engine(model, configuration.patch_size, device, engine, precision, seen)
         return cls(
@@ -110,7 +112,7 @@ class Predictor:
             overlap=overlap,
             smallest_node_mm3=smallest_node_mm3(model.plans) if size_filter else 0.0,
             region=region_of(model.plans) if crop else "none",
-            orientation=way_to_lie(model.plans),
+            orientation=orientation,
             skips_air=crop,
             engine=chosen.name,
             precision=chosen.precision,
@@ -248,7 +250,8 @@ class Predictor:
 
         Where a card's memory does not hold them beside the networks, they are kept in main memory.
         """
-        mirrored = mirrorings(self.tta, self.mirror_axes, self.plans.transpose_forward.index(2))
+        sides = self.plans.transpose_forward.index(left_right(self.orientation))
+        mirrored = mirrorings(self.tta, self.mirror_axes, sides)
         image = torch.from_numpy(np.ascontiguousarray(data))
         is_empty = emptiness(self.plans.plans, self.configuration.configuration, self.dataset_json) if self.skips_air else None
         patch = self.configuration.patch_size

@@ -82,6 +82,14 @@ class Trials:
         whole = length_of(self.plan, self.request).iterations
         return None if whole is None else max(1, round(SHARE_OF_LENGTH * whole))
 
+    @property
+    def seconds_of_a_try(self) -> float | None:
+        """None: it ends by its iterations."""
+        if self.seconds is not None:
+            return SHARE_OF_TIME * self.seconds / (len(CANDIDATES) * len(self.parts))
+        whole = length_of(self.plan, self.request).seconds
+        return None if whole is None else SHARE_OF_LENGTH * whole
+
     def run(self, tune: str) -> Tried:
         parts = [Tried(tune, **self._run_part(tune, number)) for number in range(len(self.parts))]
         # Where neither a node is drawn nor one predicted there is nothing to score.
@@ -109,8 +117,7 @@ class Trials:
         known = read_json(record, "remove it") if record.is_file() else {}
         if known.get("made_of") != self.made_of():
             part = self.parts[number]
-            tries = len(CANDIDATES) * len(self.parts)
-            share = None if self.seconds is None else SHARE_OF_TIME * self.seconds / tries
+            share = self.seconds_of_a_try
             # A try begins anew: it is short, and its result is kept.
             alike = replace(self.request, tune=tune, proceed=False, overwrite=True, epochs=None)
             request = replace(alike, iterations=self.iterations, minutes=None if share is None else share / 60)

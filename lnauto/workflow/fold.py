@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnauto.cores import usable_cores
+from lnauto.data.trusted_background import as_drawn
 from lnauto.errors import InputError
 from lnauto.evaluation.folder import Evaluation
 from lnauto.files import read_json
@@ -119,9 +120,12 @@ def train_network(
         resumed, finished = _resume_from(folder, request, fold)
         configure(trainer, plan, request, resumed, finished and not extend, pretrained)
         if resumed is None:
-            _check_other_folds(Path(trainer.output_folder_base), fold, plan, request)
+            _check_other_folds(Path(trainer.output_folder_base), fold, plan, description, request)
             trainer.initialize()
         else:
+            began = resumed["init_args"]
+            remedy = "restore it, or begin anew with --overwrite"
+            _check_same(began["plans"], began["dataset_json"], f"fold {fold}", folder, plan, description, request, remedy)
             trainer.load_checkpoint(resumed)
         by_time = trainer.options.length.seconds is not None
         if by_time and (resumed is None or (request.names_a_length and not (finished and not extend))):
@@ -222,21 +226,43 @@ def lock_folds(locks: ExitStack, model: Path, folds: Sequence[str]) -> None:
         locks.enter_context(locked(model / f"fold_{fold}", model, *shared))
 
 
-def _check_other_folds(model: Path, fold: str, plan: Plan, request: Request) -> None:
+def _check_other_folds(model: Path, fold: str, plan: Plan, description: dict[str, Any], request: Request) -> None:
     """All folds of a model share one plans.json: a fold of another network would make the others useless."""
     from lnauto.trainers.checkpoint import FINAL
 
     others = [path.parent for path in model.glob(f"fold_*/{FINAL}") if path.parent.name != f"fold_{fold}"]
     if not others:
         return
-    remedy = "restore the plan, or move that folder away and train every fold anew"
-    known = read_json(model / "plans.json", remedy)
+    remedy = "restore it, or move that folder away and train every fold anew"
+    known, described = (read_json(model / name, remedy) for name in ("plans.json", "dataset.json"))
+    _check_same(known, described, others[0].name, model, plan, description, request, remedy)
+
+
+def _check_same(
+    known: dict[str, Any],
+    described: dict[str, Any],
+    who: str,
+    where: Path,
+    plan: Plan,
+    description: dict[str, Any],
+    request: Request,
+    remedy: str,
+) -> None:
+    """Whether what was trained under a plan and a description would be trained so now."""
     chosen = known["configurations"].get(request.configuration)
     if chosen is None or chosen["architecture"] != plan.configuration(request.configuration)["architecture"]:
-        raise InputError.of(f"{others[0].name} was trained with another network than the plan has now", model, remedy)
+        raise InputError.of(f"{who} was trained with another network than the plan has now", where, remedy)
     if Plan(known).image_hash(request.configuration) != plan.image_hash(request.configuration):
-        what = f"{others[0].name} was trained on images of another spacing, region or intensity than the plan has now"
-        raise InputError.of(what, model, remedy)
+        what = f"{who} was trained on images of another spacing, region or intensity than the plan has now"
+        raise InputError.of(what, where, remedy)
+    before, now = (as_drawn(content)["labels"] for content in (described, description))
+    if before != now:
+        what = f"{who} learned other labels ({_listed(before)}) than dataset.json has now ({_listed(now)})"
+        raise InputError.of(what, where, remedy)
+
+
+def _listed(labels: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in labels.items())
 
 
 def configure(
@@ -307,7 +333,7 @@ def _divide_time(trainer: LNTrainer, name: str, started: float, seconds: float) 
     training = seconds - gone - predicting
     if training < SHORTEST_SECONDS:
         what = f"the budget leaves {seconds:.0f} s for {name[0].lower()}{name[1:]}, and start and {use} alone take"
-        remedy = f"give at least {(gone + predicting) / 60 + 1:.0f}min for it"
+        remedy = f"give more; {name[0].lower()}{name[1:]} alone needs {(gone + predicting) / 60 + 1:.0f}min of it"
         raise InputError.of(f"{what} {gone + predicting:.0f} s", "--budget", remedy)
     parts = (seconds / 60, training / 60, use, predicting / 60, gone / 60)
     log.info("Budget of %.1f min: training %.1f, %s %.1f, start %.1f.", *parts)

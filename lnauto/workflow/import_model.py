@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lnauto import __version__
 from lnauto.errors import InputError
+from lnauto.inference.model import what_it_lacks
 from lnauto.locks import locked_beside
 from lnauto.paths import activate
 from lnauto.workflow.archive import SUFFIX, opened
@@ -181,12 +182,8 @@ def _present_form(plans: dict[str, Any], configuration: str, source: Source, tol
 
 def _check_kind(configuration: str, chosen: dict[str, Any], source: Source) -> None:
     """Only what looks at whole-resolution volumes by itself can be adapted."""
-    kind = None
-    if len(chosen["patch_size"]) != 3:
-        kind = "is two-dimensional"
-    elif chosen.get("previous_stage"):
-        kind = "is the second network of a cascade, which needs the masks of a first"
-    elif chosen.get("next_stage"):
+    kind = what_it_lacks(chosen)
+    if kind is None and chosen.get("next_stage"):
         kind = "is the first network of a cascade, at low resolution"
     if kind is not None:
         raise InputError.of(

@@ -175,7 +175,7 @@ def train_in_rounds(work: FoldInRounds, seconds: float | None, extend: bool, pre
         names, labels = current.training, current.labels
     looked_at = work.cases.annotated if work.fold == "all" else work.cases.validation
     final = Material(work.cases.gathered(names, labels), looked_at)
-    request, share = _request(work, work.folder, seed, shares.next())
+    request, share = _request(work, work.folder, seed, shares.next(), begun=True)
     trainer = train_network(
         work.plan, work.description, work.fold, request, share, extend, pretrained, material=final, begin=_leave
     )
@@ -204,17 +204,17 @@ def _train_labeller(
     if begun and (material.output / FINAL).is_file():
         log.info("%s is trained already.", name)
         return
-    request, seconds = _request(work, material.output, seed, seconds)
+    request, seconds = _request(work, material.output, seed, seconds, begun)
     if not begun:
         request = replace(request, proceed=False, overwrite=True)
     train_network(work.plan, work.description, work.fold, request, seconds, False, pretrained, name, material, begin)
 
 
-def _request(work: FoldInRounds, output: Path, seed: int, seconds: float | None) -> tuple[Request, float | None]:
+def _request(work: FoldInRounds, output: Path, seed: int, seconds: float | None, begun: bool) -> tuple[Request, float | None]:
     """What is asked of one network, and its time: by this command, or by the one that began the rounds."""
     there = is_begun(output)
     request = replace(work.request, seed=seed, proceed=there, overwrite=False)
-    if there or request.names_a_length or not work.record.is_file():
+    if there or request.names_a_length or not begun:
         return request, seconds
     known = read_json(work.record, "start anew with --overwrite")
     request = replace(request, minutes=known["minutes"], epochs=known["epochs"], iterations=known["iterations"])

@@ -358,6 +358,15 @@ class TestPrediction:
         assert figures["patients"] == 80 + len({"s0p000", "s0p001", "s0p002"} - set(head["patients"]))
         assert figures["auc"]["value"] > 0.7
         assert "patients no head was trained on" in said
+        assert figures["trained_on_them"] is False
+
+    def test_of_a_model_that_names_no_patients_nobody_knows_whom_it_was_trained_on(self, trained: Path, command: Command) -> None:
+        path = Path(MODEL, "fold_0/head.json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "patients": []}))
+        code, said, _ = self.predict(command, patients())
+        assert code == 0
+        assert "labels of 60 patients of whom it is not known whether heads were trained on them" in said
+        assert json.loads(Path("out/evaluation.json").read_text())["trained_on_them"] is None
 
     def test_words_where_the_head_knows_numbers(self, trained: Path, command: Command) -> None:
         frame = patients(8, 1).astype(object)

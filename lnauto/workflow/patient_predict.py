@@ -65,7 +65,7 @@ def _predict_patients(patients: Path, output: Path, request: Request) -> pd.Data
     made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "folds": sorted(heads), "patients": str(patients)}
     write_json(output / "run.json", {**made_by, "trainer": plan["lnauto"]["trainer"], "dataset": plan["dataset_name"]})
     log.info("Probabilities of %d patients by %d heads (%s) are in %s.", len(rows), len(heads), folder.name, output / PATIENTS)
-    _evaluate(table, predicted, output)
+    _evaluate(heads, table, predicted, output)
     return predicted
 
 
@@ -161,8 +161,9 @@ def flags_of(heads: dict[str, ClinicalHead], rows: pd.DataFrame) -> list[str]:
     return ["; ".join([*flags, *(["trained on"] if name in seen else [])]) for name, flags in zip(rows.index, told, strict=True)]
 
 
-def _evaluate(table: PatientTable, predicted: pd.DataFrame, output: Path) -> None:
-    """How good they are, where the table has labels of patients the heads have not seen."""
+def _evaluate(heads: dict[str, ClinicalHead], table: PatientTable, predicted: pd.DataFrame, output: Path) -> None:
+    """How good they are, where the table has labels of patients the heads have not seen, as far as that is known: a model that
+    was exported does not name its patients."""
     labels = PatientLabels.of(table).known
     labels = labels[~predicted.loc[labels.index, "flags"].str.endswith("trained on")]
     if labels.nunique() < 2:
@@ -170,5 +171,7 @@ def _evaluate(table: PatientTable, predicted: pd.DataFrame, output: Path) -> Non
     found = predicted.loc[labels.index]
     groups = {"centre": table.frame.loc[labels.index, "centre"].tolist()} if table.knows("centre") else {}
     summary = summarise_patients(labels, found["probability_calibrated"], found["threshold"], groups)
-    write_json(output / "evaluation.json", summary.to_json())
-    log.info("The table has labels of %d patients no head was trained on\n%s", len(labels), as_text(summary))
+    named = all(head.patients for head in heads.values())
+    write_json(output / "evaluation.json", {**summary.to_json(), "trained_on_them": False if named else None})
+    unseen = "no head was trained on" if named else "of whom it is not known whether heads were trained on them"
+    log.info("The table has labels of %d patients %s\n%s", len(labels), unseen, as_text(summary))

@@ -356,6 +356,15 @@ def test_a_table_of_tabs_may_write_its_decimals_with_a_comma(entries: list[str],
     assert PatientTable.read(path).frame["age"].tolist() == read
 
 
+def test_planning_warns_of_a_column_that_may_be_the_label(folders: Path, command: Command) -> None:
+    frame = patients()
+    write(frame.assign(pN=frame["lnm"], ene=frame["lnm"] * 3), folders / "raw" / NAME / "patients.csv")
+    code, said, complaint = command("plan_and_preprocess", "-d", "701")
+    assert code == 0
+    assert f'"pN" is learned from, and looks like the label "n_stage", in {NAME}/patients.csv; call it' in said + complaint
+    assert '"ene" alone tells who has metastasis (AUC 1.00)' in said + complaint
+
+
 def test_slips_in_clinical_columns_hinder_no_segmentation(prepared: Path, tmp_path: Path) -> None:
     """Who learns from images does not mind them, nor too few labels."""
     import shutil

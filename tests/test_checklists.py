@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pages import Reader
@@ -17,6 +19,7 @@ from trainings import FOLDS, HEAD, judged_patients, told
 from lnauto.report.checklists.fill import CHECKLISTS, FINDERS, NEEDS
 from lnauto.report.checklists.item import STATUS
 from lnauto.report.checklists.write import COLUMNS, anchor, counted, markdown
+from lnauto.trainers.patient.clinical import LNMTrainerClinical
 from lnauto.workflow import patient_figures
 from lnauto.workflow.report_training import Names, report_training, training_figures
 
@@ -48,6 +51,32 @@ def head(**more: Any) -> dict[str, Any]:
         "provenance": {"lnauto": "0.1.0", "versions": {"torch": "2.99"}, "seed": 7},
         **more,
     }
+
+
+def clinical_rows() -> tuple[pd.DataFrame, pd.Series]:
+    """Numbers far out and missing, categories that are rare, missing often, and missing or unknown at use alone."""
+    rng, names = np.random.default_rng(1), pd.Index([f"p{number}" for number in range(60)])
+    rows = pd.DataFrame({"age": rng.normal(60, 9, 60), "weight": rng.normal(-7, 2, 60)}, index=names)
+    rows.iloc[0, 0], rows.iloc[5:20, 1] = 2000.0, np.nan
+    rows["hpv"] = pd.Series(rng.choice(["yes", "no", None], 60), index=names, dtype=object)
+    rows["sex"] = pd.Series([None, "diverse", *rng.choice(["male", "female"], 58)], index=names, dtype=object)
+    rows["site"] = pd.Series([*"abcdef", *["hilum"] * 20, *["neck"] * 34], index=names, dtype=object)
+    return rows, pd.Series((rng.random(60) < 0.3 + 0.4 * (rows["sex"] == "male")).astype(int), index=names)
+
+
+def computed(line: str, row: dict[str, Any]) -> float:
+    """What a reader of the formula gets for a patient."""
+    logit = float(re.match(r"logit = (\S+)", line)[1])  # type: ignore[index]
+    for weight, name, mean, deviation in re.findall(r"([+-]\S+) \((\w+) ([+-]\S+)\) / (\S+)", line):
+        if not pd.isna(row[name]):
+            logit += float(weight) * float(np.clip((row[name] + float(mean)) / float(deviation), -4, 4))
+    levels = re.findall(r"([+-]\S+) if (\w+) is (anything else|\(other\)|\w+)", line)
+    for weight, name, entry in levels:
+        written = "missing" if pd.isna(row[name]) else row[name]
+        others = {one for _, of, one in levels if of == name}
+        logit += float(weight) * (entry == written or (entry in ("anything else", "(other)") and written not in others))
+    intercept, slope = re.search(r"exp\(-\((\S+) (\S+) logit", line).groups()  # type: ignore[union-attr]
+    return float(1 / (1 + np.exp(-(float(intercept) + float(slope) * logit))))
 
 
 def write(path: Path, content: object) -> None:
@@ -165,6 +194,23 @@ class TestFound:
         change(with_head / file, act)
         assert after in checklists(with_head)[name][number]["text"]
 
+    def test_a_column_is_left_out_where_no_head_learned_it(self, with_head: Path) -> None:
+        def learn(content: Any) -> None:
+            reader = content["members"][0]["reader"]
+            content["members"][0]["reader"] = {
+                **reader,
+                "columns": [*reader["columns"], {**reader["columns"][0], "name": "marker"}],
+            }
+
+        def left_out() -> str:
+            return checklists(with_head)["CLAIM 2024"]["10"]["text"]
+
+        assert "olumns left out: marker (no training patient has an entry)." in left_out()
+        change(with_head / f"fold_0/{HEAD}/head.json", learn)
+        assert "olumns left out: marker in fold 1 alone (no training patient has an entry)." in left_out()
+        change(with_head / f"fold_1/{HEAD}/head.json", learn)
+        assert "marker" not in left_out()
+
     def test_a_checkpoint_tells_seed_versions_and_size(self, own_model: Path) -> None:
         assert checklists(own_model)["CLAIM 2024"]["24"]["status"] == "yours"
         state = {"seed": 41, "precision": "fp32", "pretrained": None, "versions": {"torch": "2.98"}}
@@ -240,18 +286,26 @@ class TestWhatIsMissing:
         assert (known["9"]["status"], known["12"]["status"], known["17"]["status"]) == ("not applicable", "found", "yours")
 
     def test_a_table_alone_has_no_images(self, with_head: Path) -> None:
+        """And its head is printed so that a reader can compute with it."""
         table = {"trainer": "LNMTrainerClinical"}
+        rows, labels = clinical_rows()
+        heads = {}
         change(with_head / "plans.json", lambda plan: (plan.update(configurations={}), plan["lnauto"].update(table)))
         for fold in FOLDS:
             shutil.rmtree(with_head / f"fold_{fold}")
-            features = [{"name": "age", "weight": 0.25}]
-            write(with_head / f"fold_{fold}/head.json", head(members=[], columns=[], features=features, intercept=-1.5))
+            own = LNMTrainerClinical(seed=int(fold)).train(rows.iloc[int(fold) :], labels, list(rows))
+            heads[fold] = own
+            write(with_head / f"fold_{fold}/head.json", own.to_json())
         shutil.move(with_head / HEAD / "crossvalidation", with_head / "crossvalidation")
         shutil.copytree(with_head / "crossvalidation", with_head / "fold_0/validation")
         known = checklists(with_head)
         assert known["METRICS"]["11"]["text"] == "the model reads a table alone"
         assert known["METRICS"]["25"]["text"].startswith("LNMTrainerClinical is a logistic regression itself.")
-        assert "Logit = -1.500 +0.250 age" in known["TRIPOD+AI"]["22"]["text"]
+        printed = dict(re.findall(r"[Ff]old (\d): (logit = .*?\)\)\))", known["TRIPOD+AI"]["22"]["text"]))
+        assert set(printed) == set(FOLDS)
+        for fold, line in printed.items():
+            found = [computed(line, row) for row in rows.to_dict("records")]
+            assert found == pytest.approx(heads[fold].probability(rows).tolist(), abs=1e-4)
         assert "LNMTrainerClinical, all folds, 40 patients" in known["CLAIM 2024"]["38"]["text"]
 
 

@@ -116,6 +116,10 @@ def test_given_masks_train_and_predict_without_a_network(own: Path, command: Com
         (patient, f"{probability:.2f}")
         for patient, probability in zip(table["patient"], table["probability_calibrated"], strict=True)
     ]
+    (own / "new.csv").write_text("patient,marker\nball_24,high\nball_25,2\n")
+    code, _, complaint = command(*("predict", *wanted[:-1], own / "bad"))
+    assert (code, (own / "bad/patients.csv").exists()) == (2, False)
+    assert 'lnauto: "marker" of patient ball_24 is "high", among numbers, in new.csv; write a number' in complaint
     empty = sitk.Image(24, 24, 24, sitk.sitkUInt8)
     empty.CopyInformation(scan)
     (own / "masks").mkdir()

@@ -9,6 +9,7 @@ import pytest
 from lnauto.data.patients import PatientTable
 from lnauto.errors import InputError
 from lnauto.planners.patient_level import choose_patient_head
+from lnauto.planners.telltale import telltale_columns
 
 WHERE = "Dataset501_X/patients.csv"
 
@@ -69,3 +70,47 @@ def test_what_a_person_names_is_taken(tmp_path: Path) -> None:
     assert chosen.settings is not None
     assert (chosen.settings["trainer"], chosen.settings["masks"]) == ("LNMTrainerVAE", "given")
     assert "masks given, now and at use" in chosen.reason
+
+
+def told_of(folder: Path, columns: dict[str, list[str]]) -> dict[str, str]:
+    """By column, what is told of a table of as many patients without as with metastasis, in turn."""
+    rows = zip(*columns.values(), strict=True)
+    lines = [",".join([f"p{place}", str(place % 2), *row]) for place, row in enumerate(rows)]
+    (folder / "patients.csv").write_text("\n".join([",".join(["patient", "lnm", *columns]), *lines]))
+    table = PatientTable.read(folder / "patients.csv")
+    return {problem.what.split('"')[1]: problem.what for problem in telltale_columns(table, table.clinical, WHERE)}
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("N stage", 'looks like the label "n_stage"'),
+        ("pN", 'looks like the label "n_stage"'),
+        ("LN-metastasis", 'looks like the label "lnm"'),
+        ("Center", 'looks like "centre"'),
+        ("tumor side", 'looks like "tumour_side"'),
+    ],
+)
+def test_a_column_that_lnauto_knows_under_another_name_is_told(name: str, known: str, tmp_path: Path) -> None:
+    assert known in told_of(tmp_path, {name: ["1", "2", "3"] * 10, "age": [str(60 + place) for place in range(30)]})[name]
+
+
+def test_what_has_its_own_name_as_well_is_another_column(tmp_path: Path) -> None:
+    assert told_of(tmp_path, {"hospital": ["A", "B"] * 15, "centre": ["1", "2", "3"] * 10}).keys() == {"hospital"}
+    assert told_of(tmp_path, {"hospital": ["A", "B", "C"] * 10, "centre": ["1", "2", "3"] * 10}) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "tells"),
+    [
+        ([str(place + 40 * (place % 2)) for place in range(40)], True),
+        ([str(place - 40 * (place % 2)) for place in range(40)], True),
+        (["removed", "kept"] * 20, True),
+        (["removed", "kept"] * 9 + [""] * 22, False),  # too few with an entry
+        (["removed", "kept"] * 18 + ["kept", "removed"] * 2, False),
+        ([f"name {place}" for place in range(40)], False),  # left out in any case
+        ([str(place) for place in range(40)], False),
+    ],
+)
+def test_a_column_that_alone_tells_the_label_is_told(values: list[str], tells: bool, tmp_path: Path) -> None:
+    assert ("alone tells who has metastasis" in told_of(tmp_path, {"marker": values}).get("marker", "")) == tells

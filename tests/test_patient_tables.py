@@ -356,19 +356,13 @@ def test_slips_in_clinical_columns_are_told_together(folders: Path, command: Com
     ]
 
 
-@pytest.mark.parametrize(
-    ("column", "values"),
-    [
-        ("t_stage", ["1", "2", "3", "4", "4a", "2", "1", "3", "2", "1", "4b", "3"]),
-        ("age", [str(number) for number in range(80, 92)]),
-        ("z_score", ["-9", "-3.5", "0.1", "2", "-1", "-2", "3", "4", "1", "0", "-4", "2.2"]),
-        ("grade", ["1", "low", "2", "high", *["low"] * 8]),
-    ],
-)
-def test_codes_and_plausible_numbers_are_no_slips(column: str, values: list[str], tmp_path: Path) -> None:
-    path = tmp_path / "patients.csv"
-    path.write_text(f"patient,{column}\n" + "".join(f"p{place},{value}\n" for place, value in enumerate(values)))
-    assert PatientTable.read(path).doubts == ()
+def test_planning_warns_of_a_column_that_may_be_the_label(folders: Path, command: Command) -> None:
+    frame = patients()
+    write(frame.assign(pN=frame["lnm"], ene=frame["lnm"] * 3), folders / "raw" / NAME / "patients.csv")
+    code, said, complaint = command("plan_and_preprocess", "-d", "701")
+    assert code == 0
+    assert f'"pN" is learned from, and looks like the label "n_stage", in {NAME}/patients.csv; call it' in said + complaint
+    assert '"ene" alone tells who has metastasis (AUC 1.00)' in said + complaint
 
 
 def test_slips_in_clinical_columns_hinder_no_segmentation(prepared: Path, tmp_path: Path) -> None:
@@ -412,6 +406,15 @@ class TestPrediction:
         assert figures["patients"] == 80 + len({"s0p000", "s0p001", "s0p002"} - set(head["patients"]))
         assert figures["auc"]["value"] > 0.7
         assert "patients no head was trained on" in said
+        assert figures["trained_on_them"] is False
+
+    def test_of_a_model_that_names_no_patients_nobody_knows_whom_it_was_trained_on(self, trained: Path, command: Command) -> None:
+        path = Path(MODEL, "fold_0/head.json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "patients": []}))
+        code, said, _ = self.predict(command, patients())
+        assert code == 0
+        assert "labels of 60 patients of whom it is not known whether heads were trained on them" in said
+        assert json.loads(Path("out/evaluation.json").read_text())["trained_on_them"] is None
 
     def test_words_where_the_head_knows_numbers(self, trained: Path, command: Command) -> None:
         frame = patients(8, 1).astype(object)

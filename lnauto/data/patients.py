@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lnauto.data.clinical_values import as_numbers, doubts_of
+from lnauto.data.clinical_values import as_numbers, doubts_of, writes_commas
 from lnauto.errors import InputError, Problem
 from lnauto.files import plain_cell
 
@@ -133,7 +133,8 @@ def read_cells(path: Path) -> tuple[pd.DataFrame, bool]:
     table.index = pd.RangeIndex(2, 2 + len(table))
     nameless = [place for place, name in enumerate(table.columns) if not name and (table.iloc[:, place] == "").all()]
     kept = [place for place in range(table.shape[1]) if place not in nameless]  # trailing delimiters make such columns
-    return table.iloc[:, kept], delimiter == ";"
+    cells = table.iloc[:, kept]
+    return cells, delimiter == ";" or (delimiter == "\t" and writes_commas(cells.to_numpy().ravel()))
 
 
 def decoded(raw: bytes) -> str:

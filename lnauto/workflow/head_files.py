@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
     from lnauto.trainers.patient.bag_trainer import BagTrainer
     from lnauto.trainers.patient.clinical import ClinicalHead
+    from lnauto.trainers.patient.columns import Column
     from lnauto.trainers.patient.crops import CropPlan
     from lnauto.trainers.patient.head import Head
 
@@ -141,10 +142,25 @@ class HeadModel:
     def dropped(self) -> dict[str, str]:
         return {name: why for part in self.parts for name, why in part.dropped.items()}
 
+    @property
+    def columns(self) -> list[Column]:
+        """The clinical columns, as each of its parts and of their members learned them."""
+        if self.clinical is not None:
+            return list(self.clinical.columns)
+        return [column for head in self.heads for member in head.members for column in member.reader.columns]
+
+    @property
+    def planned(self) -> set[str]:
+        """The clinical columns it was trained with, those that taught it nothing included."""
+        return {column.name for column in self.columns} | set(self.dropped)
+
     def read(self, bags: Sequence[Bag], look: Look) -> list[PatientReading]:
-        """The parts' mean answer for each patient."""
+        """The parts' mean answer for each patient. A column that training did not have is none here: a tumour's side, which
+        says where a node lies, would go through weights that nothing taught."""
         if self.clinical is not None:
             return _read_rows(self.clinical, bags)
+        planned = self.planned
+        bags = [replace(bag, row={name: entry for name, entry in bag.row.items() if name in planned}) for bag in bags]
         seen = [look(network, bags) for network in self.networks] or [list(bags)]
         by_part = [_read(head, each) for head, each in zip(self.heads, seen, strict=True)]
         return [_mean(readings) for readings in zip(*by_part, strict=True)]

@@ -21,11 +21,13 @@ from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.trainers.patient import CLINICAL
 from lnauto.workflow.bags import BagMaker
 from lnauto.workflow.block_attention import paint_blocks
+from lnauto.workflow.clinical_rows import check_columns, unknown_entries
 from lnauto.workflow.head_files import DESCRIPTION, HeadModel, PatientReading
 from lnauto.workflow.report import PATIENTS
 
 if TYPE_CHECKING:
     from lnauto.trainers.patient.bag import Bag
+    from lnauto.trainers.patient.columns import Column
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,11 @@ class Heads:
     @property
     def threshold(self) -> float:
         return float(np.mean([head.threshold for head in self.folds.values()]))
+
+    @property
+    def columns(self) -> list[Column]:
+        """The clinical columns, as each head learned them."""
+        return [column for head in self.folds.values() for column in head.columns]
 
     @property
     def patients(self) -> set[str]:
@@ -96,9 +103,9 @@ def _check_plan(path: Path, heads: Mapping[Path, Mapping[str, Any]]) -> None:
             raise InputError.of(what, head, "train it anew with --overwrite, or leave its fold out with -f")
 
 
-def read_patients(path: Path | None, cases: Sequence[Case], output: Path) -> PatientTable | None:
-    """The clinical rows of the patients to predict, checked against the scans."""
-    if path is None:
+def read_patients(path: Path | None, cases: Sequence[Case], output: Path, heads: Heads | None) -> PatientTable | None:
+    """The clinical rows of the patients to predict, checked against the scans and against what the heads learned."""
+    if path is None or heads is None:
         return None
     check_apart(path, output)
     if not path.is_file():
@@ -106,6 +113,7 @@ def read_patients(path: Path | None, cases: Sequence[Case], output: Path) -> Pat
     table, problems = examine(path, [case.name for case in cases])
     if problems or table is None:
         raise InputError(problems)
+    check_columns(heads.columns, table, path.name)
     return table
 
 
@@ -144,8 +152,7 @@ def predict_heads(
     bags = maker.bags(patients, images, masks, rows, {})
     look = maker.look(patients, images, masks, device, precision)
     by_fold = {fold: head.read(bags, look) for fold, head in heads.folds.items()}
-    columns = sorted(set((plan.lnauto.get("patient_head") or {}).get("columns", [])))
-    predicted = [_row(heads, [by_fold[fold][at] for fold in by_fold], bag, columns) for at, bag in enumerate(bags)]
+    predicted = [_row(heads, [by_fold[fold][at] for fold in by_fold], bag) for at, bag in enumerate(bags)]
     write_text(output / PATIENTS, csv_text([predicted[0], *(row.values() for row in predicted)]))
     nodes = _nodes(bags, by_fold)
     if maker.on_blocks:
@@ -156,19 +163,21 @@ def predict_heads(
     return nodes
 
 
-def _row(heads: Heads, readings: Sequence[PatientReading], bag: Bag, columns: Sequence[str]) -> dict[str, Any]:
+def _row(heads: Heads, readings: Sequence[PatientReading], bag: Bag) -> dict[str, Any]:
     calibrated = [reading.probability for reading in readings]
     probability = float(np.mean(calibrated))
+    columns = sorted({name for head in heads.folds.values() for name in head.planned})
     missing = [name for name in columns if bag.row.get(name) is None or pd.isna(bag.row[name])]
-    on_blocks, nodes = heads.masks == "none", len(set(bag.sources))
-    flags = ["no node found"] if not nodes else []
+    on_blocks, nodes, reads_scan = heads.masks == "none", len(set(bag.sources)), heads.trainer != CLINICAL
+    flags = ["no node found"] if reads_scan and not nodes else []
     flags += ["clinical missing"] if columns and len(missing) == len(columns) else [f"{name} missing" for name in missing]
+    flags += [f'{name} "{bag.row[name]}" unknown' for name in _unknown(heads.columns, bag)]
     strange = [reading.told["strangeness"] for reading in readings if "strangeness" in reading.told]
     flags += ["out of distribution"] if strange and float(np.mean(strange)) > STRANGE else []
     flags += ["trained on"] if bag.patient in heads.patients else []
-    reads_scan = on_blocks and heads.trainer != CLINICAL
+    looked_at = "scan" if on_blocks else "nodes"
     read = [
-        *(["scan"] if reads_scan else ["nodes"] if nodes and not on_blocks else []),
+        *([looked_at] if reads_scan and nodes else []),
         *(["clinical"] if len(missing) < len(columns) else []),
     ]
     return {
@@ -183,6 +192,12 @@ def _row(heads: Heads, readings: Sequence[PatientReading], bag: Bag, columns: Se
         "nodes": "" if on_blocks else nodes,
         "flags": "; ".join(flags),
     }
+
+
+def _unknown(columns: Sequence[Column], bag: Bag) -> list[str]:
+    """The columns in which a patient's entry is a category that no head knows."""
+    entries = {name: pd.Series([bag.row.get(name)], dtype=object) for name in sorted({column.name for column in columns})}
+    return [name for name, entry in entries.items() if unknown_entries(columns, name, entry)[0]]
 
 
 def _nodes(bags: Sequence[Bag], by_fold: Mapping[str, Sequence[PatientReading]]) -> dict[tuple[str, int], NodeReading]:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from lnauto import __version__
-from lnauto.data.clinical_values import is_text
 from lnauto.data.patient_labels import PatientLabels
 from lnauto.data.patients import PatientTable, examine
 from lnauto.errors import InputError, Problem
@@ -21,8 +20,10 @@ from lnauto.files import csv_text, read_json, write_json, write_text
 from lnauto.locks import locked
 from lnauto.paths import TRAIN_IT, activate, find_dataset
 from lnauto.trainers.patient.clinical import ClinicalHead
+from lnauto.trainers.patient.columns import Column
 from lnauto.trainers.patient.decision import sigmoid
 from lnauto.workflow.archive import opened
+from lnauto.workflow.clinical_rows import check_columns, rows_of, unknown_entries
 from lnauto.workflow.head_predict import check_apart
 from lnauto.workflow.patient_train import HEAD
 from lnauto.workflow.report import PATIENTS
@@ -64,7 +65,7 @@ def _predict_patients(patients: Path, output: Path, request: Request) -> pd.Data
     made_by = {"versions": {"lnauto": __version__}, "model": str(folder), "folds": sorted(heads), "patients": str(patients)}
     write_json(output / "run.json", {**made_by, "trainer": plan["lnauto"]["trainer"], "dataset": plan["dataset_name"]})
     log.info("Probabilities of %d patients by %d heads (%s) are in %s.", len(rows), len(heads), folder.name, output / PATIENTS)
-    _evaluate(table, predicted, output)
+    _evaluate(heads, table, predicted, output)
     return predicted
 
 
@@ -111,30 +112,18 @@ def _model_folder(request: Request) -> Path:
 
 
 def rows_for(heads: dict[str, ClinicalHead], table: PatientTable, where: str, known: Sequence[Problem] = ()) -> pd.DataFrame:
-    """The columns the heads know, in the form they know them; a column that is not there is missing of everybody."""
-    kinds = {column.name: column.kind for head in heads.values() for column in head.columns}
-    absent = sorted(set(kinds) - set(table.frame.columns))
-    if kinds and len(absent) == len(kinds):
-        named = ", ".join(sorted(kinds))
-        raise InputError.of(f"the table has none of the columns the head knows ({named})", where, "name its columns so")
-    problems = [*known]
-    problems += [doubt for doubt in table.doubts if any(f'"{name}"' in doubt.what for name in kinds)]
-    told = {problem.what for problem in problems}
-    for name in sorted(set(kinds) - set(absent)):
-        values = table.frame[name]
-        if kinds[name] == "number" and is_text(values):
-            words = values[values.notna() & pd.to_numeric(values, errors="coerce").isna()]
-            found = (f'"{name}" of patient {patient} is "{word}", among numbers' for patient, word in words.items())
-            remedy = "write a number, or leave it empty where it is not known"
-            problems += [Problem(what, where, remedy) for what in found if what not in told]
-    if problems:
-        raise InputError(problems)
-    if absent:
-        log.warning("%s has no column %s: missing of every patient.", where, ", ".join(absent))
-    rows = table.frame.reindex(columns=sorted(kinds))
-    return rows.astype({name: float for name, kind in kinds.items() if kind == "number"}).astype(
-        {name: object for name, kind in kinds.items() if kind == "category"}
-    )
+    """What the heads read, checked; a table without any of it is another one."""
+    columns = _columns(heads)
+    names = sorted({column.name for column in columns})
+    if names and not set(names) & set(table.frame.columns):
+        what = f"the table has none of the columns the head knows ({', '.join(names)})"
+        raise InputError.of(what, where, "name its columns so")
+    check_columns(columns, table, where, known)
+    return rows_of(columns, table)
+
+
+def _columns(heads: dict[str, ClinicalHead]) -> list[Column]:
+    return [column for head in heads.values() for column in head.columns]
 
 
 def predict_rows(heads: dict[str, ClinicalHead], rows: pd.DataFrame) -> pd.DataFrame:
@@ -160,20 +149,21 @@ def predict_rows(heads: dict[str, ClinicalHead], rows: pd.DataFrame) -> pd.DataF
 
 def flags_of(heads: dict[str, ClinicalHead], rows: pd.DataFrame) -> list[str]:
     """What weakens the prediction, patient by patient, separated by semicolons."""
-    columns = {column.name: column for head in heads.values() for column in head.columns}
+    columns = _columns(heads)
     told: list[list[str]] = [[] for _ in rows.index]
-    for name in sorted(columns):
+    for name in sorted({column.name for column in columns}):
         values = rows[name]
-        unseen = np.all([c.unseen(values) for head in heads.values() for c in head.columns if c.name == name], axis=0)
-        for flags, missing, strange, entry in zip(told, values.isna(), unseen, values, strict=True):
+        unknown = unknown_entries(columns, name, values)
+        for flags, missing, strange, entry in zip(told, values.isna(), unknown, values, strict=True):
             flags += [f"{name} missing"] if missing else []
             flags += [f'{name} "{entry}" unknown'] if strange else []
     seen = {patient for head in heads.values() for patient in head.patients}
     return ["; ".join([*flags, *(["trained on"] if name in seen else [])]) for name, flags in zip(rows.index, told, strict=True)]
 
 
-def _evaluate(table: PatientTable, predicted: pd.DataFrame, output: Path) -> None:
-    """How good they are, where the table has labels of patients the heads have not seen."""
+def _evaluate(heads: dict[str, ClinicalHead], table: PatientTable, predicted: pd.DataFrame, output: Path) -> None:
+    """How good they are, where the table has labels of patients the heads have not seen, as far as that is known: a model that
+    was exported does not name its patients."""
     labels = PatientLabels.of(table).known
     labels = labels[~predicted.loc[labels.index, "flags"].str.endswith("trained on")]
     if labels.nunique() < 2:
@@ -181,5 +171,7 @@ def _evaluate(table: PatientTable, predicted: pd.DataFrame, output: Path) -> Non
     found = predicted.loc[labels.index]
     groups = {"centre": table.frame.loc[labels.index, "centre"].tolist()} if table.knows("centre") else {}
     summary = summarise_patients(labels, found["probability_calibrated"], found["threshold"], groups)
-    write_json(output / "evaluation.json", summary.to_json())
-    log.info("The table has labels of %d patients no head was trained on\n%s", len(labels), as_text(summary))
+    named = all(head.patients for head in heads.values())
+    write_json(output / "evaluation.json", {**summary.to_json(), "trained_on_them": False if named else None})
+    unseen = "no head was trained on" if named else "of whom it is not known whether heads were trained on them"
+    log.info("The table has labels of %d patients %s\n%s", len(labels), unseen, as_text(summary))

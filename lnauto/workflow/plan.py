@@ -91,9 +91,12 @@ def _plan_and_preprocess(paths: Paths, identifier: str, request: Request) -> Pla
     _check_labels_in_use(dataset, request, paths)
     if dataset.annotation == "table":
         refuse({"--pretrained": request.pretrained, "--masks": request.wishes.masks})
-        return plan_patients(dataset, paths, request.wishes, request.device, request.explain)
-    with Painter() as painter:
-        return _plan_images(dataset, paths, request, painter)
+        plan = plan_patients(dataset, paths, request.wishes, request.device, request.explain)
+    else:
+        with Painter() as painter:
+            plan = _plan_images(dataset, paths, request, painter)
+    _tell_columns(dataset, plan)
+    return plan
 
 
 def _plan_images(dataset: RawDataset, paths: Paths, request: Request, painter: Painter) -> Plan:
@@ -189,6 +192,17 @@ def _check_trainable(dataset: RawDataset, strategy: Strategy, wishes: Wishes) ->
         raise InputError.of(f"there is nothing lnauto {__version__} can train here: {strategy.reason}", dataset.name, remedy)
     if strategy.contradiction:
         log.warning("%s.", strategy.contradiction)
+
+
+def _tell_columns(dataset: RawDataset, plan: Plan) -> None:
+    """Which clinical columns may give the answer away."""
+    head = plan.lnauto.get("patient_head")
+    if dataset.patients is None or head is None:
+        return
+    from lnauto.planners.telltale import telltale_columns
+
+    for problem in telltale_columns(dataset.patients, head["columns"], f"{dataset.name}/patients.csv"):
+        log.warning("%s.", problem.told)
 
 
 def _tell_departures(plan: Plan, stock: Path, configuration: str) -> None:

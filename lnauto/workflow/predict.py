@@ -130,7 +130,7 @@ def _predict(inputs: Path, output: Path, request: Request, series: Mapping[str, 
     heads = _fitting(heads, request)
     cases, problems = find_scans(inputs, list(model.dataset_json["channel_names"].values()))
     check_images_stay(cases, output)
-    table = read_patients(request.patients, cases, output)
+    table = read_patients(request.patients, cases, output, heads)
     record = Record.read(output, series)
     if not request.overwrite:
         record.check(cases, _what_made(model))

@@ -53,7 +53,7 @@ def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Requ
         raise InputError.of("there are predictions already", output, "give another folder with -o, or add --overwrite")
     cases, problems = find_scans(inputs, list(description["channel_names"].values()))
     check_images_stay(cases, output)
-    table = read_patients(request.patients, cases, output)
+    table = read_patients(request.patients, cases, output, heads)
     found, more = _masks_of(cases, masks) if masks is not None else ({}, _unreadable(cases))
     problems += more
     failed = {problem.where for problem in more}

@@ -63,10 +63,14 @@ def left_out(run: Run) -> str | None:
 
 
 def _dropped(run: Run) -> str:
-    known: dict[str, str] = {}
+    """The columns that heads do not learn from, and why; of one that some learned from, the folds that did not."""
+    known: dict[str, dict[str, str]] = {}
     for head in run.heads:
-        known = {**head.dropped, **known}
-    return "; ".join(f"{name} ({why})" for name, why in known.items())
+        for name, why in head.dropped.items():
+            known.setdefault(name, {})[head.fold] = why
+    learned = {name for head in run.heads for name in head.learned}
+    named = {name: f"{name} in fold {', '.join(whys)} alone" if name in learned else name for name, whys in known.items()}
+    return "; ".join(f"{named[name]} ({listed(whys.values())})" for name, whys in known.items())
 
 
 @finder

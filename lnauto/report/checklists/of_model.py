@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lnauto.report.checklists.formula import HOW_TO_READ, formula
 from lnauto.report.checklists.run import CLINICAL, Head, Run
 from lnauto.report.checklists.telling import by_fold, finder, listed, number, sentences, several, times
 
@@ -185,13 +186,8 @@ def _decides(head: Head) -> str:
 @finder
 def written_out(run: Run) -> str | None:
     """A head that is a line, as a formula."""
-    parts = {}
-    for one in run.heads:
-        features = one.content.get("features")
-        if features and one.content.get("intercept") is not None:
-            line = " ".join(f"{feature['weight']:+.3f} {feature['name']}" for feature in features)
-            parts[one.fold] = f"logit = {one.content['intercept']:.3f} {line} (numbers standardised), then calibrated"
-    return sentences([by_fold(parts)]) if parts else None
+    parts = {one.fold: formula(one.content) for one in run.heads if one.content.get("features")}
+    return sentences([by_fold(parts), HOW_TO_READ]) if parts else None
 
 
 @finder

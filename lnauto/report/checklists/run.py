@@ -38,13 +38,20 @@ class Head:
         return max((len(member.get("reader", {}).get("mean") or ()) for member in members), default=0)
 
     @property
+    def readers(self) -> list[Mapping[str, Any]]:
+        """What says how clinical columns are read: of a table the head itself, else each member's reader."""
+        return [*self.each, *(member.get("reader") or {} for one in self.each for member in one.get("members") or ())]
+
+    @property
+    def learned(self) -> set[str]:
+        """The clinical columns that at least one part or member learned from."""
+        return {column["name"] for reader in self.readers for column in reader.get("columns") or ()}
+
+    @property
     def dropped(self) -> dict[str, str]:
-        return {
-            name: why
-            for one in self.each
-            for dropped in (one.get("dropped"), *(member.get("reader", {}).get("dropped") for member in one.get("members") or ()))
-            for name, why in (dropped or {}).items()
-        }
+        """The columns that none did, and why."""
+        found = {name: why for reader in self.readers for name, why in (reader.get("dropped") or {}).items()}
+        return {name: why for name, why in found.items() if name not in self.learned}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from lnauto.data.patients import PatientTable
 from lnauto.errors import InputError
 from lnauto.planners.patient_level import choose_patient_head
-from lnauto.planners.telltale import telltale_columns
+from lnauto.workflow.telltale import telltale_columns
 
 WHERE = "Dataset501_X/patients.csv"
 

@@ -199,7 +199,7 @@ def _tell_columns(dataset: RawDataset, plan: Plan) -> None:
     head = plan.lnauto.get("patient_head")
     if dataset.patients is None or head is None:
         return
-    from lnauto.planners.telltale import telltale_columns
+    from lnauto.workflow.telltale import telltale_columns
 
     for problem in telltale_columns(dataset.patients, head["columns"], f"{dataset.name}/patients.csv"):
         log.warning("%s.", problem.told)

@@ -357,6 +357,20 @@ class TestSeveralDrawings:
         write_rtstruct(three_nodes(), axial, tmp_path / "a", names={1: "Heart", 2: "Aorta", 3: "Lung"})
         assert "no object's name says lymph node (there: Heart, Aorta, Lung)" in refusal(tmp_path)
 
+    def test_objects_that_are_left_out_are_named(self, axial: Series, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        mask = np.zeros((6, 10, 12), np.uint8)
+        mask[2, 3, :] = np.arange(12) + 1
+        organs = {number: f"Organ {number}" for number in range(2, 13)}
+        write_rtstruct(mask, axial, tmp_path / "a", names={1: "LN 4R"} | organs)
+        with caplog.at_level(logging.INFO, "lnauto"):
+            assert read(tmp_path).names == ("LN 4R",)
+            [line] = caplog.messages
+            assert line.startswith(f"{tmp_path / 'a'}: left out, as their names do not say lymph node: Organ 2, Organ 3, ")
+            assert line.endswith("Organ 11 and 1 more (--roi takes them).")
+            caplog.clear()
+            read(tmp_path, ".*")
+            assert caplog.messages == []
+
 
 @pytest.mark.realdata
 class TestRealData:

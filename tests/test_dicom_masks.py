@@ -269,6 +269,27 @@ class TestRtstructs:
         rtstruct(axial, tmp_path / "rt", [{"points": square(0.5, 2.5, 1)}, {"points": square(0.5, 2.5, 1)}])
         assert values_of(read(tmp_path)).sum() == 4
 
+    def test_contours_of_one_roi_in_several_items(self, axial: Series, tmp_path: Path) -> None:
+        rtstruct(axial, tmp_path / "rt", [{"points": square(0.5, 2.5, 1)}, {"points": square(0.5, 2.5, 2)}])
+        dataset = pydicom.dcmread(tmp_path / "rt")
+        [whole] = dataset.ROIContourSequence
+        parts = [item(ReferencedROINumber=5, ContourSequence=[contour]) for contour in whole.ContourSequence]
+        dataset.ROIContourSequence = parts
+        dataset.save_as(tmp_path / "rt")
+        assert values_of(read(tmp_path)).sum(axis=(1, 2)).tolist() == [0, 4, 4, 0, 0, 0]
+
+    @pytest.mark.parametrize(("slices", "apart"), [((0, 2, 4), "2"), ((0, 2, 5), "2 to 3"), ((0, 3), None), ((0, 1, 3, 5), None)])
+    def test_contours_on_every_other_slice_are_told(
+        self, axial: Series, tmp_path: Path, caplog: pytest.LogCaptureFixture, slices: tuple[int, ...], apart: str | None
+    ) -> None:
+        rtstruct(axial, tmp_path / "rt", [{"points": square(0.5, 2.5, z)} for z in slices])
+        read(tmp_path)
+        said = (
+            f"Node A of {tmp_path / 'rt'}: its contours are {apart} slices apart, so it becomes stripes; fill the slices between"
+        )
+        assert (said in caplog.text) == (apart is not None)
+        assert ("stripes" in caplog.text) == (apart is not None)
+
     def test_points_are_left_out(self, axial: Series, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         rtstruct(
             axial, tmp_path / "rt", [{"points": square(0.5, 2.5, 1)}, {"points": [(5, 5, 1)], "ContourGeometricType": "POINT"}]

@@ -223,6 +223,33 @@ class TestSegsOfOthers:
         truth[:, :2], truth[:, :, :1] = False, False
         assert np.array_equal(values_of(read(tmp_path)), truth)
 
+    @pytest.mark.parametrize("said", ["nothing", "the file"])
+    def test_frames_that_name_no_frame_of_many_in_one_file(self, tmp_path: Path, said: str) -> None:
+        """They mean all of them, and their position decides."""
+        write_multiframe(tmp_path / "images", stored())
+        write_seg(three_nodes(), the_series(tmp_path), tmp_path / "seg")
+        dataset = pydicom.dcmread(tmp_path / "seg")
+        for groups in dataset.PerFrameFunctionalGroupsSequence:
+            if said == "nothing":
+                del groups.DerivationImageSequence
+            else:
+                del groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+        dataset.save_as(tmp_path / "seg")
+        assert np.array_equal(values_of(read(tmp_path)), three_nodes())
+
+    @pytest.mark.parametrize("drawn_on", ["images", "grid"])
+    def test_slices_that_drift_to_the_side(self, tmp_path: Path, drawn_on: str) -> None:
+        """By less than half a pixel from first to last; others write the positions of the images, or of a straight grid."""
+        write_series(tmp_path, stored(), shift=(0.14, 0, 0))
+        write_seg(three_nodes(), the_series(tmp_path), tmp_path / "seg")
+        dataset = pydicom.dcmread(tmp_path / "seg")
+        for groups in dataset.PerFrameFunctionalGroupsSequence:
+            plane = groups.PlanePositionSequence[0]
+            if drawn_on == "grid":
+                plane.ImagePositionPatient = [-20.0, *plane.ImagePositionPatient[1:]]
+        dataset.save_as(tmp_path / "seg")
+        assert np.array_equal(values_of(read(tmp_path)), three_nodes())
+
     def test_another_grid(self, axial: Series, tmp_path: Path) -> None:
         def move(plane: Any) -> None:
             plane.ImagePositionPatient = [plane.ImagePositionPatient[0] + 1, *plane.ImagePositionPatient[1:]]
@@ -324,6 +351,21 @@ class TestRtstructs:
         del dataset.ReferencedFrameOfReferenceSequence
         dataset.save_as(tmp_path / "rt")
         assert "does not say on which series it was drawn: its first image is 1.2.3.4" in refusal(tmp_path)
+
+    def test_several_series_are_named_and_one_is_drawn_on(self, axial: Series, tmp_path: Path) -> None:
+        other = write_series(tmp_path / "other", stored(seed=1), modality="MR")
+        write_rtstruct(three_nodes(), axial, tmp_path / "rt")
+        dataset = pydicom.dcmread(tmp_path / "rt")
+        study = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+        study.RTReferencedSeriesSequence.insert(0, item(SeriesInstanceUID=other, ContourImageSequence=[]))
+        dataset.save_as(tmp_path / "rt")
+        mask = read(tmp_path)
+        assert mask.series.uid == axial.uid
+        assert np.array_equal(values_of(mask), three_nodes())
+        for contour in (contour for roi in dataset.ROIContourSequence for contour in roi.ContourSequence):
+            del contour.ContourImageSequence
+        dataset.save_as(tmp_path / "rt")
+        assert "it was drawn on 2 series" in refusal(tmp_path)
 
     def test_fill_agrees_with_the_definition(self) -> None:
         """A pixel belongs to a polygon if a ray from its centre crosses it an odd number of times."""

@@ -234,6 +234,26 @@ class TestSeveralSeries:
         assert not pet[5].any()  # above what the PET saw
         assert not mask[5].any()
 
+    @pytest.mark.parametrize("instances", [(), ("--instances",)])
+    def test_nodes_that_the_first_channel_is_too_coarse_for_are_named(
+        self, tmp_path: Path, out: Path, command: Command, instances: tuple[str, ...]
+    ) -> None:
+        folder = tmp_path / "in" / "anna"
+        one = {"frame_of_reference": "1.2.9", "origin": (0, 0, 0)}
+        write_series(folder / "a", stored((12, 20, 24)), spacing=(1, 1, 1), **one)
+        coarse = stored((4, 7, 8))
+        write_series(folder / "b", coarse, modality="PT", spacing=(3, 3, 3), intercept=0.0, Units="GML", **one)
+        ct = next(one for one in read_folder(folder).series if one.modality == "CT")
+        mask = np.zeros((12, 20, 24), np.uint8)
+        mask[3:9, 3:9, 3:9], mask[4, 13:15, 4] = 1, 2
+        write_seg(mask, ct, folder / "drawn", names={1: "LN 4R", 2: "LN 7"})
+        code, said, _ = command("convert", tmp_path / "in", out, "--channels", "PET", "CT", *instances)
+        assert code == 0
+        assert "Case anna: no voxel of the first channel's grid lies in LN 7; name the finer series first" in said
+        assert np.unique(values(out / "labelsTr" / "anna.nii.gz")).tolist() == [0, 1]
+        said = command("convert", tmp_path / "in", tmp_path / "Dataset502_Fine", "--channels", "CT", "PET", *instances)[1]
+        assert "no voxel" not in said
+
     def test_one_by_its_description(self, petct: Path, out: Path, command: Command) -> None:
         assert command("convert", petct, out, "--series", "pet.*")[0] == 0
         assert description(out)["channel_names"] == {"0": "PET"}
@@ -368,6 +388,19 @@ class TestPlainFiles:
         dataset, facts = read_and_check(out, progress=False)
         assert {case.name for case in dataset.annotated_cases} == {"one", "two"}
         assert facts.label_values["one"] == (0, 1)
+
+    def test_a_table_of_dicom_with_masks_that_are_files(self, source: Path, out: Path, command: Command) -> None:
+        [series] = read_folder(source / "clara").series
+        mask = source.parent / "drawn.nii.gz"
+        sitk.WriteImage(series.grid.image(np.uint8(three_nodes() > 0)), str(mask))
+        table = source.parent / "paths.csv"
+        table.write_text("case,image,mask\none,in/clara/ct,drawn.nii.gz\ntwo,in/anna,\n")
+        for _ in range(2):
+            assert command("convert", table, out)[0] == 0
+        dataset, facts = read_and_check(out, progress=False)
+        assert [case.label for case in dataset.cases] == [mask, out / "labelsTr" / "two.nii.gz"]
+        assert dataset.cases[0].images == (out / "imagesTr" / "one_0000.nii.gz",)
+        assert facts.label_values == {"one": (0, 1), "two": (0, 1)}
 
     @pytest.mark.parametrize(
         ("text", "said"),

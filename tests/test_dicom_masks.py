@@ -223,6 +223,33 @@ class TestSegsOfOthers:
         truth[:, :2], truth[:, :, :1] = False, False
         assert np.array_equal(values_of(read(tmp_path)), truth)
 
+    @pytest.mark.parametrize("said", ["nothing", "the file"])
+    def test_frames_that_name_no_frame_of_many_in_one_file(self, tmp_path: Path, said: str) -> None:
+        """They mean all of them, and their position decides."""
+        write_multiframe(tmp_path / "images", stored())
+        write_seg(three_nodes(), the_series(tmp_path), tmp_path / "seg")
+        dataset = pydicom.dcmread(tmp_path / "seg")
+        for groups in dataset.PerFrameFunctionalGroupsSequence:
+            if said == "nothing":
+                del groups.DerivationImageSequence
+            else:
+                del groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+        dataset.save_as(tmp_path / "seg")
+        assert np.array_equal(values_of(read(tmp_path)), three_nodes())
+
+    @pytest.mark.parametrize("drawn_on", ["images", "grid"])
+    def test_slices_that_drift_to_the_side(self, tmp_path: Path, drawn_on: str) -> None:
+        """By less than half a pixel from first to last; others write the positions of the images, or of a straight grid."""
+        write_series(tmp_path, stored(), shift=(0.14, 0, 0))
+        write_seg(three_nodes(), the_series(tmp_path), tmp_path / "seg")
+        dataset = pydicom.dcmread(tmp_path / "seg")
+        for groups in dataset.PerFrameFunctionalGroupsSequence:
+            plane = groups.PlanePositionSequence[0]
+            if drawn_on == "grid":
+                plane.ImagePositionPatient = [-20.0, *plane.ImagePositionPatient[1:]]
+        dataset.save_as(tmp_path / "seg")
+        assert np.array_equal(values_of(read(tmp_path)), three_nodes())
+
     def test_another_grid(self, axial: Series, tmp_path: Path) -> None:
         def move(plane: Any) -> None:
             plane.ImagePositionPatient = [plane.ImagePositionPatient[0] + 1, *plane.ImagePositionPatient[1:]]
@@ -269,6 +296,27 @@ class TestRtstructs:
         rtstruct(axial, tmp_path / "rt", [{"points": square(0.5, 2.5, 1)}, {"points": square(0.5, 2.5, 1)}])
         assert values_of(read(tmp_path)).sum() == 4
 
+    def test_contours_of_one_roi_in_several_items(self, axial: Series, tmp_path: Path) -> None:
+        rtstruct(axial, tmp_path / "rt", [{"points": square(0.5, 2.5, 1)}, {"points": square(0.5, 2.5, 2)}])
+        dataset = pydicom.dcmread(tmp_path / "rt")
+        [whole] = dataset.ROIContourSequence
+        parts = [item(ReferencedROINumber=5, ContourSequence=[contour]) for contour in whole.ContourSequence]
+        dataset.ROIContourSequence = parts
+        dataset.save_as(tmp_path / "rt")
+        assert values_of(read(tmp_path)).sum(axis=(1, 2)).tolist() == [0, 4, 4, 0, 0, 0]
+
+    @pytest.mark.parametrize(("slices", "apart"), [((0, 2, 4), "2"), ((0, 2, 5), "2 to 3"), ((0, 3), None), ((0, 1, 3, 5), None)])
+    def test_contours_on_every_other_slice_are_told(
+        self, axial: Series, tmp_path: Path, caplog: pytest.LogCaptureFixture, slices: tuple[int, ...], apart: str | None
+    ) -> None:
+        rtstruct(axial, tmp_path / "rt", [{"points": square(0.5, 2.5, z)} for z in slices])
+        read(tmp_path)
+        said = (
+            f"Node A of {tmp_path / 'rt'}: its contours are {apart} slices apart, so it becomes stripes; fill the slices between"
+        )
+        assert (said in caplog.text) == (apart is not None)
+        assert ("stripes" in caplog.text) == (apart is not None)
+
     def test_points_are_left_out(self, axial: Series, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         rtstruct(
             axial, tmp_path / "rt", [{"points": square(0.5, 2.5, 1)}, {"points": [(5, 5, 1)], "ContourGeometricType": "POINT"}]
@@ -303,6 +351,21 @@ class TestRtstructs:
         del dataset.ReferencedFrameOfReferenceSequence
         dataset.save_as(tmp_path / "rt")
         assert "does not say on which series it was drawn: its first image is 1.2.3.4" in refusal(tmp_path)
+
+    def test_several_series_are_named_and_one_is_drawn_on(self, axial: Series, tmp_path: Path) -> None:
+        other = write_series(tmp_path / "other", stored(seed=1), modality="MR")
+        write_rtstruct(three_nodes(), axial, tmp_path / "rt")
+        dataset = pydicom.dcmread(tmp_path / "rt")
+        study = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+        study.RTReferencedSeriesSequence.insert(0, item(SeriesInstanceUID=other, ContourImageSequence=[]))
+        dataset.save_as(tmp_path / "rt")
+        mask = read(tmp_path)
+        assert mask.series.uid == axial.uid
+        assert np.array_equal(values_of(mask), three_nodes())
+        for contour in (contour for roi in dataset.ROIContourSequence for contour in roi.ContourSequence):
+            del contour.ContourImageSequence
+        dataset.save_as(tmp_path / "rt")
+        assert "it was drawn on 2 series" in refusal(tmp_path)
 
     def test_fill_agrees_with_the_definition(self) -> None:
         """A pixel belongs to a polygon if a ray from its centre crosses it an odd number of times."""
@@ -356,6 +419,20 @@ class TestSeveralDrawings:
         assert read(tmp_path).names == ("GTVn",)
         write_rtstruct(three_nodes(), axial, tmp_path / "a", names={1: "Heart", 2: "Aorta", 3: "Lung"})
         assert "no object's name says lymph node (there: Heart, Aorta, Lung)" in refusal(tmp_path)
+
+    def test_objects_that_are_left_out_are_named(self, axial: Series, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        mask = np.zeros((6, 10, 12), np.uint8)
+        mask[2, 3, :] = np.arange(12) + 1
+        organs = {number: f"Organ {number}" for number in range(2, 13)}
+        write_rtstruct(mask, axial, tmp_path / "a", names={1: "LN 4R"} | organs)
+        with caplog.at_level(logging.INFO, "lnauto"):
+            assert read(tmp_path).names == ("LN 4R",)
+            [line] = caplog.messages
+            assert line.startswith(f"{tmp_path / 'a'}: left out, as their names do not say lymph node: Organ 2, Organ 3, ")
+            assert line.endswith("Organ 11 and 1 more (--roi takes them).")
+            caplog.clear()
+            read(tmp_path, ".*")
+            assert caplog.messages == []
 
 
 @pytest.mark.realdata

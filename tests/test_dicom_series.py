@@ -199,6 +199,11 @@ class TestChoosing:
         assert "1.2.44" in str(caught.value)
         assert "--series" in str(caught.value)
 
+    def test_a_modality_is_never_a_part_of_a_description(self, tmp_path: Path) -> None:
+        write_series(tmp_path, stored(), modality="MR", SeriesDescription="T2 Rectum")
+        with pytest.raises(InputError, match=r'no series is CT \(there: .*"T2 Rectum" \(MR'):
+            choose(read_folder(tmp_path).series, "CT", tmp_path)
+
     def test_nothing_there(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no DICOM image"):
             choose(read_folder(tmp_path).series, "CT", tmp_path)

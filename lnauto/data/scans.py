@@ -128,8 +128,12 @@ def mask_on(mask: Array, properties: dict[str, Any], grid: Grid) -> sitk.Image:
     """The mask of a turned image, on the grid of the image as it was."""
     import SimpleITK as sitk
 
-    found = sitk.DICOMOrient(_image(mask, properties), orientation_of(grid.direction))
-    found.SetSpacing(grid.spacing)  # turning back leaves rounding behind
+    here, there = (np.reshape(way, (3, 3))[:, ::-1] for way in (grid.direction, properties["sitk_stuff"]["direction"]))
+    # not by letters: an axis at 45 degrees has two, and would be turned by the one and back by the other
+    ways = np.rint(np.linalg.inv(here) @ there)  # by its axes, the turned ones: 1, or -1 where they run the other way
+    order, is_flipped = np.abs(ways).argmax(axis=1), ways.sum(axis=1) < 0
+    found = sitk.GetImageFromArray(np.flip(mask.transpose(order), tuple(np.flatnonzero(is_flipped))))
+    found.SetSpacing(grid.spacing)
     found.SetOrigin(grid.origin)
     found.SetDirection(grid.direction)
     return found

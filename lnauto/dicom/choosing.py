@@ -41,10 +41,8 @@ def _named(series: Sequence[Series], wanted: str) -> list[Series]:
         by_uid = [one for one in series if one.uid == wanted] or [one for one in series if one.uid.endswith(wanted)]
         if by_uid:
             return by_uid
-    if wanted.upper() in MODALITIES:
-        by_modality = [one for one in series if one.modality == MODALITIES[wanted.upper()]]
-        if by_modality:
-            return by_modality
+    if wanted.upper() in MODALITIES:  # never a pattern: "CT" is in "Rectum", too
+        return [one for one in series if one.modality == MODALITIES[wanted.upper()]]
     pattern = compiled(wanted, "--series")
     whole = [one for one in series if pattern.fullmatch(one.description)]
     return whole or [one for one in series if pattern.search(one.description)]

@@ -20,6 +20,8 @@ from lnauto.nodes import names_nodes
 
 log = logging.getLogger(__name__)
 
+MOST_TOLD = 10  # names of objects that are left out; some hold a hundred organs
+
 
 @dataclass(frozen=True, eq=False)
 class Mask:
@@ -79,7 +81,15 @@ def wanted(names: Sequence[str], pattern: str, path: Path, coded: Collection[int
     if not chosen:
         what = f"no object's name says lymph node (there: {there})"
         raise InputError.of(what, path, "name those that are meant by a pattern (--roi)")
+    _tell_left_out([name for place, name in enumerate(names) if place not in chosen], path)
     return chosen
+
+
+def _tell_left_out(names: Sequence[str], path: Path) -> None:
+    if names:
+        more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
+        told = ", ".join(names[:MOST_TOLD]) + more
+        log.info("%s: left out, as their names do not say lymph node: %s (--roi takes them).", path, told)
 
 
 def number(drawn: Sequence[Drawn], shape: tuple[int, ...], where: str) -> Array:

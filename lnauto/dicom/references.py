@@ -13,12 +13,16 @@ FETCH = "put the series it was drawn on into the folder"
 
 
 def drawn_on(drawing: Drawing, series: Sequence[Series], instances: Collection[str], header: Dataset) -> Series:
-    """The series that a drawing names, else the one that holds its `instances`, else the only one in its frame of reference."""
+    """The series that a drawing names, else the one that holds its `instances`, else the only one in its frame of reference.
+
+    Of several that it names, the one that holds its `instances`.
+    """
     if drawing.series:
         named = [one for one in series if one.uid in drawing.series]
         if not named:
             missing = ", ".join(drawing.series)
             raise InputError.of(f"the images it was drawn on are not there (series {missing})", drawing.path, FETCH)
+        named = [one for one in named if one.instances & set(instances)] or named
     else:
         frame = str(header.get("FrameOfReferenceUID") or "")
         named = [one for one in series if one.instances & set(instances)]

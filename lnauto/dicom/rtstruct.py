@@ -20,16 +20,21 @@ log = logging.getLogger(__name__)
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 ON_IT = 0.02  # pixels that a corner may lie beside a centre: coordinates are often rounded to 0.01 mm
+FEWEST_STRIPES = 3  # slices; two that do not touch may be two nodes
 OFF_PLANE = 0.5  # slices; a contour is meant to be flat, and to lie on the slice it refers to
+STRIPED = (
+    "%s: its contours are %s slices apart, so it becomes stripes; fill the slices between in the program it was drawn with, and "
+    "export it again."
+)
 
 
 def read_rtstruct(drawing: Drawing, series: Sequence[Series], pattern: str = "") -> tuple[Series, list[Drawn]]:
     """The series it was drawn on, and its chosen objects on that series' grid."""
     dataset = pydicom.dcmread(drawing.path)
     rois = {int(roi.ROINumber): str(roi.get("ROIName") or roi.ROINumber) for roi in dataset.get("StructureSetROISequence") or []}
-    contours = {
-        int(item.ReferencedROINumber): list(item.get("ContourSequence") or []) for item in dataset.get("ROIContourSequence") or []
-    }
+    contours: dict[int, list[Dataset]] = {}
+    for item in dataset.get("ROIContourSequence") or []:  # an ROI may have several
+        contours.setdefault(int(item.ReferencedROINumber), []).extend(item.get("ContourSequence") or [])
     instances = {uid for items in contours.values() for contour in items for uid in _images(contour)}
     found = drawn_on(drawing, series, instances, dataset)
     numbers = list(rois)
@@ -63,7 +68,16 @@ def _fill_all(contours: Sequence[Dataset], grid: Grid, places: dict[str, int], w
         by_slice.setdefault(place, {})[points.tobytes()] = points[:, :2]  # one that stands there twice would undo itself
     if others:
         log.info("%s: %d points or open lines are left out; only closed contours make a mask.", where, others)
+    _tell_stripes(sorted(by_slice), where)
     return {place: fill(list(polygons.values()), (rows, columns)) for place, polygons in by_slice.items()}
+
+
+def _tell_stripes(slices: Sequence[int], where: str) -> None:
+    """Who draws on every second or third slice means those between, too."""
+    apart = np.diff(slices)
+    if len(slices) >= FEWEST_STRIPES and apart.min() > 1:
+        steps = f"{apart.min()}" if apart.min() == apart.max() else f"{apart.min()} to {apart.max()}"
+        log.warning(STRIPED, where, steps)
 
 
 def _place(contour: Dataset, heights: Array, grid: Grid, places: dict[str, int], where: str) -> int:

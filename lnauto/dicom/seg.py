@@ -21,6 +21,7 @@ LYMPH_NODES = {("59441001", "SCT"), ("T-C4000", "SRT"), ("T-C4000", "SNM3")}
 PIXELS_OFF = 0.1  # how far a frame may lie beside the image's pixels
 HALF = 0.5  # from this share on, a voxel of a fractional segment belongs to it
 Reference = tuple[str, int]  # SOP Instance UID, and frame of it, from 0
+Source = tuple[str, int | None]  # the same as a SEG names it: None is all frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class SegFrame:
     segment: int
     pixels: Array  # bool
     plane: Frame  # where it says it lies
-    sources: tuple[Reference, ...]  # the images it was drawn on
+    sources: tuple[Source, ...]  # the images it was drawn on
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +58,12 @@ def read_seg(drawing: Drawing, series: Sequence[Series], pattern: str = "") -> t
     grid, slices = found.lay_out()
     columns, rows, _ = grid.size
     planes: dict[int, dict[int, Array]] = {number: {} for number in chosen}
-    places = {(frame.instance, frame.number): place for place, frame in enumerate(slices)}
+    places = _by_source(slices)
     for number, frame in enumerate(seg.frames, start=1):
         if frame.segment in planes:
             place = _place(frame, places, grid, drawing, found)
             plane = planes[frame.segment].setdefault(place, np.zeros((rows, columns), bool))
-            _lay(frame, plane, grid, f"frame {number} of {drawing.path}")
+            _lay(frame, plane, slices[place], grid, f"frame {number} of {drawing.path}")
     return found, [Drawn(seg.names[number], planes[number]) for number in chosen]
 
 
@@ -91,7 +92,7 @@ def read_planes(drawing: Drawing, contents: Contents) -> dict[Reference, dict[in
             missing = frame.sources[0][0] if frame.sources else "not named"
             what = f"the image it was drawn on is not there ({missing})"
             raise InputError.of(what, drawing.path, "put the image into the folder")
-        segments = planes.setdefault(source, {})
+        segments = planes.setdefault((source[0], source[1] or 0), {})
         segments[frame.segment] = segments.get(frame.segment, False) | frame.pixels
     return planes
 
@@ -118,26 +119,37 @@ def _frames(dataset: Dataset, path: Path, segments: list[int]) -> Iterator[SegFr
             yield SegFrame(segment, pixels.astype(bool), plane, sources)
 
 
-def _sources(dataset: Dataset, number: int, tile: int) -> Iterator[Reference]:
+def _sources(dataset: Dataset, number: int, tile: int) -> Iterator[Source]:
     """The images a frame was drawn on; those that the whole object names, where its frames name none.
 
-    Tiles that say nothing of themselves (TILED_FULL) follow the tiles of the image.
+    Where no frame of an image is named, all are meant; tiles that say nothing of themselves (TILED_FULL) follow the image's.
     """
     items = functional(dataset, number, "DerivationImageSequence", "SourceImageSequence") or [
         item
         for series in dataset.get("ReferencedSeriesSequence") or []
         for item in series.get("ReferencedInstanceSequence") or []
     ]
-    unsaid = tile + 1 if dataset.get("DimensionOrganizationType") == "TILED_FULL" else 1
+    unsaid = tile if dataset.get("DimensionOrganizationType") == "TILED_FULL" else None
     for item in items:
-        frames = item.get("ReferencedFrameNumber")
-        numbers = [unsaid] if frames is None else ([frames] if isinstance(frames, int) else list(frames))
-        yield from ((str(item.ReferencedSOPInstanceUID), int(frame) - 1) for frame in numbers)
+        instance, frames = str(item.ReferencedSOPInstanceUID), item.get("ReferencedFrameNumber")
+        if frames is None:
+            yield instance, unsaid
+        else:
+            yield from ((instance, int(frame) - 1) for frame in ([frames] if isinstance(frames, int) else frames))
 
 
-def _place(frame: SegFrame, places: dict[Reference, int], grid: Grid, drawing: Drawing, series: Series) -> int:
+def _by_source(slices: Sequence[Frame]) -> dict[Source, list[int]]:
+    """Which slices a source is."""
+    places: dict[Source, list[int]] = {}
+    for place, frame in enumerate(slices):
+        places[frame.instance, frame.number] = [place]
+        places.setdefault((frame.instance, None), []).append(place)
+    return places
+
+
+def _place(frame: SegFrame, places: dict[Source, list[int]], grid: Grid, drawing: Drawing, series: Series) -> int:
     """The slice a frame belongs to: the one it refers to, else the one at its position."""
-    referred = {places[source] for source in frame.sources if source in places}
+    referred = {place for source in frame.sources for place in places.get(source, ())}
     height = None if frame.plane.position is None else float(grid.index_of(np.array(frame.plane.position))[2])
     if len(referred) == 1:
         [place] = referred
@@ -155,28 +167,34 @@ def _place(frame: SegFrame, places: dict[Reference, int], grid: Grid, drawing: D
     return near
 
 
-def _lay(frame: SegFrame, plane: Array, grid: Grid, where: str) -> None:
-    """Set a frame's pixels in a slice; the frame may be a part of it."""
-    row, column = _offset(frame.plane, plane.shape, grid, where)
+def _lay(frame: SegFrame, plane: Array, image: Frame, grid: Grid, where: str) -> None:
+    """Set a frame's pixels in an image's slice; the frame may be a part of it."""
+    row, column = _offset(frame.plane, image, grid, where)
     rows, columns = frame.pixels.shape
     top, left = max(row, 0), max(column, 0)
     bottom, right = min(row + rows, plane.shape[0]), min(column + columns, plane.shape[1])
     plane[top:bottom, left:right] |= frame.pixels[top - row : bottom - row, left - column : right - column]
 
 
-def _offset(plane: Frame, shape: tuple[int, ...], grid: Grid, where: str) -> tuple[int, int]:
-    """At which row and column of a slice a frame begins."""
+def _offset(plane: Frame, image: Frame, grid: Grid, where: str) -> tuple[int, int]:
+    """At which row and column of an image a frame begins."""
     remedy = "resample it to the grid of its images, for example by exporting it anew from 3D Slicer"
     if plane.position is None or plane.orientation is None or plane.pixel is None:
-        if plane.shape != tuple(shape):
-            what = (
-                f"it is {plane.shape[0]}x{plane.shape[1]} pixels but the image {shape[0]}x{shape[1]}, and says not where it lies"
-            )
-            raise InputError.of(what, where, remedy)
+        if plane.shape != image.shape:
+            sizes = f"{plane.shape[0]}x{plane.shape[1]} pixels but the image {image.shape[0]}x{image.shape[1]}"
+            raise InputError.of(f"it is {sizes}, and says not where it lies", where, remedy)
         return 0, 0
-    column, row, _ = grid.index_of(np.array(plane.position))
+    at = grid.index_of(np.array(plane.position))
+    # images may lie beside the grid: a frame may start from its image's corner, or from the grid's, as programs resample
+    starts = grid.index_of(np.array([image.position, grid.origin]))
+    column, row, _ = min(at - starts, key=_off_pixels)
     same_axes = np.allclose(plane.orientation, grid.matrix[:, :2].T.ravel(), rtol=0, atol=COSINE)
     same_pixels = np.allclose(plane.pixel, (grid.spacing[1], grid.spacing[0]), rtol=1e-3, atol=0)
-    if not same_axes or not same_pixels or max(abs(row - round(row)), abs(column - round(column))) > PIXELS_OFF:
+    if not same_axes or not same_pixels or _off_pixels(np.array([column, row])) > PIXELS_OFF:
         raise InputError.of("it was drawn on another grid than its images have", where, remedy)
     return round(row), round(column)
+
+
+def _off_pixels(index: Array) -> float:
+    """How far (column, row, ...) lies from the nearest pixel's centre."""
+    return float(np.abs(index[:2] - np.round(index[:2])).max())

@@ -18,8 +18,9 @@ from lnauto import __version__
 from lnauto.dicom.damage import INTACT, told_as_damaged
 from lnauto.dicom.frames import Frame
 from lnauto.dicom.geometry import Array, Grid
+from lnauto.dicom.identity import identity_of
 from lnauto.dicom.listing import RTSTRUCT_CLASS, Series
-from lnauto.dicom.write_seg import IDENTITY, MAKER, MODEL, SERIES_NUMBER, colour_of, on_grid
+from lnauto.dicom.write_seg import MAKER, MODEL, SERIES_NUMBER, colour_of, on_grid
 from lnauto.errors import InputError
 from lnauto.files import replacing
 from lnauto.nodes import bounding_box
@@ -47,13 +48,14 @@ def write_rtstruct(
     with told_as_damaged("no RTSTRUCT can be made, as a header of its images is damaged", series.where, INTACT):
         source = pydicom.dcmread(frames[0].path, stop_before_pixels=True)
         sop_class = str(source.SOPClassUID)
-        dataset = _header(source, path, description)
-    dataset.ReferencedFrameOfReferenceSequence = [_reference(series, frames, sop_class)]
+        dataset = _header(identity_of(source, series), path, description)
+    frame_of_reference = series.frame_of_reference or generate_uid()
+    dataset.ReferencedFrameOfReferenceSequence = [_reference(series, frames, sop_class, frame_of_reference)]
     rois = [(place, value, (names or {}).get(value, f"LN {value}")) for place, value in enumerate(values, start=1)]
     dataset.StructureSetROISequence = [
         _dataset(
             ROINumber=place,
-            ReferencedFrameOfReferenceUID=series.frame_of_reference,
+            ReferencedFrameOfReferenceUID=frame_of_reference,
             ROIName=name[:64],
             ROIGenerationAlgorithm="AUTOMATIC",
         )
@@ -75,16 +77,13 @@ def write_rtstruct(
         dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _header(source: Dataset, path: Path, description: str) -> FileDataset:
+def _header(identity: Dataset, path: Path, description: str) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(RTSTRUCT_CLASS)
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    if "SpecificCharacterSet" in source:  # names may be written in it
-        dataset.SpecificCharacterSet = source.SpecificCharacterSet
-    for keyword in IDENTITY:
-        setattr(dataset, keyword, source.get(keyword, ""))
+    dataset.update(identity)
     now = datetime.now()
     dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     dataset.Modality, dataset.SeriesInstanceUID, dataset.SeriesNumber = "RTSTRUCT", generate_uid(), SERIES_NUMBER
@@ -96,12 +95,12 @@ def _header(source: Dataset, path: Path, description: str) -> FileDataset:
     return dataset
 
 
-def _reference(series: Series, frames: Sequence[Frame], sop_class: str) -> Dataset:
+def _reference(series: Series, frames: Sequence[Frame], sop_class: str, frame_of_reference: str) -> Dataset:
     """The series and its images, as RTSTRUCT nests them."""
     images = [_image(frame.instance, sop_class) for frame in {frame.instance: frame for frame in frames}.values()]
     one = _dataset(SeriesInstanceUID=series.uid, ContourImageSequence=images)
     study = _dataset(ReferencedSOPClassUID=STUDY_CLASS, ReferencedSOPInstanceUID=series.study, RTReferencedSeriesSequence=[one])
-    return _dataset(FrameOfReferenceUID=series.frame_of_reference, RTReferencedStudySequence=[study])
+    return _dataset(FrameOfReferenceUID=frame_of_reference, RTReferencedStudySequence=[study])
 
 
 def _image(instance: str, sop_class: str, number: int | None = None) -> Dataset:

@@ -13,10 +13,12 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
+from pydicom.valuerep import format_number_as_ds
 
 from lnauto import __version__
 from lnauto.dicom.damage import INTACT, told_as_damaged
 from lnauto.dicom.geometry import Array, Grid
+from lnauto.dicom.identity import IDENTITY, identity_of
 from lnauto.dicom.listing import Series
 from lnauto.errors import InputError
 from lnauto.files import replacing
@@ -25,11 +27,6 @@ MAKER, MODEL, SERIAL = "lnauto", "lnauto", "none"  # the standard wants a device
 LYMPH_NODE = Code("59441001", "SCT", "Lymph node")
 SERIES_NUMBER = 9001  # far from those that a scanner gives
 COLOURS = ((255, 80, 80), (80, 200, 80), (90, 140, 255), (240, 200, 60), (200, 100, 220), (80, 210, 210))
-# of the patient and the study, what a SEG or RTSTRUCT must hold to be filed with its images; nothing else is taken over
-IDENTITY = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
-    "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName",
-)  # fmt: skip
 PATIENT_AND_STUDY_GROUPS = (0x0010, 0x0012, 0x0032, 0x0038, 0x0040)
 STUDY_TEXTS = (
     "StudyDescription", "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "AdmittingDiagnosesDescription",
@@ -123,12 +120,25 @@ def _sources(series: Series, numbers: Array) -> tuple[list[Dataset], Array]:
     _, frames = series.lay_out()
     paths = list(dict.fromkeys(frame.path for frame in frames))
     headers: list[Dataset] = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+    _mend(headers, series)
     if len(headers) == len(frames):
         return headers, numbers
     if len(headers) > 1:
         raise InputError.of("its slices are in several multi-frame files", series.where, "store it as one file")
     order = np.argsort([frame.number for frame in frames])
     return headers, numbers[order]
+
+
+def _mend(headers: Sequence[Dataset], series: Series) -> None:
+    """What highdicom asks of images, and does without in their SEG."""
+    identity = identity_of(headers[0], series)
+    frame_of_reference = series.frame_of_reference or generate_uid()
+    for header in headers:
+        keep_only_needed(header)
+        header.update(identity)
+        header.FrameOfReferenceUID = frame_of_reference
+        if "SliceThickness" not in header:
+            header.SliceThickness = format_number_as_ds(series.grid.spacing[2])
 
 
 def _segments(labels: Sequence[str], algorithm: str, version: str, abnormal: bool) -> list[highdicom.seg.SegmentDescription]:

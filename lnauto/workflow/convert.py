@@ -151,7 +151,7 @@ class _Conversion:
     def __init__(self, request: Request, sources: Sequence[SourceCase]) -> None:
         self.request, self.sources, self.out = request, sources, request.out
         self.ending = ending_of(sources)
-        self.by_reference = any(not case.is_dicom for case in sources)
+        self.by_reference = any(not case.is_dicom or case.has_plain_mask for case in sources)
         state = _read_state(self.out) if (self.out / STATE).is_file() else {}
         self.done: dict[str, dict[str, Any]] = state.get("cases", {})
         self.channels: list[str] = list(request.channels) or state.get("channels", [])

@@ -16,11 +16,12 @@ from lnauto.dicom.masks import Mask, read_mask
 from lnauto.dicom.volume import AIR, read_volume
 from lnauto.errors import InputError
 from lnauto.files import replacing
-from lnauto.workflow.convert_sources import SourceCase, file_ending
+from lnauto.workflow.convert_sources import SourceCase
 
 log = logging.getLogger(__name__)
 
 CHANNEL_OF = {"CT": "CT", "PT": "PET", "MR": "MRI"}
+LOST = "Case %s: no voxel of the first channel's grid lies in %s; name the finer series first (--channels or --series)."
 REGISTER = "register one to the other first, or convert one of them alone"
 
 
@@ -86,7 +87,7 @@ def convert_case(case: SourceCase, wishes: Wishes, out: Path, ending: str) -> Ma
         _write(image, path)
     if label is not None and label_path is not None:
         _write(label, label_path)
-    elif case.mask is not None and wishes.masks:
+    elif case.has_plain_mask and wishes.masks:
         label_path = case.mask
     objects = mask.names if mask else ()
     return Made(tuple(paths), label_path, channels, tuple(one.uid for one in series), objects)
@@ -118,19 +119,27 @@ def on_one_grid(series: Sequence[Series]) -> list[sitk.Image]:
 def _label(
     case: SourceCase, contents: Sequence[Contents], series: Sequence[Series], wishes: Wishes
 ) -> tuple[sitk.Image | None, Mask | None]:
-    if case.mask is not None and file_ending(case.mask):
-        return None, None  # a plain file, which is only named
+    if case.has_plain_mask:
+        return None, None  # a file, which is only named
     together = _with_mask_folder(case, contents)
     drawings = _chosen(together.drawings, wishes.structures, together.folder)
     drawings = _of_these(drawings, together, series)
     if not drawings:
         return None, None
     mask = _read(drawings, together, series, wishes)
-    image = mask.instances if wishes.instances else sitk.Cast(mask.instances > 0, sitk.sitkUInt8)
+    image = mask.instances
     if mask.series.grid != series[0].grid:
         log.info("Case %s: the mask was drawn on series %s and is put onto the first channel's grid.", case.name, mask.series.uid)
         image = sitk.Resample(image, _empty_like(series[0]), sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    return image, mask
+        _tell_lost(case, mask, image)
+    return image if wishes.instances else sitk.Cast(image > 0, sitk.sitkUInt8), mask
+
+
+def _tell_lost(case: SourceCase, mask: Mask, resampled: sitk.Image) -> None:
+    """Small objects fall between the centres of a coarser grid's voxels; others lie outside it."""
+    before, after = (np.unique(sitk.GetArrayViewFromImage(image)) for image in (mask.instances, resampled))
+    if lost := [mask.names[value - 1] for value in np.setdiff1d(before, after)]:
+        log.warning(LOST, case.name, ", ".join(lost))
 
 
 def _with_mask_folder(case: SourceCase, contents: Sequence[Contents]) -> Contents:

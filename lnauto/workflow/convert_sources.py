@@ -29,6 +29,11 @@ class SourceCase:
     def is_dicom(self) -> bool:
         return self.images[0].is_dir()
 
+    @property
+    def has_plain_mask(self) -> bool:
+        """Whether its mask is a file that is only named, as opposed to DICOM."""
+        return self.mask is not None and bool(file_ending(self.mask))
+
     def looks(self) -> str:
         """What tells its files from what they were before, or from others: names, sizes and times."""
         told = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,29 @@ def test_what_is_turned_lies_where_it_lay() -> None:
     back = mask_on(there[0], where, Grid.of(image))
     assert np.array_equal(sitk.GetArrayFromImage(back), array[0])
     assert back.GetOrigin() == image.GetOrigin()
+
+
+def rotation(*degrees: int) -> np.ndarray:
+    """About x, y and z."""
+    found = np.eye(3)
+    for axis, angle in enumerate(np.radians(degrees)):
+        turn, (a, b) = np.eye(3), [other for other in range(3) if other != axis]
+        turn[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        found = turn @ found
+    return found
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "SAL"])
+def test_scans_that_lie_between_orientations_are_turned_back_too(orientation: str) -> None:
+    """At 45 degrees an axis is as close to one side of the patient as to another."""
+    values = np.random.default_rng(0).integers(0, 9, (3, 4, 5)).astype(np.uint8)
+    for degrees in product(range(180, 360, 45), repeat=3):
+        for mirrored in (1, -1):
+            image = sitk.GetImageFromArray(values)
+            image.SetDirection((rotation(*degrees) @ np.diag([1, 1, mirrored])).ravel())
+            array, properties = read_channels([image], orientation, "a")
+            back = mask_on(array[0], properties, Grid.of(image))
+            assert np.array_equal(sitk.GetArrayFromImage(back), values), (degrees, mirrored)
 
 
 def test_rounding_in_a_header_moves_no_channel() -> None:

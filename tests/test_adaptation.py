@@ -24,11 +24,12 @@ from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.inference.foundation import Foundation, store_foundation
 from lnauto.networks.build import build
+from lnauto.paths import VARIABLES
 from lnauto.planners.adaptation import intensities_told, map_labels
 from lnauto.planners.few_shot import few_shot_budget, few_shot_recipe
 from lnauto.planners.machine import Machine
 from lnauto.trainers.early_stop import PATIENCE, EarlyStop
-from lnauto.trainers.warm_start import start_from_foundation
+from lnauto.trainers.warm_start import check_planned, start_from_foundation
 
 Command = Callable[..., tuple[int, str, str]]
 CPU, GPU = Machine("cpu", "2 cores", 24, 2), Machine("cuda", "a card", 24, 8)
@@ -36,7 +37,12 @@ HEAD = "decoder.seg_layers.0.weight"
 
 
 def make_foundation(
-    results: Path, plans: dict[str, Any], labels: dict[str, Any], name: str = "FM", channels: tuple[str, ...] = ("CT",)
+    results: Path,
+    plans: dict[str, Any],
+    labels: dict[str, Any],
+    name: str = "FM",
+    channels: tuple[str, ...] = ("CT",),
+    seed: int = 5,
 ) -> Foundation:
     """A foundation model with random weights, under a plan that differs from any the balls would get."""
     plans = json.loads(json.dumps(plans))
@@ -45,7 +51,7 @@ def make_foundation(
     configuration["patch_size"] = [16, 16, 16]
     plans["foreground_intensity_properties_per_channel"]["0"] |= {"median": 55.0, "std": 12.0, "percentile_00_5": -20.0}
     outputs = len([value for label, value in labels.items() if label != "ignore"])
-    torch.manual_seed(5)
+    torch.manual_seed(seed)
     network = build(configuration["architecture"], len(channels), outputs, deep_supervision=True)
     description = {"name": name, "trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
     dataset = {
@@ -331,6 +337,34 @@ def test_another_model_of_the_same_name_is_noticed(own: Path, command: Command, 
     code, _, complaint = command("train", 901, 0, "--pretrained", "FM", "--iterations", 1, "--device", "cpu", "--quiet")
     assert code == 2
     assert "is another one than that of the plan" in complaint
+
+
+def test_moved_data_start_from_the_model_that_moved_with_them(
+    own: Path, command: Command, balls_plans: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they were, another model of that name may lie by now."""
+    assert command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--quiet", "--pretrained", "FM")[0] == 0
+    theirs = Foundation.load(own / "results/foundations/FM").weights()
+    (tmp_path / "moved").mkdir()
+    for name, variable in VARIABLES.items():
+        shutil.move(own / name, tmp_path / "moved" / name)
+        monkeypatch.setenv(variable, str(tmp_path / "moved" / name))
+    make_foundation(own / "results", balls_plans, {"background": 0, "LN": 1}, seed=6)
+    flags = ("--pretrained", "FM", "--tune", "head", "--iterations", 1, "--device", "cpu", "--quiet")
+    code, _, complaint = command("train", 901, 0, *flags)
+    assert code == 0, complaint
+    trained = next((tmp_path / "moved/results").rglob("checkpoint_final.pth"))
+    weights = torch.load(trained, weights_only=True)["network_weights"]
+    assert all(torch.equal(weights[name], theirs[name]) for name in theirs if "seg_layers" not in name)
+
+
+def test_a_model_that_is_replaced_between_two_folds_is_noticed(own: Path, balls_plans: dict[str, Any]) -> None:
+    foundation = Foundation.load(own / "results/foundations/FM")
+    planned = foundation.description["sha256"]
+    check_planned(foundation, planned)
+    replaced = make_foundation(own / "results", balls_plans, {"background": 0, "LN": 1}, seed=6)
+    with pytest.raises(InputError, match="FM is another one than that of the plan"):
+        check_planned(replaced, planned)
 
 
 def test_auto_tries_the_candidates_on_training_cases_and_takes_the_best(

@@ -33,8 +33,9 @@ def first_weights(trainer: LNTrainer) -> str | None:
     if options.pretrained is not None:
         made_of = warm_start(trainer.network, options.pretrained)
     if options.foundation is not None:
-        mapping, foundation = plans["lnauto"]["foundation"]["labels"], Foundation.load(options.foundation)
-        made_of = start_from_foundation(trainer.network, foundation, mapping, trainer.dataset_json["labels"])
+        planned, foundation = plans["lnauto"]["foundation"], Foundation.load(options.foundation)
+        check_planned(foundation, planned["sha256"])
+        made_of = start_from_foundation(trainer.network, foundation, planned["labels"], trainer.dataset_json["labels"])
     return made_of
 
 
@@ -58,6 +59,13 @@ def warm_start(network: nn.Module, checkpoint: Path) -> str:
         kept,
     )
     return str(content["lnauto"]["more"]["made_of"])
+
+
+def check_planned(foundation: Foundation, sha256: str) -> None:
+    """Another model of that name may have been imported since, during an earlier fold even."""
+    if foundation.description["sha256"] != sha256:
+        what = f"the foundation model {foundation.name} is another one than that of the plan"
+        raise InputError.of(what, foundation.folder, f"plan again under {foundation.name}")
 
 
 def start_from_foundation(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lnauto.data.description import has_regions
 from lnauto.data.raw import RawDataset
 from lnauto.data.scans import READS_TURNED, way_to_lie
 from lnauto.errors import InputError
@@ -186,18 +187,29 @@ def _listed(names: Sequence[str]) -> str:
 def map_labels(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, str | None]:
     """For each of our labels the foundation's of the same name, or None: what it says of that label has to be learned.
 
-    Ways to write "lymph node" are one name. Where both have a single foreground label, these are taken for the same.
+    Ways to write a name, and those to say "lymph node", are one name where nothing is called the same; each of theirs is taken
+    once. Where both have a single foreground label, these are taken for the same. Regions and classes have nothing in common:
+    regions answer each for itself, classes together.
     """
-    known = {_plain(name): name for name in theirs}
-    found = {name: known.get(_plain(name)) for name in ours if name != "ignore"}
+    found: dict[str, str | None] = {name: None for name in ours if name != "ignore"}
+    if has_regions(theirs) != has_regions(ours):
+        return found
+    for alike in (str, _words, _plain):
+        free = {alike(name): name for name in theirs if name != "ignore" and name not in found.values()}
+        for name in found:
+            found[name] = free.pop(alike(name), None) if found[name] is None else found[name]
     own, other = ([name for name in labels if name not in ("background", "ignore")] for labels in (ours, theirs))
     if len(own) == len(other) == 1:
         found[own[0]] = other[0]
     return found
 
 
+def _words(name: str) -> str:
+    return re.sub(r"[\s_\-]+", " ", name.strip().lower())
+
+
 def _plain(name: str) -> str:
-    words = re.sub(r"[\s_\-]+", " ", name.strip().lower())
+    words = _words(name)
     return NODE if words in NODE_NAMES else words
 
 

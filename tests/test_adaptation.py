@@ -153,12 +153,36 @@ def test_what_does_not_go_with_a_foundation_model_is_refused(own: Path, command:
             ("background", "LN", "vein"),
             {"background": "background", "LN": "GTVn", "vein": None},
         ),
+        (
+            ("background", "LN", "GTVn"),
+            ("background", "LN", "GTVn"),
+            {"background": "background", "LN": "LN", "GTVn": "GTVn"},
+        ),
+        (
+            ("background", "lymph node", "node"),
+            ("background", "LN", "Lymph_Node"),
+            {"background": "background", "LN": "node", "Lymph_Node": "lymph node"},
+        ),
+        (
+            ("background", "LN", "tumour"),
+            ("background", "nodes", "LN"),
+            {"background": "background", "nodes": None, "LN": "LN"},
+        ),
     ],
 )
 def test_labels_are_mapped_by_name_and_lone_ones_to_each_other(
     theirs: tuple[str, ...], ours: tuple[str, ...], expected: dict[str, str | None]
 ) -> None:
     assert map_labels({name: n for n, name in enumerate(theirs)}, {name: n for n, name in enumerate(ours)}) == expected
+
+
+def test_regions_are_not_taken_for_classes() -> None:
+    classes, lone = {"background": 0, "LN": 1}, {"background": 0, "LN": [1]}
+    regions, others = {"background": 0, "lymph node": [1, 2]}, {"background": 0, "node": [1, 2]}
+    assert map_labels(classes, regions) == {"background": None, "lymph node": None}
+    assert map_labels(regions, classes) == {"background": None, "LN": None}
+    assert map_labels(regions, others) == {"background": "background", "node": "lymph node"}
+    assert map_labels(classes, lone) == {"background": "background", "LN": "LN"}
 
 
 def test_intensities_that_do_not_fit_are_told(own: Path) -> None:
@@ -205,6 +229,31 @@ def test_everything_is_loaded_and_outputs_follow_their_names(own: Path, balls_pl
     assert torch.equal(now[HEAD][1], theirs[HEAD][2])
     assert torch.equal(now[HEAD][2], before[2])
     assert not torch.equal(before[2], theirs[HEAD][2])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "rows"),
+    [
+        ({"background": 0, "LN": [1]}, {"background": 0, "node": [1]}, 2),
+        ({"background": 0, "LN": [1]}, {"background": 0, "node": 1}, 2),
+        ({"background": 0, "LN": [1, 2]}, {"background": 0, "node": [1, 2]}, 1),
+    ],
+)
+def test_a_list_of_one_value_is_no_region(
+    own: Path, balls_plans: dict[str, Any], theirs: dict[str, Any], ours: dict[str, Any], rows: int
+) -> None:
+    from lnauto.compat.plans import read_plans
+    from lnauto.inference.model import build_network
+
+    description = {"labels": theirs, "regions_class_order": [1], "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
+    of_theirs = build_network(read_plans(balls_plans), "3d_fullres", description, deep_supervision=True)
+    stored = {"name": "List", "trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
+    folder = own / "results/foundations/List"
+    foundation = store_foundation(folder, stored, balls_plans, description, of_theirs.state_dict())
+    network = build_network(read_plans(balls_plans), "3d_fullres", {**description, "labels": ours}, deep_supervision=True)
+    start_from_foundation(network, foundation, map_labels(theirs, ours), ours)
+    assert len(network.state_dict()[HEAD]) == rows
+    assert torch.equal(network.state_dict()[HEAD], of_theirs.state_dict()[HEAD])
 
 
 def test_a_tensor_that_does_not_fit_is_an_error_and_nothing_is_loaded(own: Path, balls_plans: dict[str, Any]) -> None:

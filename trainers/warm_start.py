@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from lnauto.data.description import has_regions, outputs_of
 from lnauto.errors import InputError
 from lnauto.inference.foundation import Foundation
 from lnauto.networks.mask_gate import MaskGate
@@ -95,18 +96,6 @@ def start_from_foundation(
         f"; not used: {', '.join(unused)}" if unused else "",
     )
     return str(foundation.description["sha256"])
-
-
-def has_regions(labels: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, list) for value in labels.values())
-
-
-def outputs_of(labels: Mapping[str, Any]) -> list[str]:
-    """What a network's outputs stand for, in their order."""
-    names = [name for name in labels if name != "ignore"]
-    if has_regions(labels):
-        return [name for name in names if name != "background"]
-    return sorted(names, key=lambda name: int(labels[name]))
 
 
 def _parts(network: nn.Module) -> tuple[nn.Module, Sequence[nn.Module]]:

@@ -37,9 +37,10 @@ def tell_adaptation(
     """Compare the network before and after on the fold's held-out cases and, if they are at hand, on cases of its origin."""
     foundation = plan.lnauto["foundation"]
     folder = Path(trainer.output_folder)
-    unmapped = [name for name, other in foundation["labels"].items() if other is None]
+    unmapped = [name for name, other in foundation["labels"].items() if other is None and name != "background"]
     if unmapped:
-        log.info("What %s does without adaptation cannot be said: it knows no %s.", foundation["name"], ", ".join(unmapped))
+        remark = "What %s does without adaptation cannot be said: no output of it is taken for %s."
+        log.info(remark, foundation["name"], ", ".join(unmapped))
         return
     before = _untrained(trainer, plan, request, folder / UNADAPTED)
     record: dict[str, Any] = {"foundation": foundation["name"]}

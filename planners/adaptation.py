@@ -160,7 +160,7 @@ def configuration_under(foundation: Foundation, step: Step, identifier: str, med
     }
 
 
-def check_channels(foundation: Foundation, dataset: RawDataset) -> None:
+def check_channels(foundation: Foundation, dataset: RawDataset, flag: str = "--pretrained") -> None:
     """Whether the model takes images of these channels, in this order."""
     theirs = [str(name) for name in foundation.dataset_json["channel_names"].values()]
     ours = list(dataset.channel_names.values())
@@ -168,7 +168,7 @@ def check_channels(foundation: Foundation, dataset: RawDataset) -> None:
     same = [one.lower() == other.lower() for one, other in zip(theirs, ours, strict=False)]
     if len(theirs) != len(ours):
         remedy = "name the files of the channels it takes in a data set of their own, or give a model of these channels"
-        raise InputError.of(told, f"{dataset.name}/dataset.json", f"{remedy}, or leave --pretrained out")
+        raise InputError.of(told, f"{dataset.name}/dataset.json", f"{remedy}, or leave {flag} out")
     if not all(same) and sorted(map(str.lower, theirs)) == sorted(map(str.lower, ours)):
         raise InputError.of(
             f"{told}: the same in another order", f"{dataset.name}/dataset.json", "number the files in the model's order"
@@ -177,7 +177,7 @@ def check_channels(foundation: Foundation, dataset: RawDataset) -> None:
     mixed = [pair for pair in pairs if "ct" in map(str.lower, pair)]
     if mixed:
         remedy = f'call the channel "{mixed[0][0]}" in dataset.json if it is that, or give a model of these channels'
-        raise InputError.of(told, f"{dataset.name}/dataset.json", f"{remedy}, or leave --pretrained out")
+        raise InputError.of(told, f"{dataset.name}/dataset.json", f"{remedy}, or leave {flag} out")
 
 
 def _listed(names: Sequence[str]) -> str:

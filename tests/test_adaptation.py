@@ -515,6 +515,8 @@ def test_with_one_patient_it_counts_what_the_model_does_unadapted(
     assert code == 0, complaint
     assert "One patient cannot say how to tune, but without adaptation the model reaches Dice 0." in out
     assert f"{taken} is taken" in out
+    assert "On the training cases: dice" in out
+    assert "held-out cases: dice" not in out
 
 
 # ---- stopping early

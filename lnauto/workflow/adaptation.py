@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lnauto.data.description import as_list, foreground
+from lnauto.data.folds import validates_on_training
 from lnauto.data.raw import Case, RawDataset
 from lnauto.data.trusted_background import as_drawn, numbers_nodes
 from lnauto.errors import InputError
@@ -62,7 +63,9 @@ def tell_adaptation(
             "after": _on_source(trainer, source, cases, foundation["labels"]),
         }
     write_json(folder / RECORD, record)
-    for name, where in (("target", "the held-out cases"), ("source", f"{source.name if source else ''}, its origin")):
+    training, validated = trainer.do_split()
+    target = "the training cases" if validates_on_training({"train": training, "val": validated}) else "the held-out cases"
+    for name, where in (("target", target), ("source", f"{source.name if source else ''}, its origin")):
         if name in record:
             told = [
                 f"{key} {record[name]['before'][key]:.3f} to {record[name]['after'][key]:.3f}" for key in record[name]["after"]
@@ -123,7 +126,7 @@ def _judged_in_own(
 ) -> tuple[dict[int, int], LabelScheme]:
     """For each value in masks of the source that of our labels, and what these mean; what the source ignores stays ignored."""
     values = values_in_own(source, description["labels"], mapping)
-    scheme = LabelScheme.of_description({**description, "instances": False})  # where nodes are numbered, the numbers go
+    scheme = LabelScheme.of_description(description)
     if source.ignore_label is not None:
         values[source.ignore_label] = unjudged = max(*scheme.values(), scheme.ignore or 0) + 1
         scheme = replace(scheme, ignore=unjudged)

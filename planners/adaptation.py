@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lnauto.data.description import has_regions
 from lnauto.data.raw import RawDataset
 from lnauto.data.scans import READS_TURNED, way_to_lie
 from lnauto.errors import InputError
@@ -159,7 +160,7 @@ def configuration_under(foundation: Foundation, step: Step, identifier: str, med
     }
 
 
-def check_channels(foundation: Foundation, dataset: RawDataset) -> None:
+def check_channels(foundation: Foundation, dataset: RawDataset, flag: str = "--pretrained") -> None:
     """Whether the model takes images of these channels, in this order."""
     theirs = [str(name) for name in foundation.dataset_json["channel_names"].values()]
     ours = list(dataset.channel_names.values())
@@ -167,7 +168,7 @@ def check_channels(foundation: Foundation, dataset: RawDataset) -> None:
     same = [one.lower() == other.lower() for one, other in zip(theirs, ours, strict=False)]
     if len(theirs) != len(ours):
         remedy = "name the files of the channels it takes in a data set of their own, or give a model of these channels"
-        raise InputError.of(told, f"{dataset.name}/dataset.json", f"{remedy}, or leave --pretrained out")
+        raise InputError.of(told, f"{dataset.name}/dataset.json", f"{remedy}, or leave {flag} out")
     if not all(same) and sorted(map(str.lower, theirs)) == sorted(map(str.lower, ours)):
         raise InputError.of(
             f"{told}: the same in another order", f"{dataset.name}/dataset.json", "number the files in the model's order"
@@ -176,7 +177,7 @@ def check_channels(foundation: Foundation, dataset: RawDataset) -> None:
     mixed = [pair for pair in pairs if "ct" in map(str.lower, pair)]
     if mixed:
         remedy = f'call the channel "{mixed[0][0]}" in dataset.json if it is that, or give a model of these channels'
-        raise InputError.of(told, f"{dataset.name}/dataset.json", f"{remedy}, or leave --pretrained out")
+        raise InputError.of(told, f"{dataset.name}/dataset.json", f"{remedy}, or leave {flag} out")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -186,18 +187,29 @@ def _listed(names: Sequence[str]) -> str:
 def map_labels(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, str | None]:
     """For each of our labels the foundation's of the same name, or None: what it says of that label has to be learned.
 
-    Ways to write "lymph node" are one name. Where both have a single foreground label, these are taken for the same.
+    Ways to write a name, and those to say "lymph node", are one name where nothing is called the same; each of theirs is taken
+    once. Where both have a single foreground label, these are taken for the same. Regions and classes have nothing in common:
+    regions answer each for itself, classes together.
     """
-    known = {_plain(name): name for name in theirs}
-    found = {name: known.get(_plain(name)) for name in ours if name != "ignore"}
+    found: dict[str, str | None] = {name: None for name in ours if name != "ignore"}
+    if has_regions(theirs) != has_regions(ours):
+        return found
+    for alike in (str, _words, _plain):
+        free = {alike(name): name for name in theirs if name != "ignore" and name not in found.values()}
+        for name in found:
+            found[name] = free.pop(alike(name), None) if found[name] is None else found[name]
     own, other = ([name for name in labels if name not in ("background", "ignore")] for labels in (ours, theirs))
     if len(own) == len(other) == 1:
         found[own[0]] = other[0]
     return found
 
 
+def _words(name: str) -> str:
+    return re.sub(r"[\s_\-]+", " ", name.strip().lower())
+
+
 def _plain(name: str) -> str:
-    words = re.sub(r"[\s_\-]+", " ", name.strip().lower())
+    words = _words(name)
     return NODE if words in NODE_NAMES else words
 
 

@@ -24,11 +24,12 @@ from lnauto.errors import InputError
 from lnauto.files import read_json
 from lnauto.inference.foundation import Foundation, store_foundation
 from lnauto.networks.build import build
+from lnauto.paths import VARIABLES
 from lnauto.planners.adaptation import intensities_told, map_labels
 from lnauto.planners.few_shot import few_shot_budget, few_shot_recipe
 from lnauto.planners.machine import Machine
 from lnauto.trainers.early_stop import PATIENCE, EarlyStop
-from lnauto.trainers.warm_start import start_from_foundation
+from lnauto.trainers.warm_start import check_planned, start_from_foundation
 
 Command = Callable[..., tuple[int, str, str]]
 CPU, GPU = Machine("cpu", "2 cores", 24, 2), Machine("cuda", "a card", 24, 8)
@@ -36,7 +37,12 @@ HEAD = "decoder.seg_layers.0.weight"
 
 
 def make_foundation(
-    results: Path, plans: dict[str, Any], labels: dict[str, Any], name: str = "FM", channels: tuple[str, ...] = ("CT",)
+    results: Path,
+    plans: dict[str, Any],
+    labels: dict[str, Any],
+    name: str = "FM",
+    channels: tuple[str, ...] = ("CT",),
+    seed: int = 5,
 ) -> Foundation:
     """A foundation model with random weights, under a plan that differs from any the balls would get."""
     plans = json.loads(json.dumps(plans))
@@ -45,7 +51,7 @@ def make_foundation(
     configuration["patch_size"] = [16, 16, 16]
     plans["foreground_intensity_properties_per_channel"]["0"] |= {"median": 55.0, "std": 12.0, "percentile_00_5": -20.0}
     outputs = len([value for label, value in labels.items() if label != "ignore"])
-    torch.manual_seed(5)
+    torch.manual_seed(seed)
     network = build(configuration["architecture"], len(channels), outputs, deep_supervision=True)
     description = {"name": name, "trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
     dataset = {
@@ -147,12 +153,36 @@ def test_what_does_not_go_with_a_foundation_model_is_refused(own: Path, command:
             ("background", "LN", "vein"),
             {"background": "background", "LN": "GTVn", "vein": None},
         ),
+        (
+            ("background", "LN", "GTVn"),
+            ("background", "LN", "GTVn"),
+            {"background": "background", "LN": "LN", "GTVn": "GTVn"},
+        ),
+        (
+            ("background", "lymph node", "node"),
+            ("background", "LN", "Lymph_Node"),
+            {"background": "background", "LN": "node", "Lymph_Node": "lymph node"},
+        ),
+        (
+            ("background", "LN", "tumour"),
+            ("background", "nodes", "LN"),
+            {"background": "background", "nodes": None, "LN": "LN"},
+        ),
     ],
 )
 def test_labels_are_mapped_by_name_and_lone_ones_to_each_other(
     theirs: tuple[str, ...], ours: tuple[str, ...], expected: dict[str, str | None]
 ) -> None:
     assert map_labels({name: n for n, name in enumerate(theirs)}, {name: n for n, name in enumerate(ours)}) == expected
+
+
+def test_regions_are_not_taken_for_classes() -> None:
+    classes, lone = {"background": 0, "LN": 1}, {"background": 0, "LN": [1]}
+    regions, others = {"background": 0, "lymph node": [1, 2]}, {"background": 0, "node": [1, 2]}
+    assert map_labels(classes, regions) == {"background": None, "lymph node": None}
+    assert map_labels(regions, classes) == {"background": None, "LN": None}
+    assert map_labels(regions, others) == {"background": "background", "node": "lymph node"}
+    assert map_labels(classes, lone) == {"background": "background", "LN": "LN"}
 
 
 def test_intensities_that_do_not_fit_are_told(own: Path) -> None:
@@ -199,6 +229,31 @@ def test_everything_is_loaded_and_outputs_follow_their_names(own: Path, balls_pl
     assert torch.equal(now[HEAD][1], theirs[HEAD][2])
     assert torch.equal(now[HEAD][2], before[2])
     assert not torch.equal(before[2], theirs[HEAD][2])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "rows"),
+    [
+        ({"background": 0, "LN": [1]}, {"background": 0, "node": [1]}, 2),
+        ({"background": 0, "LN": [1]}, {"background": 0, "node": 1}, 2),
+        ({"background": 0, "LN": [1, 2]}, {"background": 0, "node": [1, 2]}, 1),
+    ],
+)
+def test_a_list_of_one_value_is_no_region(
+    own: Path, balls_plans: dict[str, Any], theirs: dict[str, Any], ours: dict[str, Any], rows: int
+) -> None:
+    from lnauto.compat.plans import read_plans
+    from lnauto.inference.model import build_network
+
+    description = {"labels": theirs, "regions_class_order": [1], "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
+    of_theirs = build_network(read_plans(balls_plans), "3d_fullres", description, deep_supervision=True)
+    stored = {"name": "List", "trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
+    folder = own / "results/foundations/List"
+    foundation = store_foundation(folder, stored, balls_plans, description, of_theirs.state_dict())
+    network = build_network(read_plans(balls_plans), "3d_fullres", {**description, "labels": ours}, deep_supervision=True)
+    start_from_foundation(network, foundation, map_labels(theirs, ours), ours)
+    assert len(network.state_dict()[HEAD]) == rows
+    assert torch.equal(network.state_dict()[HEAD], of_theirs.state_dict()[HEAD])
 
 
 def test_a_tensor_that_does_not_fit_is_an_error_and_nothing_is_loaded(own: Path, balls_plans: dict[str, Any]) -> None:
@@ -333,6 +388,34 @@ def test_another_model_of_the_same_name_is_noticed(own: Path, command: Command, 
     assert "is another one than that of the plan" in complaint
 
 
+def test_moved_data_start_from_the_model_that_moved_with_them(
+    own: Path, command: Command, balls_plans: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they were, another model of that name may lie by now."""
+    assert command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--quiet", "--pretrained", "FM")[0] == 0
+    theirs = Foundation.load(own / "results/foundations/FM").weights()
+    (tmp_path / "moved").mkdir()
+    for name, variable in VARIABLES.items():
+        shutil.move(own / name, tmp_path / "moved" / name)
+        monkeypatch.setenv(variable, str(tmp_path / "moved" / name))
+    make_foundation(own / "results", balls_plans, {"background": 0, "LN": 1}, seed=6)
+    flags = ("--pretrained", "FM", "--tune", "head", "--iterations", 1, "--device", "cpu", "--quiet")
+    code, _, complaint = command("train", 901, 0, *flags)
+    assert code == 0, complaint
+    trained = next((tmp_path / "moved/results").rglob("checkpoint_final.pth"))
+    weights = torch.load(trained, weights_only=True)["network_weights"]
+    assert all(torch.equal(weights[name], theirs[name]) for name in theirs if "seg_layers" not in name)
+
+
+def test_a_model_that_is_replaced_between_two_folds_is_noticed(own: Path, balls_plans: dict[str, Any]) -> None:
+    foundation = Foundation.load(own / "results/foundations/FM")
+    planned = foundation.description["sha256"]
+    check_planned(foundation, planned)
+    replaced = make_foundation(own / "results", balls_plans, {"background": 0, "LN": 1}, seed=6)
+    with pytest.raises(InputError, match="FM is another one than that of the plan"):
+        check_planned(replaced, planned)
+
+
 def test_auto_tries_the_candidates_on_training_cases_and_takes_the_best(
     own: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,6 +522,8 @@ def test_with_one_patient_it_counts_what_the_model_does_unadapted(
     assert code == 0, complaint
     assert "One patient cannot say how to tune, but without adaptation the model reaches Dice 0." in out
     assert f"{taken} is taken" in out
+    assert "On the training cases: dice" in out
+    assert "held-out cases: dice" not in out
 
 
 # ---- stopping early

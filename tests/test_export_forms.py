@@ -111,6 +111,19 @@ def test_whoever_runs_an_export_is_told_how_scans_are_turned(model: Path, orient
     assert any("Scans are turned to LPS" in line for line in _not_in_stock(trained)) == (orientation is not None)
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [({"background": 0, "node": [1]}, ["background", "node"]), ({"background": 0, "node": [1, 2], "met": [2]}, ["node", "met"])],
+)
+def test_whoever_runs_an_export_is_told_what_its_outputs_are(model: Path, labels: dict[str, Any], classes: list[str]) -> None:
+    shutil.copytree(model, own := Path("own").resolve())
+    description = json.loads((own / "dataset.json").read_text())
+    (own / "dataset.json").write_text(json.dumps({**description, "labels": labels, "regions_class_order": [1, 2]}))
+    told = network_recipe.recipe(Trained.find(Wanted(model=own), with_heads=False), [], [], "any")
+    assert told["output"]["classes"] == classes
+    assert ("written" in told["output"]) == ("background" not in classes)
+
+
 def check_recipe(folder: Path | str, model: Path, folds: list[str]) -> dict[str, Any]:
     recipe: dict[str, Any] = json.loads(Path(folder, "network.json").read_text())
     plans = json.loads((model / "plans.json").read_text())

@@ -116,6 +116,7 @@ def test_the_margin_is_the_logit_of_being_any_kind_of_node() -> None:
         ({"labels": {"background": 0, "node": 1, "ignore": 2}}, NodeOutputs((1,), True)),
         ({"labels": {"background": 0, "tumour": 1, "lymph node": 2}}, NodeOutputs((2,), True)),
         ({"labels": {"background": 0, "a": 1, "b": 2, "c": 3}, "node_labels": [1, 3]}, NodeOutputs((1, 3), True)),
+        ({"labels": {"background": 0, "node": [1]}}, NodeOutputs((1,), True)),
         ({"labels": {"background": 0, "whole": [1, 2], "node": [2]}, "node_labels": [2]}, NodeOutputs((1,), False)),
     ],
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from lnauto.data.description import has_regions, outputs_of
 from lnauto.errors import InputError
 from lnauto.inference.foundation import Foundation
 from lnauto.networks.mask_gate import MaskGate
@@ -33,8 +34,9 @@ def first_weights(trainer: LNTrainer) -> str | None:
     if options.pretrained is not None:
         made_of = warm_start(trainer.network, options.pretrained)
     if options.foundation is not None:
-        mapping, foundation = plans["lnauto"]["foundation"]["labels"], Foundation.load(options.foundation)
-        made_of = start_from_foundation(trainer.network, foundation, mapping, trainer.dataset_json["labels"])
+        planned, foundation = plans["lnauto"]["foundation"], Foundation.load(options.foundation)
+        check_planned(foundation, planned["sha256"])
+        made_of = start_from_foundation(trainer.network, foundation, planned["labels"], trainer.dataset_json["labels"])
     return made_of
 
 
@@ -58,6 +60,13 @@ def warm_start(network: nn.Module, checkpoint: Path) -> str:
         kept,
     )
     return str(content["lnauto"]["more"]["made_of"])
+
+
+def check_planned(foundation: Foundation, sha256: str) -> None:
+    """Another model of that name may have been imported since, during an earlier fold even."""
+    if foundation.description["sha256"] != sha256:
+        what = f"the foundation model {foundation.name} is another one than that of the plan"
+        raise InputError.of(what, foundation.folder, f"plan again under {foundation.name}")
 
 
 def start_from_foundation(
@@ -87,18 +96,6 @@ def start_from_foundation(
         f"; not used: {', '.join(unused)}" if unused else "",
     )
     return str(foundation.description["sha256"])
-
-
-def has_regions(labels: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, list) for value in labels.values())
-
-
-def outputs_of(labels: Mapping[str, Any]) -> list[str]:
-    """What a network's outputs stand for, in their order."""
-    names = [name for name in labels if name != "ignore"]
-    if has_regions(labels):
-        return [name for name in names if name != "background"]
-    return sorted(names, key=lambda name: int(labels[name]))
 
 
 def _parts(network: nn.Module) -> tuple[nn.Module, Sequence[nn.Module]]:

@@ -64,8 +64,7 @@ def _check_labels(labels: Any, description: Description) -> Faults:
         yield '"labels" declares nothing besides background', 'add what is drawn, for example "node": 1'
     regions = [name for name, entry in labels.items() if name != "ignore" and set(as_list(entry)) != {0}]
     order = description.get("regions_class_order")
-    has_regions = any(len(as_list(entry)) > 1 for entry in labels.values())
-    if has_regions and not (isinstance(order, list) and len(order) == len(regions)):
+    if has_regions(labels) and not (isinstance(order, list) and len(order) == len(regions)):
         remedy = f"list the number each of {', '.join(regions)} is written as, in that order"
         yield f'"labels" holds regions, but "regions_class_order" is not a list of {len(regions)} numbers', remedy
 
@@ -125,6 +124,19 @@ def is_file_name(name: str) -> bool:
 
 def as_list(entry: Any) -> list[Any]:
     return entry if isinstance(entry, list) else [entry]
+
+
+def has_regions(labels: Mapping[str, Any]) -> bool:
+    """Whether some label is a region, as nnU-Net has it: a list of more than one value."""
+    return any(len(as_list(entry)) > 1 for entry in labels.values())
+
+
+def outputs_of(labels: Mapping[str, Any]) -> list[str]:
+    """What a network's outputs stand for, in their order: nnU-Net's classes go by value, and regions as they are declared."""
+    names = [name for name in labels if name != "ignore"]
+    if has_regions(labels):
+        return [name for name in names if name != "background"]
+    return sorted(names, key=lambda name: int(as_list(labels[name])[0]))
 
 
 def foreground(labels: Mapping[str, Any]) -> set[Any]:

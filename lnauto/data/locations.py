@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lnauto.data.description import as_list
+from lnauto.data.description import as_list, has_regions
 from lnauto.nodes import Array
 
 MOST = 10_000  # per label; nnU-Net takes 1 % of the voxels where that is more, which is gigabytes where everything is labelled
@@ -18,7 +18,7 @@ def groups_of(labels: Mapping[str, int | Sequence[int]]) -> list[Label]:
     and where some voxels are to be ignored, all that are not."""
     drawn = {name: as_list(value) for name, value in labels.items() if name != "ignore"}
     every = sorted({value for values in drawn.values() for value in values})
-    if any(len(values) > 1 for values in drawn.values()):
+    if has_regions(labels):
         groups: list[Label] = [tuple(values) for values in drawn.values() if set(values) != {0}]
     else:
         groups = [value for value in every if value != 0]

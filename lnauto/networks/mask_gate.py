@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lnauto.data.description import has_regions, outputs_of
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 
@@ -41,12 +42,12 @@ class NodeOutputs:
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any]) -> NodeOutputs:
-        """From `dataset.json`; nnU-Net orders classes by their value, and regions as they are declared."""
+        """From `dataset.json`."""
         nodes = LabelScheme.of_description({**description, "instances": False}).nodes
         labels = description["labels"]
-        if any(isinstance(value, list) for value in labels.values()):
-            names = [name for name in labels if name not in ("background", "ignore")]
-            return cls(tuple(names.index(node.name) for node in nodes), exclusive=False)
+        if has_regions(labels):
+            outputs = outputs_of(labels)
+            return cls(tuple(outputs.index(node.name) for node in nodes), exclusive=False)
         return cls(tuple(sorted(node.values[0] for node in nodes)), exclusive=True)
 
     def margin(self, logits: Tensor) -> Tensor:

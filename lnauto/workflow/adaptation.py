@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from lnauto.data.description import as_list, foreground
+from lnauto.data.folds import validates_on_training
 from lnauto.data.raw import Case, RawDataset
-from lnauto.data.trusted_background import as_drawn
+from lnauto.data.trusted_background import as_drawn, numbers_nodes
 from lnauto.errors import InputError
 from lnauto.evaluation.cases import ALL_NODES, evaluate_case
+from lnauto.evaluation.labels import LabelScheme
 from lnauto.evaluation.summary import summarise
 from lnauto.files import write_json
+from lnauto.planners.adaptation import check_channels
 from lnauto.planners.plan import Plan
 from lnauto.workflow.fold import Request, configure, make_trainer
 
 if TYPE_CHECKING:
     from lnauto.evaluation.cases import CaseResult
+    from lnauto.inference.foundation import Foundation
     from lnauto.trainers.lntrainer import LNTrainer
     from lnauto.trainers.material import Material
 
@@ -29,6 +35,7 @@ log = logging.getLogger(__name__)
 
 UNADAPTED, RECORD = "unadapted", "adaptation.json"
 SOURCE_CASES = 10  # looked at, at most [our choice]
+SOURCE_REMEDY = "give --source the data set the model was trained on, or leave it out"
 
 
 def tell_adaptation(
@@ -37,9 +44,10 @@ def tell_adaptation(
     """Compare the network before and after on the fold's held-out cases and, if they are at hand, on cases of its origin."""
     foundation = plan.lnauto["foundation"]
     folder = Path(trainer.output_folder)
-    unmapped = [name for name, other in foundation["labels"].items() if other is None]
+    unmapped = [name for name, other in foundation["labels"].items() if other is None and name != "background"]
     if unmapped:
-        log.info("What %s does without adaptation cannot be said: it knows no %s.", foundation["name"], ", ".join(unmapped))
+        remark = "What %s does without adaptation cannot be said: no output of it is taken for %s."
+        log.info(remark, foundation["name"], ", ".join(unmapped))
         return
     before = _untrained(trainer, plan, request, folder / UNADAPTED)
     record: dict[str, Any] = {"foundation": foundation["name"]}
@@ -47,7 +55,7 @@ def tell_adaptation(
         first = before.validate()
         record["target"] = {"before": scores(first), "after": scores(results)}
     if source is not None:
-        cases = [case for case in source.cases if case.label is not None][:SOURCE_CASES]
+        cases = source.annotated_cases[:SOURCE_CASES]
         record["source"] = {
             "dataset": source.name,
             "cases": len(cases),
@@ -55,7 +63,9 @@ def tell_adaptation(
             "after": _on_source(trainer, source, cases, foundation["labels"]),
         }
     write_json(folder / RECORD, record)
-    for name, where in (("target", "the held-out cases"), ("source", f"{source.name if source else ''}, its origin")):
+    training, validated = trainer.do_split()
+    target = "the training cases" if validates_on_training({"train": training, "val": validated}) else "the held-out cases"
+    for name, where in (("target", target), ("source", f"{source.name if source else ''}, its origin")):
         if name in record:
             told = [
                 f"{key} {record[name]['before'][key]:.3f} to {record[name]['after'][key]:.3f}" for key in record[name]["after"]
@@ -87,7 +97,7 @@ def untrained(plan: Plan, description: dict[str, Any], fold: str, request: Reque
     return fresh
 
 
-def _on_source(trainer: LNTrainer, source: RawDataset, cases: list[Case], mapping: dict[str, str]) -> dict[str, float]:
+def _on_source(trainer: LNTrainer, source: RawDataset, cases: Sequence[Case], mapping: dict[str, str]) -> dict[str, float]:
     """How well whole images of the foundation model's own kind are segmented, in the labels of the data set at hand."""
     import SimpleITK as sitk
 
@@ -95,7 +105,7 @@ def _on_source(trainer: LNTrainer, source: RawDataset, cases: list[Case], mappin
     from lnauto.trainers.validation import predictor_of
 
     predictor = replace(predictor_of(trainer), region=trainer.plans_manager.plans["lnauto"]["region"])
-    labels = as_drawn(trainer.dataset_json)["labels"]
+    values, scheme = _judged_in_own(source, as_drawn(trainer.dataset_json), mapping)
     trainer.network.eval()
     trainer.set_deep_supervision_enabled(False)
     results = []
@@ -103,23 +113,54 @@ def _on_source(trainer: LNTrainer, source: RawDataset, cases: list[Case], mappin
         assert case.label is not None
         mask = predictor.predict_files(case.images)
         drawn, properties = SimpleITKIO().read_seg(str(case.label))
-        truth = np.zeros(drawn[0].shape, np.int32)
-        for own, other in mapping.items():
-            truth[drawn[0] == source.labels[other]] = labels[own]
-        results.append(evaluate_case(truth, sitk.GetArrayFromImage(mask), properties["spacing"], labels, case=case.name))
+        known = np.minimum(drawn[0], 1) if numbers_nodes(source.description) else drawn[0]
+        truth = np.zeros(known.shape, np.int32)
+        for value, own in values.items():
+            truth[known == value] = own
+        results.append(evaluate_case(truth, sitk.GetArrayFromImage(mask), properties["spacing"], scheme, case=case.name))
     return scores(results)
 
 
-def check_source(source: RawDataset, plan: Plan) -> None:
-    """Whether the foundation model's cases have the labels it was trained on, one value each."""
-    wanted = [other for other in plan.lnauto["foundation"]["labels"].values() if other is not None]
-    missing = [name for name in wanted if not isinstance(source.labels.get(name), int)]
-    if missing:
-        raise InputError.of(
-            f"the data set has no label {missing[0]}, which the foundation model was trained on",
-            source.folder / "dataset.json",
-            "give --source the data set the model was trained on, or leave it out",
-        )
+def _judged_in_own(
+    source: RawDataset, description: Mapping[str, Any], mapping: Mapping[str, str | None]
+) -> tuple[dict[int, int], LabelScheme]:
+    """For each value in masks of the source that of our labels, and what these mean; what the source ignores stays ignored."""
+    values = values_in_own(source, description["labels"], mapping)
+    scheme = LabelScheme.of_description(description)
+    if source.ignore_label is not None:
+        values[source.ignore_label] = unjudged = max(*scheme.values(), scheme.ignore or 0) + 1
+        scheme = replace(scheme, ignore=unjudged)
+    return values, scheme
+
+
+def check_source(source: RawDataset, foundation: Foundation, plan: Plan, description: Mapping[str, Any]) -> None:
+    """Whether the foundation model's cases can be shown to it, and have the labels it was trained on."""
+    if not source.annotated_cases:
+        raise InputError.of("the data set has no case with a label", source.folder, SOURCE_REMEDY)
+    check_channels(foundation, source, "--source")
+    values_in_own(source, as_drawn(description)["labels"], plan.lnauto["foundation"]["labels"])
+
+
+def values_in_own(source: RawDataset, labels: Mapping[str, Any], mapping: Mapping[str, str | None]) -> dict[int, int]:
+    """For each value in masks of the source the one that means the same among the labels of the data set at hand."""
+    where = source.folder / "dataset.json"
+    pairs = {own: other for own in labels if own != "background" and (other := mapping.get(own)) is not None}
+    if missing := [other for other in pairs.values() if other not in source.labels]:
+        what = f"the data set has no label {missing[0]}, which the foundation model was trained on"
+        raise InputError.of(what, where, SOURCE_REMEDY)
+    meant = {
+        frozenset(own for own in pairs if value in as_list(labels[own])): value
+        for value in sorted({0, *foreground(labels)}, reverse=True)  # of several that mean the same the first
+    }
+    found = {}
+    for value in (0, *source.foreground_labels):
+        means = [own for own, other in pairs.items() if value in as_list(source.labels[other])]
+        if frozenset(means) not in meant:
+            theirs, ours = " and ".join(pairs[own] for own in means), " and ".join(means)
+            what = f"{value} is {theirs} there, and no value of the data set at hand is {ours}"
+            raise InputError.of(what, where, SOURCE_REMEDY)
+        found[value] = meant[frozenset(means)]
+    return found
 
 
 def scores(results: list[CaseResult]) -> dict[str, float]:

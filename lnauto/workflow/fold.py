@@ -17,6 +17,7 @@ from lnauto.errors import InputError
 from lnauto.evaluation.folder import Evaluation
 from lnauto.files import read_json
 from lnauto.locks import locked
+from lnauto.paths import activate
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.workflow.evaluate import write_evaluation
 from lnauto.workflow.tuner import trainer_name, tune_of
@@ -283,7 +284,7 @@ def configure(
         if own_length or not request.names_a_length:
             length = Length(**resumed["lnauto"]["length"])
     workers = workers_for(trainer.device.type, length) if request.workers is None else request.workers
-    foundation = plan.lnauto.get("foundation") if resumed is None else None
+    foundation = _foundation(plan) if resumed is None else None
     trainer.configure(
         Options(
             length,
@@ -292,11 +293,19 @@ def configure(
             workers,
             quiet=request.quiet,
             pretrained=pretrained,
-            foundation=Path(foundation["folder"]) if foundation is not None else None,
+            foundation=foundation,
             tune=None if resumed is not None and request.tune is None else tune_of(plan, request.tune),
             track=request.track,
         )
     )
+
+
+def _foundation(plan: Plan) -> Path | None:
+    """Where the model lies that the plan was made under, if any: the results may have been moved since."""
+    from lnauto.inference.foundation import find_foundation
+
+    foundation = plan.lnauto.get("foundation")
+    return find_foundation(foundation["name"], activate().results).folder if foundation is not None else None
 
 
 def length_of(plan: Plan, request: Request) -> Length:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lnauto import __version__
+from lnauto.data.description import has_regions, outputs_of
 from lnauto.data.region import region_of
 from lnauto.data.scans import way_to_lie
 from lnauto.evaluation.labels import LabelScheme
@@ -64,12 +65,12 @@ def _output(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
     labels: dict[str, Any] = {name: value for name, value in dataset_json["labels"].items() if name != "ignore"}
     scheme = LabelScheme.of_description(dataset_json)
     nodes = {"lymph_nodes": [label.name for label in scheme.nodes]}
-    if order := dataset_json.get("regions_class_order"):
-        regions = [name for name in labels if name != "background"]
+    classes = outputs_of(labels)
+    if has_regions(labels):
         how = "where the logit is above 0: write value after value, later ones over earlier ones"
-        written = [{"region": name, "value": value} for name, value in zip(regions, order, strict=True)]
-        return {"classes": regions, "to_mask": how, "written": written, **nodes}
-    classes = sorted(labels, key=lambda name: int(labels[name]))
+        order = dataset_json["regions_class_order"]
+        written = [{"region": name, "value": value} for name, value in zip(classes, order, strict=True)]
+        return {"classes": classes, "to_mask": how, "written": written, **nodes}
     return {"classes": classes, "to_mask": "the class of the largest logit, by its value in labels", "labels": labels, **nodes}
 
 

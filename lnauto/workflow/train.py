@@ -86,7 +86,7 @@ def _train(identifier: str, folds: Sequence[str], request: Request, locks: ExitS
     dataset = _dataset(paths, name)
     description = _description(paths, name, plan, request, dataset)
     _check_annotation(paths.preprocessed / name, plan, description, request, chosen, splits)
-    source = _source(paths, plan, request)
+    source = _source(paths, plan, request, description)
     plan_name = plan.content["plans_name"]
     preprocessed = paths.preprocessed / name / plan.configuration(request.configuration)["data_identifier"]
     if request.tune == AUTO:
@@ -260,12 +260,12 @@ def _check_together(request: Request) -> None:
         raise InputError.of("--tune chooses the trainer, and -tr names one", "--tune", "leave one of them out")
 
 
-def _source(paths: Paths, plan: Plan, request: Request) -> RawDataset | None:
+def _source(paths: Paths, plan: Plan, request: Request, description: dict[str, Any]) -> RawDataset | None:
     """The data set the foundation model comes from, if it is at hand."""
     if request.source is None:
         return None
     source = RawDataset.read(paths.raw / find_dataset(request.source, paths.raw))
-    check_source(source, plan)
+    check_source(source, find_foundation(plan.lnauto["foundation"]["name"], paths.results), plan, description)
     return source
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +114,28 @@ def test_what_is_no_scan_is_told(predictor: lnauto.Predictor, scan: sitk.Image, 
     with pytest.raises(InputError) as raised:
         predictor.predict(wrong(scan))
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [np.float16, ">f4", ">i2", np.int64, np.uint8, bool])
+def test_an_array_may_be_of_any_numbers(predictor: lnauto.Predictor, kind: Any) -> None:
+    array = np.zeros((20, 20, 20), np.float32)
+    array[6:12, 6:12, 6:12] = 1
+    masks = [predictor.predict(one, spacing=(1.5, 1.5, 2)).array for one in (array, array.astype(kind))]
+    assert np.array_equal(*masks)
+
+
+@pytest.mark.parametrize(
+    ("array", "spacing", "told"),
+    [
+        (np.zeros((8, 8, 8), complex), (1, 1, 1), "an array of complex128 is no scan, in scan; give numbers"),
+        (np.zeros((8, 8, 8)), (1, 0, 1), "the spacing is (1, 0, 1), in scan; give three sides"),
+        (np.zeros((8, 8, 8)), (1, 1), "the spacing is (1, 1), in scan; give three sides"),
+    ],
+    ids=["complex", "zero", "two"],
+)
+def test_what_is_no_array_of_a_scan_is_told(predictor: lnauto.Predictor, array: Any, spacing: Any, told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        predictor.predict(array, spacing=spacing)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -317,9 +317,14 @@ def _channels(
     if spacing is None or image.ndim not in (3, 4):
         what = f"an array of {image.ndim} dimensions {'without a spacing' if spacing is None else 'is no scan'}"
         raise InputError.of(what, name, "give (z, y, x) or (channels, z, y, x), and the spacing in mm, x first")
+    if image.dtype.kind not in "biuf":
+        raise InputError.of(f"an array of {image.dtype} is no scan", name, "give numbers")
+    if len(spacing) != 3 or not all(side > 0 for side in spacing):
+        raise InputError.of(f"the spacing is {tuple(spacing)}", name, "give three sides of a voxel in mm, x first")
+    simple = {"b": np.uint8, "f": np.float32}.get(image.dtype.kind, image.dtype.newbyteorder("="))  # as SimpleITK knows numbers
     found = []
     for array in image if image.ndim == 4 else [image]:
-        channel = sitk.GetImageFromArray(array)
+        channel = sitk.GetImageFromArray(array.astype(simple, copy=False))
         channel.SetSpacing([float(side) for side in spacing])
         channel.SetOrigin([float(place) for place in origin])
         channel.SetDirection([float(cosine) for cosine in direction])

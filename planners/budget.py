@@ -16,6 +16,7 @@ from lnauto.planners.machine import Machine
 from lnauto.planners.topology import LADDER, SMALL, TINY, Preset, choose_preset
 
 STOCK_EPOCHS, STOCK_ITERATIONS, STOCK_VALIDATION_ITERATIONS = 1000, 250, 50
+CARD_BELOW_GUESS = 10  # times as fast as guessed a larger network may be there [our choice]
 CPU_MINUTES = 30.0
 EPOCHS_IN_A_BUDGET = 25  # points of the learning curve
 SHORTEST_EPOCH, USUAL_EPOCH = 10, 50
@@ -89,7 +90,9 @@ def _largest_in_time(machine: Machine, minutes: float, fit: Fit, probe: Probe) -
     for preset in LADDER[LADDER.index(SMALL) + 1 :]:
         too_large = machine.device == "cuda" and preset.memory_gb > machine.memory_gb * 1.05
         guess = seconds * preset.feature_map_voxels / chosen.feature_map_voxels
-        if too_large or iterations_in(minutes, guess) < preset.least_iterations:
+        # A card takes less for a larger network than its voxels say: small ones are bound by what starts their many steps.
+        hopeless = preset.least_iterations / (CARD_BELOW_GUESS if machine.device == "cuda" else 1)
+        if too_large or iterations_in(minutes, guess) < hopeless:
             break
         slower = seconds_of(preset)
         if iterations_in(minutes, slower) < preset.least_iterations:

@@ -63,6 +63,7 @@ class CaseFacts:
     neck_mm: tuple[float, float, float] | None = None
     regions: dict[str, RegionFacts] = field(default_factory=dict)  # CT only
     orientation: str = "LPS"  # where x, y and z count to
+    darkest: float = -1000.0  # 1st percentile of the first channel
 
 
 def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
@@ -102,6 +103,7 @@ def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
         neck_mm=extents[2],
         regions={name: _cropped(region, box, image.shape[1:]) for name, region in boxes.items()},
         orientation=orientation_of(direction),
+        darkest=float(np.percentile(image[0][::3, ::3, ::3], 1)),
     )
 
 

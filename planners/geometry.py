@@ -110,8 +110,10 @@ def choose_geometry(
     else:
         topology = fitter.fit(preset, spacing)
         if short_of_time and wishes.spacing is None and not fitter.holds(topology, spacing):
-            spacing, topology = _until_it_holds(fitter, preset, spacing, topology, smallest)
-            spacing_reason = "coarser than the median of the images, so that the patch holds large nodes with their context"
+            wider = _where_it_holds(fitter, preset, spacing, smallest)
+            if wider is not None:
+                spacing, topology = wider
+                spacing_reason = "coarser than the median of the images, so that the patch holds large nodes with their context"
         patch_reason = "the largest that fits"
     if fitter.least_mm:
         patch_reason += f"; {fitter.tell_what_it_holds(topology, spacing)}"
@@ -121,15 +123,15 @@ def choose_geometry(
     return Geometry(spacing, fitter.order(spacing), median_shape, topology, spacing_reason, patch_reason)
 
 
-def _until_it_holds(
-    fitter: Fitter, preset: Preset, spacing: NDArray[np.float64], topology: Topology, smallest: float | None
-) -> tuple[NDArray[np.float64], Topology]:
-    """Coarser in small steps; not so coarse that the small nodes are lost."""
+def _where_it_holds(
+    fitter: Fitter, preset: Preset, spacing: NDArray[np.float64], smallest: float | None
+) -> tuple[NDArray[np.float64], Topology] | None:
+    """Coarser in small steps, not so coarse that the small nodes are lost; None where that does not suffice."""
     for wider in coarser(spacing, smallest):
-        spacing, topology = wider, fitter.fit(preset, wider)
-        if fitter.holds(topology, spacing):
-            break
-    return spacing, topology
+        topology = fitter.fit(preset, wider)
+        if fitter.holds(topology, wider):
+            return wider, topology
+    return None
 
 
 def _memory(topology: Topology, machine: Machine) -> float:

@@ -20,18 +20,15 @@ from lnauto.planners.patient_level import choose_patient_head, is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.planners.pretraining import choose_pretraining
 from lnauto.planners.sampling import choose_sampling
-from lnauto.planners.strategy import Strategy, choose_strategy
+from lnauto.planners.strategy import Strategy, choose_strategy, drawn_in_part
 from lnauto.planners.wishes import NONE, Wishes
 
 if TYPE_CHECKING:
     from lnauto.inference.foundation import Foundation
 
 NODES_TO_KNOW_SIZES = 20
-SMALLEST = {
-    "full": 0.5,
-    "few_shot": 0.5,
-    "partial_instance": 0.1,
-}  # of the 5th percentile of drawn volumes; drawn in part, small ones are drawn least
+SMALLEST, SMALLEST_IN_PART = 0.5, 0.1  # of the 5th percentile of drawn volumes; drawn in part, small ones are drawn least
+SHOW_SIZES = ("full", "few_shot", "partial_instance")  # strategies under which what is drawn shows how small nodes are
 
 
 def make_plan(
@@ -115,11 +112,12 @@ def make_plan(
 
 def _smallest_node(evidence: Evidence, strategy: Strategy) -> tuple[float | None, str]:
     """Below what volume a predicted component is left out; only where the drawn nodes show how small nodes are."""
-    if strategy.name not in SMALLEST:
+    if strategy.name not in SHOW_SIZES:
         return None, "nothing is left out for its size: what is drawn does not say how small nodes are"
     if evidence.node_volume_mm3 is None or evidence.nodes < NODES_TO_KNOW_SIZES:
         return None, f"nothing is left out for its size: fewer than {NODES_TO_KNOW_SIZES} nodes are drawn"
-    part = SMALLEST[strategy.name]
+    in_part = strategy.name == "partial_instance" or (strategy.name == "few_shot" and drawn_in_part(evidence))
+    part = SMALLEST_IN_PART if in_part else SMALLEST
     least = round(evidence.node_volume_mm3[0] * part, 1)
     return least, f"components under {least:.3g} mm3 are left out: {part:g} of the 5th percentile of the nodes drawn"
 

@@ -19,6 +19,7 @@ LIKELY = 0.5  # share of the places taken for nodes that are nodes, by what is e
 LIKELY_FROM = range(60, 100, 5)  # per cent that are tried
 REACH = 1.0  # times the length of a stroke, on all sides: its node may be three times as wide as the stroke is long [our choice]
 NODE_WITHIN, BACKGROUND_FROM = 4.0, 6.0  # voxel edges that a way from a stroke is long [found on phantoms and real scans; ours]
+DARK_HU = -50.0  # what is as dark as fat [our choice]
 SMALLER = 0.5  # the volume of a node nobody drew, compared with a drawn one's [our choice; they are the smaller ones]
 SPARED = 2.0  # per cent of the nodes that may be darker or brighter than the range [our choice]
 
@@ -43,8 +44,9 @@ def choose_trust(
     if not nodes:
         return None, "as drawn: there is no node to go by"
     channels = list(dataset.channel_names.values())
-    is_ct = channels[0].lower() == "ct"
-    ranges = [_range(nodes, place) if name.lower() == "ct" else (None, None) for place, name in enumerate(channels)]
+    is_ct = channels[0].lower() == "ct" and in_hu(cases)
+    by_range = [name.lower() == "ct" and (place > 0 or is_ct) for place, name in enumerate(channels)]
+    ranges = [_range(nodes, place) if by_range[place] else (None, None) for place in range(len(channels))]
     depth = max(LEAST_DEPTH_MM, max(node.short_axis_mm for node in nodes) / 2)
     strokes = strategy == "scribble"  # they say where nodes are, and not how far these reach
     trust = Trust(
@@ -63,6 +65,11 @@ def choose_trust(
         likely_from=_likely_from(dataset, nodes, undrawn_ml, completeness),
     )
     return trust, _reason(trust, len(nodes))
+
+
+def in_hu(cases: Sequence[CaseFacts]) -> bool:
+    """Whether a CT is in HU, as far as its darkest voxels say: any part of a body holds fat, if not air."""
+    return float(np.median([case.darkest for case in cases])) <= DARK_HU
 
 
 def _likely_from(

@@ -60,6 +60,12 @@ def test_what_a_step_takes_counts_not_what_it_was_guessed_to_take() -> None:
     assert plan_budget(CPU, 60, pretend, lambda _: 0.1)[0] is not SMALL
 
 
+def test_on_a_card_a_larger_network_is_timed_that_may_be_faster_than_guessed() -> None:
+    """Small networks take about as long there as larger ones: what starts their steps bounds them."""
+    paces = {TINY: 0.008, SMALL: 0.01, MEDIUM: 0.015}
+    assert plan_budget(CARD, 30, pretend, lambda topology: paces.get(topology.preset, 0.04))[0] in RESENC
+
+
 def test_a_card_holds_no_more_than_it_has_memory_for() -> None:
     preset, _, _ = plan_budget(CARD, 60 * 24 * 30, pretend, pace(1e-4))
     assert preset.name == "ResEnc L"

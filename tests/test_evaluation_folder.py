@@ -163,6 +163,14 @@ class TestMeaning:
         (truth / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "nearer": 1}}))
         assert list(evaluate_folders(truth, out).summary.labels) == ["nearer"]
 
+    def test_description_beside_a_link_to_the_masks(self, folders):
+        truth, out = folders
+        elsewhere = truth.parents[1] / "archive/masks"
+        elsewhere.parent.mkdir()
+        truth.rename(elsewhere)
+        truth.symlink_to(elsewhere)
+        assert list(evaluate_folders(truth, out).summary.labels) == ["node"]
+
     def test_description_given(self, folders, tmp_path):
         (tmp_path / "mine.json").write_text(json.dumps({"labels": {"background": 0, "mine": 1}}))
         assert list(evaluate_folders(*folders, dataset_json=tmp_path / "mine.json").summary.labels) == ["mine"]

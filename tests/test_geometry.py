@@ -57,6 +57,14 @@ def test_the_spacing_never_gets_so_coarse_that_small_nodes_are_lost() -> None:
     assert "does not hold the 95th percentile node" in geometry.patch_reason
 
 
+def test_a_coarser_spacing_that_does_not_suffice_is_not_taken() -> None:
+    vast = replace(NODES, node_long_axis_mm=(10.0, 20.0, 300.0))
+    geometry = choose_geometry(make_fitter(CHEST, vast, 2), vast, SMALL, CPU, True, NONE)
+    np.testing.assert_allclose(geometry.spacing, [2.5, 0.8, 0.8])
+    assert "coarser" not in geometry.spacing_reason
+    assert "does not hold the 95th percentile node" in geometry.patch_reason
+
+
 def test_an_axis_is_not_shrunk_below_what_nodes_need_while_another_can_be() -> None:
     spacing, shape = np.ones(3), np.array([60.0, 300.0, 300.0])
     assert min(fit(SMALL, spacing, shape, 2).patch) < 40

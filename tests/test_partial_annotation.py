@@ -28,7 +28,7 @@ from lnauto.planners.case_facts import CaseFacts, NodeFacts
 from lnauto.planners.evidence import Evidence
 from lnauto.planners.plan import Plan
 from lnauto.planners.sampling import RANDOM_AMONG_STROKES, choose_sampling
-from lnauto.planners.trust import choose_trust
+from lnauto.planners.trust import choose_trust, in_hu
 from lnauto.trainers.lntrainer import LNTrainer
 from lnauto.trainers.options import Options
 from lnauto.trainers.patches import PatchLoader
@@ -280,6 +280,18 @@ def test_the_rules_come_from_the_nodes_that_are_drawn(planned: Path) -> None:
     slips = [drawn(-800, 60), *[drawn(0, 60)] * 99]
     assert choose_trust(dataset, slips, "partial_instance", "none")[0] == usual  # one of a hundred is drawn into the lung
     assert (wide.organs, wide.bone_above) == (None, 250.0)
+
+
+def test_rules_of_hu_are_not_used_on_a_ct_that_is_not_in_hu(planned: Path) -> None:
+    """Stored with an offset, or windowed: soft tissue would pass for bone, or for the depth of an organ."""
+    dataset = RawDataset.read(planned / "raw" / NAME)
+    cases = [replace(drawn(1000, 1060), darkest=darkest) for darkest in (24.0, 0.0, -1000.0)]
+    assert not in_hu(cases)
+    trust, reason = choose_trust(dataset, cases, "partial_instance", "none")
+    assert trust is not None
+    assert (trust.low, trust.high, trust.depth_mm, trust.bone_above, trust.air_below) == ((None,), (None,), None, None, None)
+    assert "HU" not in reason
+    assert in_hu([drawn(0, 60)])
 
 
 def test_a_place_is_likely_from_where_undrawn_nodes_are_most_of_what_looks_so(planned: Path) -> None:

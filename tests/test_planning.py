@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from building import write_balls, write_image
 
+from lnauto.compat.storage import open_image
 from lnauto.data import preprocess as preprocessing
 from lnauto.data.prepare import prepare, read_images
 from lnauto.data.raw import RawDataset
@@ -144,6 +146,22 @@ def test_ignore_voxels_are_not_foreground_and_nodes_are_measured(folders: Path) 
     assert evidence.node_volume_mm3 == pytest.approx([6 * 8 * 8 * 2.0 * 1.5 * 1.5] * 3)
 
 
+def test_what_is_to_be_ignored_is_no_numbered_node(own: Path, command: Command) -> None:
+    raw = own / "raw/Dataset901_Balls"
+    for path in (raw / "labelsTr").iterdir():
+        label = sitk.GetArrayFromImage(sitk.ReadImage(path))
+        label[:, :, 20:] = 2
+        write_image(path, label)
+    labels = {"background": 0, "node": 1, "ignore": 2}
+    description = {**read_json(raw / "dataset.json", ""), "labels": labels, "instances": True}
+    (raw / "dataset.json").write_text(json.dumps(description))
+    assert not RawDataset.read(raw).instances
+    code, _, complaint = command("plan_and_preprocess", "-d", 901, "--quiet", "--device", "cpu")
+    assert code == 0, complaint
+    stored = open_image(next((own / CASES).glob("*_seg.b2nd")))[:]
+    assert set(np.unique(stored)) == {0, 1, 2}
+
+
 def test_the_plan_says_what_it_decided_and_why(prepared: Path) -> None:
     plan = Plan.load(prepared / BASE / "lnautoPlans.json", "")
     assert {
@@ -193,6 +211,12 @@ def test_the_size_below_which_nothing_is_a_node_comes_from_the_nodes_drawn(prepa
     plan = planned(partly, CPU, nodes=20, **sizes)
     assert plan.lnauto["inference"]["smallest_node_mm3"] == 60
     assert "0.1 of the 5th percentile" in plan.lnauto["reasons"]["filter"]
+    wishes = replace(NONE, strategy="few_shot")
+    for declared, part in ((dataset, 300), (partly, 60)):
+        assert (
+            planned(declared, CPU, wishes, nodes=20, foundation_model=True, **sizes).lnauto["inference"]["smallest_node_mm3"]
+            == part
+        )
     strokes = replace(dataset, description={**dataset.description, "annotation": "scribble"})
     plan = planned(strokes, CPU, nodes=20, background_drawn=True, **sizes)
     assert plan.lnauto["inference"]["smallest_node_mm3"] is None

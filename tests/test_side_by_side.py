@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,11 +81,14 @@ def test_large_cases_wait_for_each_other_and_so_do_all_where_one_worker_was_aske
     raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preprocess, "usable_cores", lambda: 8)
+    monkeypatch.setattr(preprocess.psutil, "virtual_memory", lambda: SimpleNamespace(available=64e9, total=64e9))
     few = preprocess.Cost(3, 3 * 4e7, 0)
     assert preprocess._workers_that_pay(3, few) == (1, 1)
     assert preprocess._workers_that_pay(3, preprocess.Cost(3, 3 * 2e7, 0)) == (1, 2)
     assert preprocess._workers_that_pay(30, preprocess.Cost(30, 30 * 1e6, 0)) == (1, 4)
     assert preprocess._workers_that_pay(30, preprocess.Cost(30, 30 * 4e7, 0)) == (8, 1)
+    assert preprocess._workers_that_pay(30, preprocess.Cost(30, 30 * 1.6e8, 0)) == (5, 1)  # memory holds no more
+    assert preprocess._workers_that_pay(30, preprocess.Cost(30, 30 * 1.6e9, 0)) == (1, 1)
     at_work, most, one_case = [0], [0], preprocess.preprocess_case
 
     def count(case: Case, job: preprocess.Job) -> Problem | None:

@@ -192,8 +192,7 @@ def _label_faults(facts: FileFacts, dataset: RawDataset) -> Faults:
         yield f"the label holds values that are no whole numbers ({some})", "save it as whole numbers, without interpolation"
     ignore = dataset.ignore_label
     allowed = {0, *dataset.foreground_labels, *([] if ignore is None else [ignore])}
-    numbers_nodes = dataset.instances and ignore is None  # any number is a node's
-    strange = [value for value in facts.values if value not in allowed and not (numbers_nodes and value > 0)]
+    strange = [value for value in facts.values if value not in allowed and not (dataset.instances and value > 0)]
     if strange and dataset.labels:
         some = ", ".join(map(str, strange[:5])) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
         declared = ", ".join(map(str, sorted(allowed)))

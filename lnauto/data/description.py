@@ -92,9 +92,12 @@ def _check_node_labels(value: Any, description: Description) -> Faults:
             yield f'"node_labels" names {number}, which is no foreground label', f"choose from {sorted(drawn)}"
 
 
-def _check_instances(value: Any, _: Description) -> Faults:
+def _check_instances(value: Any, description: Description) -> Faults:
     if not isinstance(value, bool):
         yield f'"instances" is {json.dumps(value)}', "write true or false"
+    labels = description.get("labels")
+    if value is True and isinstance(labels, dict) and len([name for name in labels if name not in ("background", "ignore")]) > 1:
+        yield '"instances" is true, but "labels" names several', "name one label, or leave instances out"
 
 
 def _check_block(value: Any, _: Description) -> Faults:

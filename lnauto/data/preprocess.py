@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any
 
 import numpy as np
+import psutil
 from tqdm import tqdm
 
 from lnauto.compat.names import check_names
@@ -26,7 +27,7 @@ from lnauto.data.raw import Case
 from lnauto.data.region import region_of
 from lnauto.data.scans import lies, turn, way_to_lie
 from lnauto.data.strokes import follow
-from lnauto.data.trusted_background import Trust, materialise
+from lnauto.data.trusted_background import Trust, materialise, numbers_nodes
 from lnauto.errors import CasesFailedError, InputError, NoSpaceError, Problem
 from lnauto.files import replacing
 from lnauto.nodes import Box
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 LOCATIONS_SEED = 1234  # nnU-Net's
 MOST_THREADS, MOST_AT_A_TIME = 4, 5e7  # cases, and voxels of them, that one process has in memory
+BYTES_A_VOXEL, LARGEST_TO_MEDIAN = 40, 2  # of a worker at its most (33 were measured), and cases differ [our choice]
 WORKER_PAYS_FROM_VOXELS = 3e8  # took as long as a spawned worker imports, when that was torch, too; now it is a third of it
 
 
@@ -163,7 +165,7 @@ def _in_workers(cases: list[Case], job: Job, workers: int) -> Iterator[tuple[Cas
                     yield case, future.result()
                 except BrokenProcessPool:
                     what = "a worker process died before this case was done, most likely for want of memory"
-                    yield case, Problem(what, case.name, "run again; what is finished stays")
+                    yield case, Problem(what, case.name, "run again, with fewer --workers; what is finished stays")
         finally:
             for future in waiting:  # a full disk ends the work, and so does Ctrl-C
                 future.cancel()
@@ -228,7 +230,7 @@ def _store_labelled(case: Case, label: Path, job: Job, configuration: dict[str, 
     seg = read_label(label)
     if seg.shape[1:] != image.shape[1:]:
         raise ValueError(f"the label has {times(seg.shape[1:])} voxels, the image {times(image.shape[1:])}")
-    if job.dataset_json.get("instances"):
+    if numbers_nodes(job.dataset_json):
         seg = (seg > 0).astype(seg.dtype)  # the network learns where nodes are, not their numbers
     box = region_box(image, properties, region_of(job.plans))
     trust = Trust.of_plan(job.plans)
@@ -321,5 +323,7 @@ def files_there(folder: Path, case: Case) -> bool:
 
 def _workers_that_pay(cases: int, cost: Cost) -> tuple[int, int]:
     """Processes, a core each, up to the number of cases; for small work one, with as many threads as memory holds cases."""
-    most, fit = min(usable_cores(), cases), int(MOST_AT_A_TIME * cost.cases / max(cost.voxels, 1))
+    of_a_case = max(cost.voxels / cost.cases, 1)
+    in_memory = int(psutil.virtual_memory().available / (BYTES_A_VOXEL * LARGEST_TO_MEDIAN * of_a_case))
+    most, fit = max(1, min(usable_cores(), cases, in_memory)), int(MOST_AT_A_TIME / of_a_case)
     return (most, 1) if cost.voxels > WORKER_PAYS_FROM_VOXELS else (1, max(1, min(most, MOST_THREADS, fit)))

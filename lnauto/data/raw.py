@@ -90,8 +90,8 @@ class RawDataset:
 
     @property
     def instances(self) -> bool:
-        """Whether the values in a label file number single nodes."""
-        return bool(self.description.get("instances", False))
+        """Whether the values in a label file number single nodes. With an ignore label they are those that are declared."""
+        return bool(self.description.get("instances", False)) and self.ignore_label is None
 
     @property
     def annotation(self) -> str | None:

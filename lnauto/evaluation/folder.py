@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,8 +202,9 @@ def _scheme(
 
 
 def _beside(truth: Path) -> Path | None:
-    places = (truth / "dataset.json", truth.resolve().parent / "dataset.json")
-    return next((place for place in places if place.is_file()), None)
+    """Of a folder that is a link, beside the link first."""
+    places = (truth, Path(os.path.abspath(truth)).parent, truth.resolve().parent)
+    return next((place / "dataset.json" for place in places if (place / "dataset.json").is_file()), None)
 
 
 def _ending(description: Path | None) -> str:

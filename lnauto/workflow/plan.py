@@ -49,7 +49,7 @@ from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.planners.planner import make_plan
 from lnauto.planners.region import choose_region
 from lnauto.planners.strategy import Strategy, choose_strategy, drawn_in_part
-from lnauto.planners.trust import LIKENESS, choose_trust
+from lnauto.planners.trust import LIKENESS, choose_trust, in_hu
 from lnauto.planners.wishes import NONE, Wishes
 from lnauto.report.painter import Painter
 from lnauto.report.plan_facts import plan_facts
@@ -63,6 +63,11 @@ if TYPE_CHECKING:
     from lnauto.inference.foundation import Foundation
 
 log = logging.getLogger(__name__)
+
+NOT_IN_HU = (
+    "%s: the channel CT is not in HU, as nothing in it is as dark as fat: what holds for HU alone is not used. Store it in HU "
+    "(an offset of 1024 is common), or call the channel otherwise in dataset.json."
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,8 @@ def _plan_images(dataset: RawDataset, paths: Paths, request: Request, painter: P
     region = choose_region(cases)
     undrawn_ml = write_likeness(dataset, cases, scores, strategy, folder, request.quiet)
     share = completeness.value if completeness is not None else None
+    if next(iter(dataset.channel_names.values())).lower() == "ct" and not in_hu(cases):
+        log.warning(NOT_IN_HU, dataset.name)
     trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share, drawn_in_part(evidence))
     fingerprint = summarise(cases, region[0])
     name = plans_name(request.pretrained)

@@ -72,6 +72,10 @@ KEY_FAULTS = {
     ),
     "unknown node label": ({"node_labels": [1, 2]}, ['"node_labels" names 2, which is no foreground label', "choose from [1]"]),
     "instances": ({"instances": "yes"}, ['"instances" is "yes"', "write true or false"]),
+    "instances of several labels": (
+        {"instances": True, "labels": {"background": 0, "tumour": 1, "node": 2}},
+        ['"instances" is true, but "labels" names several', "name one label, or leave instances out"],
+    ),
     "block": (
         {"dataset": ["a"]},
         ['"dataset" is not an object of cases', f'write it like "dataset": {{"case_01": {BLOCK_EXAMPLE}}}'],

@@ -20,6 +20,7 @@ from lnauto.nodes import Array, Box, label_components, measure_nodes
 
 SAMPLES_PER_CASE = 50_000
 SHELL_MM = 4.0  # round a node: wide enough for a voxel of thick slices, narrow enough for what touches it
+STRIPES_APART = 5  # slices, at most, from one that is drawn to the next
 HELD_MM = 10.0  # round a node that a region has to hold, too
 
 
@@ -64,6 +65,7 @@ class CaseFacts:
     regions: dict[str, RegionFacts] = field(default_factory=dict)  # CT only
     orientation: str = "LPS"  # where x, y and z count to
     darkest: float = -1000.0  # 1st percentile of the first channel
+    stripes: int = 0  # nodes that are a slice thick, with such another a few slices away
 
 
 def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
@@ -77,7 +79,7 @@ def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
     label = reader.read_seg(str(case.label))[0][0] if case.label is not None else None
     foreground: Array | None = None
     nodes: tuple[NodeFacts, ...] = ()
-    drawn, background = 0.0, 0.0
+    drawn, background, striped = 0.0, 0.0, 0
     is_ct = next(iter(dataset.channel_names.values()), "").lower() == "ct"
     direction = properties["sitk_stuff"]["direction"]
     anatomy = find_anatomy(image[0], spacing, direction) if is_ct else Anatomy(None, None, None)
@@ -87,6 +89,7 @@ def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
         foreground = (label > 0) & ~ignored
         drawn, background = 1.0 - float(ignored.mean()), float((label == 0).mean())
         instances = label if dataset.instances else label_components(np.isin(label, dataset.node_labels))[0]
+        striped = stripes(instances)
         nodes = tuple(_look_at_nodes(image, instances, spacing, boxes))
     extents = [extent_mm(box, spacing) if box else None for box in (anatomy.body, anatomy.lungs, anatomy.neck)]
     return CaseFacts(
@@ -104,6 +107,7 @@ def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
         regions={name: _cropped(region, box, image.shape[1:]) for name, region in boxes.items()},
         orientation=orientation_of(direction),
         darkest=float(np.percentile(image[0][::3, ::3, ::3], 1)),
+        stripes=striped,
     )
 
 
@@ -140,6 +144,23 @@ def _look_at_nodes(image: Array, instances: Array, spacing: list[float], regions
             )
         )
     return found
+
+
+def stripes(instances: Array) -> int:
+    """Nodes that are one slice thick, along whichever axis that holds of most, and lie above or below such another."""
+    boxes = [box for box in find_objects(instances.astype(np.int32, copy=False)) if box is not None]
+    if len(boxes) < 2:
+        return 0
+    start = np.array([[side.start for side in box] for box in boxes]).T
+    stop = np.array([[side.stop for side in box] for box in boxes]).T
+    meet = (start[:, :, None] < stop[:, None]) & (start[:, None] < stop[:, :, None])
+    found = []
+    for axis in range(3):
+        thin = stop[axis] - start[axis] == 1
+        apart = np.abs(start[axis][:, None] - start[axis])
+        beside = (apart > 1) & (apart <= STRIPES_APART) & meet[axis - 2] & meet[axis - 1] & thin
+        found.append(int((thin & beside.any(axis=1)).sum()))
+    return max(found)
 
 
 def _middle(values: Array) -> tuple[float, float]:

@@ -11,7 +11,8 @@ import pytest
 from building import write_image
 
 from lnauto.data.raw import RawDataset
-from lnauto.planners.case_facts import CaseFacts, filled_share, look_at
+from lnauto.nodes import label_components
+from lnauto.planners.case_facts import CaseFacts, filled_share, look_at, stripes
 from lnauto.planners.evidence import gather
 
 
@@ -79,3 +80,14 @@ def test_body_lungs_and_neck_are_found_in_the_air_round_them(tmp_path: Path) -> 
     assert evidence.region_holds == {"body": 1.0, "lungs": 0.5, "neck": 0.5}
     assert facts.regions["body"].shape == [40, 40, 60]
     assert evidence.region_keeps["body"] == pytest.approx(40 * 60 / 80**2, abs=0.001)
+
+
+def test_nodes_drawn_on_every_third_slice_are_stripes() -> None:
+    drawn = np.zeros((24, 20, 20), np.uint8)
+    drawn[2:20, 4:10, 4:10] = 1
+    assert stripes(label_components(drawn)[0]) == 0
+    drawn[np.arange(24) % 3 > 0] = 0
+    assert stripes(label_components(drawn)[0]) == 6
+    assert stripes(label_components(drawn.transpose(2, 1, 0))[0]) == 6
+    drawn[4:] = 0
+    assert stripes(label_components(drawn)[0]) == 0  # one small node

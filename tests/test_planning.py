@@ -162,6 +162,22 @@ def test_what_is_to_be_ignored_is_no_numbered_node(own: Path, command: Command) 
     assert set(np.unique(stored)) == {0, 1, 2}
 
 
+def test_masks_in_stripes_and_a_ct_that_is_not_in_hu_are_told(own: Path, command: Command) -> None:
+    raw = own / "raw/Dataset901_Balls"
+    for path in (raw / "labelsTr").iterdir():
+        label = sitk.GetArrayFromImage(sitk.ReadImage(path))
+        label[np.arange(len(label)) % 3 > 0] = 0
+        write_image(path, label)
+    asked = ("plan_and_preprocess", "-d", 901, "--device", "cpu", "--no-preprocess")
+    code, out, complaint = command(*asked)
+    assert code == 0, complaint
+    assert "drawn nodes are one slice thick and lie above each other" in out
+    assert "is not in HU" not in out
+    for path in (raw / "imagesTr").iterdir():
+        write_image(path, sitk.GetArrayFromImage(sitk.ReadImage(path)) + 1024)
+    assert "Dataset901_Balls: the channel CT is not in HU" in command(*asked)[1]
+
+
 def test_the_plan_says_what_it_decided_and_why(prepared: Path) -> None:
     plan = Plan.load(prepared / BASE / "lnautoPlans.json", "")
     assert {

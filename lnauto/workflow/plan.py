@@ -64,6 +64,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_STRIPES = 0.5  # of the nodes [our choice]
+IN_STRIPES = (
+    "%s: %d of %d drawn nodes are one slice thick and lie above each other, as if drawn on every second or third slice "
+    "alone. What lies between is taken for no node: fill it in, or give it the ignore label."
+)
 NOT_IN_HU = (
     "%s: the channel CT is not in HU, as nothing in it is as dark as fat: what holds for HU alone is not used. Store it in HU "
     "(an offset of 1024 is common), or call the channel otherwise in dataset.json."
@@ -125,6 +130,9 @@ def _plan_images(dataset: RawDataset, paths: Paths, request: Request, painter: P
     share = completeness.value if completeness is not None else None
     if next(iter(dataset.channel_names.values())).lower() == "ct" and not in_hu(cases):
         log.warning(NOT_IN_HU, dataset.name)
+    nodes, striped = sum(len(case.nodes) for case in cases), sum(case.stripes for case in cases)
+    if striped >= MOST_STRIPES * nodes > 0:
+        log.warning(IN_STRIPES, dataset.name, striped, nodes)
     trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share, drawn_in_part(evidence))
     fingerprint = summarise(cases, region[0])
     name = plans_name(request.pretrained)

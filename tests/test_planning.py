@@ -482,7 +482,7 @@ def test_a_worker_that_dies_is_a_named_error(own: Path, monkeypatch: pytest.Monk
     ((case, problem),) = told
     assert str(problem) == (
         f"lnauto: a worker process died before this case was done, most likely for want of memory, in {case.name}; "
-        "run again; what is finished stays"
+        "run again, with fewer --workers; what is finished stays"
     )
 
 

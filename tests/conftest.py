@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each has its share of the cores; it counts before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
@@ -118,6 +118,12 @@ def balls(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
     monkeypatch.chdir(tmp_path)
     return prepared
+
+
+@pytest.fixture
+def balls_plans(prepared: Path) -> dict[str, Any]:
+    """Their plan, to change."""
+    return dict(json.loads((prepared / "preprocessed/Dataset901_Balls/lnautoPlans.json").read_text()))
 
 
 @pytest.fixture

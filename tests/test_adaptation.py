@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from building import copied, write_balls
+from building import write_balls
+from foundations import make_foundation
 from stock_models import PATCH, stock_plans, train_stock
-from torch import nn
 
 from lnauto.compat.storage import open_image
 from lnauto.errors import InputError
@@ -28,38 +26,11 @@ from lnauto.paths import VARIABLES
 from lnauto.planners.adaptation import intensities_told, map_labels
 from lnauto.planners.few_shot import few_shot_budget, few_shot_recipe
 from lnauto.planners.machine import Machine
-from lnauto.trainers.early_stop import PATIENCE, EarlyStop
 from lnauto.trainers.warm_start import check_planned, start_from_foundation
 
 Command = Callable[..., tuple[int, str, str]]
 CPU, GPU = Machine("cpu", "2 cores", 24, 2), Machine("cuda", "a card", 24, 8)
 HEAD = "decoder.seg_layers.0.weight"
-
-
-def make_foundation(
-    results: Path,
-    plans: dict[str, Any],
-    labels: dict[str, Any],
-    name: str = "FM",
-    channels: tuple[str, ...] = ("CT",),
-    seed: int = 5,
-) -> Foundation:
-    """A foundation model with random weights, under a plan that differs from any the balls would get."""
-    plans = json.loads(json.dumps(plans))
-    configuration = plans["configurations"]["3d_fullres"]
-    configuration["spacing"] = [2.5, 2.0, 2.0]
-    configuration["patch_size"] = [16, 16, 16]
-    plans["foreground_intensity_properties_per_channel"]["0"] |= {"median": 55.0, "std": 12.0, "percentile_00_5": -20.0}
-    outputs = len([value for label, value in labels.items() if label != "ignore"])
-    torch.manual_seed(seed)
-    network = build(configuration["architecture"], len(channels), outputs, deep_supervision=True)
-    description = {"name": name, "trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
-    dataset = {
-        "channel_names": {str(n): channel for n, channel in enumerate(channels)},
-        "labels": labels,
-        "file_ending": ".nii.gz",
-    }
-    return store_foundation(results / "foundations" / name, description, plans, dataset, network.state_dict())
 
 
 @pytest.fixture
@@ -68,11 +39,6 @@ def own(folders: Path, balls_plans: dict[str, Any]) -> Path:
     write_balls(folders / "raw/Dataset901_Balls", cases=4, side=24, test_cases=0)
     make_foundation(folders / "results", balls_plans, {"background": 0, "LN": 1})
     return folders
-
-
-@pytest.fixture
-def balls_plans(prepared: Path) -> dict[str, Any]:
-    return dict(read_json(prepared / "preprocessed/Dataset901_Balls/lnautoPlans.json", ""))
 
 
 # ---- planning
@@ -414,162 +380,3 @@ def test_a_model_that_is_replaced_between_two_folds_is_noticed(own: Path, balls_
     replaced = make_foundation(own / "results", balls_plans, {"background": 0, "LN": 1}, seed=6)
     with pytest.raises(InputError, match="FM is another one than that of the plan"):
         check_planned(replaced, planned)
-
-
-def test_auto_tries_the_candidates_on_training_cases_and_takes_the_best(
-    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lnauto.workflow import choose_tuner
-
-    monkeypatch.setattr(choose_tuner, "CANDIDATES", ("head", "norm"))
-    seen: list[tuple[str, ...]] = []
-
-    def scored(results: Any) -> dict[str, float]:
-        seen.append(tuple(result.case for result in results))
-        return {"dice": 0.1 * len(seen), "node_f1": 0.0}  # the later the better
-
-    monkeypatch.setattr(choose_tuner, "scores", scored)
-    flags = ("train", 901, 0, "--pretrained", "FM", "--tune", "auto", "--iterations", 4, "--device", "cpu")
-    code, out, complaint = command(*flags)
-    assert code == 0, complaint
-    assert "norm is taken, 0.150 above head." in out
-    folds = read_json(own / "preprocessed/Dataset901_Balls/splits_final.json", "")
-    held_out = {name for cases in seen for name in cases}
-    assert held_out == set(folds[0]["train"])
-    assert not held_out & set(folds[0]["val"])
-    choice = read_json(own / "results/Dataset901_Balls/tuning_lnautoPlans_FM/choice.json", "")
-    assert choice["chosen"] == "norm"
-    final = own / "results/Dataset901_Balls/LNTrainerTune__lnautoPlans_FM__3d_fullres/fold_0/checkpoint_final.pth"
-    assert torch.load(final, weights_only=True)["lnauto"]["iteration"] == 4
-    tries = len(seen)
-    assert command(*flags, "--overwrite")[0] == 0
-    assert len(seen) == tries  # what was tried is not tried again
-
-
-def a_try(balls: Path, folder: Path, **request: Any) -> Any:
-    """Of tuning on the balls, in two parts."""
-    from lnauto.planners.plan import Plan
-    from lnauto.workflow.choose_tuner import Trials
-    from lnauto.workflow.fold import Request
-
-    base = balls / "preprocessed/Dataset901_Balls"
-    parts = [{"train": ["ball_00"], "val": ["ball_01"]}, {"train": ["ball_01"], "val": ["ball_00"]}]
-    plan, wanted = Plan.load(base / "lnautoPlans.json", ""), Request(**request)
-    seconds = None if wanted.minutes is None else 60 * wanted.minutes
-    return Trials(plan, {}, "0", wanted, base / "lnautoPlans_3d_fullres", folder, parts, seconds)
-
-
-def test_a_try_takes_a_quarter_of_the_time_the_plan_gives_a_training(balls: Path, tmp_path: Path) -> None:
-    trial = a_try(balls, tmp_path)
-    assert trial.plan.lnauto["budget"]["minutes"] == 30
-    assert trial.seconds_of_a_try == 0.25 * 30 * 60
-    assert a_try(balls, tmp_path, iterations=40).seconds_of_a_try is None
-
-
-def test_a_part_without_nodes_says_nothing_of_a_way_to_tune(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lnauto.workflow import choose_tuner
-
-    nothing, nan = (math.nan, math.nan), pytest.approx(math.nan, nan_ok=True)
-    found = iter([nothing, (0.4, 0.2), nothing, nothing, (0.9, 0.7), (0.5, 0.3)])  # two parts of each of three candidates
-    monkeypatch.setattr(choose_tuner, "CANDIDATES", ("full", "norm", "decoder"))
-    monkeypatch.setattr(choose_tuner, "train_network", Mock())
-    monkeypatch.setattr(choose_tuner, "scores", lambda _: dict(zip(("dice", "node_f1"), next(found), strict=True)))
-    monkeypatch.setattr(choose_tuner, "log", log := Mock())
-    assert choose_tuner.choose_tuner(a_try(balls, tmp_path, iterations=4)) == "decoder"
-    tried = read_json(tmp_path / "choice.json", "")["tried"]
-    assert [(one["dice"], one["node_f1"]) for one in tried] == [(0.4, 0.2), (nan, nan), (pytest.approx(0.7), pytest.approx(0.5))]
-    assert "decoder is taken, 0.300 above full." in log.info.call_args.args[1]
-
-
-def test_tries_are_made_again_under_another_budget_and_after_a_label_was_corrected(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lnauto.data.raw import RawDataset
-    from lnauto.paths import activate
-    from lnauto.workflow import choose_tuner
-    from lnauto.workflow.plan import bring_up_to_date
-
-    own_balls = copied(prepared, tmp_path, monkeypatch)
-    tried: list[str] = []
-    monkeypatch.setattr(choose_tuner, "train_network", lambda *_, name, **__: tried.append(name) or Mock())
-    monkeypatch.setattr(choose_tuner, "scores", lambda _: {"dice": 0.5, "node_f1": 0.5})
-
-    def made(minutes: float) -> int:
-        tried.clear()
-        a_try(own_balls, own_balls / "tries", minutes=minutes).run("full")
-        return len(tried)
-
-    assert [made(10), made(10), made(600), made(600)] == [2, 0, 2, 0]
-    raw = own_balls / "raw/Dataset901_Balls"
-    shutil.copy(raw / "labelsTr/ball_02.nii.gz", raw / "labelsTr/ball_00.nii.gz")
-    bring_up_to_date(RawDataset.read(raw), a_try(own_balls, raw).plan, "3d_fullres", activate(), quiet=True)
-    assert [made(600), made(600)] == [2, 0]
-
-
-@pytest.mark.parametrize(("near", "taken"), [(0.0, "decoder"), (1.1, "dgst:1")], ids=["near", "far"])
-def test_with_one_patient_it_counts_what_the_model_does_unadapted(
-    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch, near: float, taken: str
-) -> None:
-    monkeypatch.setattr("lnauto.workflow.choose_tuner.NEAR", near)
-    raw = own / "raw/Dataset901_Balls"
-    for path in [*raw.glob("*/*.nii.gz")]:
-        if "t000" not in path.name and not path.name.startswith(sorted(p.name for p in (raw / "labelsTr").iterdir())[0][:7]):
-            path.unlink()
-    description = read_json(raw / "dataset.json", "")
-    (raw / "dataset.json").write_text(json.dumps({**description, "numTraining": 1}))
-    flags = ("train", 901, 0, "--pretrained", "FM", "--tune", "auto", "--iterations", 1, "--device", "cpu")
-    code, out, complaint = command(*flags)
-    assert code == 0, complaint
-    assert "One patient cannot say how to tune, but without adaptation the model reaches Dice 0." in out
-    assert f"{taken} is taken" in out
-    assert "On the training cases: dice" in out
-    assert "held-out cases: dice" not in out
-
-
-# ---- stopping early
-
-
-def test_the_best_weights_are_kept_and_patience_has_an_end() -> None:
-    stop, network = EarlyStop(), nn.Linear(1, 1)
-    scores = [0.1, 0.5, *[0.4] * PATIENCE]
-    told = []
-    for number, score in enumerate(scores):
-        nn.init.constant_(network.weight, number)
-        told.append(stop.look(score, network, 10 * number))
-    assert told == [*[False] * (len(scores) - 1), True]
-    again = EarlyStop()
-    again.restore(stop.state())
-    assert (again.best, again.iteration, again.looks_since) == (0.5, 10, PATIENCE)
-    again.bring_back(network)
-    assert network.weight.item() == 1.0
-
-
-@pytest.mark.parametrize(("fold", "iterations"), [("0", 2 + PATIENCE), ("all", 10)])
-def test_held_out_cases_end_a_training_that_gets_worse_and_training_cases_never(
-    own: Path, command: Command, monkeypatch: pytest.MonkeyPatch, fold: str, iterations: int
-) -> None:
-    """The second look is the best of ten; without held-out cases all iterations are trained. What stopped stays as it is when its
-    folds are continued, and goes on when it is asked for more."""
-    from lnauto.trainers.validation import NodeCheck
-
-    scores = iter([0.1, 0.5, *[0.4] * 20])
-    monkeypatch.setattr(NodeCheck, "run", lambda _: {"cases": 1, "recall": 1.0, "false_per_case": 0.0, "f1": next(scores)})
-    assert command("plan_and_preprocess", "-d", 901, "--device", "cpu", "--quiet", "--pretrained", "FM")[0] == 0
-    path = own / "preprocessed/Dataset901_Balls/lnautoPlans_FM.json"
-    plan = read_json(path, "")
-    plan["lnauto"]["budget"]["iterations_per_epoch"] = 1
-    path.write_text(json.dumps(plan))
-    arguments = ("train", 901, fold, "--pretrained", "FM", "--tune", "full", "--device", "cpu")
-
-    def trained() -> int:
-        content = torch.load(next((own / "results").rglob("checkpoint_final.pth")), weights_only=True)
-        return int(content["lnauto"]["iteration"])
-
-    code, out, complaint = command(*arguments, "--iterations", 10)
-    assert code == 0, complaint
-    assert trained() == iterations
-    assert ("The weights of iteration 2 are kept" in out) == (fold == "0")
-    assert f"is trained already ({iterations} iterations)" in command(*arguments, "--continue")[1]
-    assert trained() == iterations
-    assert command(*arguments, "--continue", "--iterations", 20, "--quiet")[0] == 0
-    assert trained() > iterations

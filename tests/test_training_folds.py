@@ -7,7 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 from ball_trainings import MODEL, Command
+from building import copied
+
+from lnauto.planners.plan import Plan
+from lnauto.workflow.fold import _differs
 
 
 def test_a_fold_of_another_network_is_refused(
@@ -54,18 +59,24 @@ def test_a_fold_of_other_labels_is_refused(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     """All folds have one dataset.json: outputs that mean something else would be averaged."""
-    for name in ("raw", "preprocessed"):
-        shutil.copytree(balls / name, tmp_path / "own" / name)
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / "own" / name))
+    own = copied(balls, tmp_path / "own", monkeypatch)
     asked = ("--iterations", 2, "--quiet", "--device", "cpu", "--no-report")
     assert command("train", 901, 0, *asked)[0] == 0
-    for path in (tmp_path / "own").glob("*/Dataset901_Balls/dataset.json"):
+    for path in own.glob("*/Dataset901_Balls/dataset.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "labels": {"background": 0, "node": 1, "vessel": 2}}))
     for fold, more, who in ((1, (), "fold_0"), (0, ("--continue",), "fold 0")):
         code, _, complaint = command("train", 901, fold, *more, *asked)
         assert code == 2
         told = "learned other labels (background 0, node 1) than dataset.json has now (background 0, node 1, vessel 2)"
         assert complaint.startswith(f"lnauto: {who} {told}")
+
+
+def test_regions_declared_in_another_order_are_other_labels(prepared: Path) -> None:
+    plan = Plan.load(prepared / "preprocessed/Dataset901_Balls/lnautoPlans.json", "")
+    before, now = {"background": 0, "all": [1, 2], "node": 2}, {"background": 0, "node": 2, "all": [1, 2]}
+    told = [_differs(plan.content, {"labels": before}, plan, {"labels": labels}, "3d_fullres") for labels in (before, now)]
+    assert told[0] is None
+    assert str(told[1]).startswith("learned other labels (background 0, all [1, 2], node 2) than")
 
 
 def test_a_fold_of_other_cases_does_not_go_on(
@@ -112,14 +123,7 @@ def test_a_raw_data_set_that_was_moved_is_read_where_it_is_now(
 def test_labels_changed_since_preprocessing_are_noticed(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    import shutil
-
-    import SimpleITK as sitk
-
-    for name in ("raw", "preprocessed"):
-        shutil.copytree(balls / name, tmp_path / "own" / name)
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / "own" / name))
-    label = tmp_path / "own/raw/Dataset901_Balls/labelsTr/ball_03.nii.gz"
+    label = copied(balls, tmp_path / "own", monkeypatch) / "raw/Dataset901_Balls/labelsTr/ball_03.nii.gz"
     image = sitk.ReadImage(str(label))
     image[1, 1, 1] = 1
     sitk.WriteImage(image, str(label))

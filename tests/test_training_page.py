@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from lnauto.evaluation.patient_json import summary_of
 from lnauto.evaluation.patients import Comparator, summarise_patients
 from lnauto.report import curves
 from lnauto.report.slices import SOFT_TISSUE, Detail, Drawn, Layer, draw_case
+from lnauto.workflow import model_card
 from lnauto.workflow.case_pictures import MOST_NODES, Wanted, looks_of, raw_of
 from lnauto.workflow.evaluate import write_evaluation
 from lnauto.workflow.pooled import is_of_these
@@ -386,3 +388,19 @@ def test_figures_over_all_folds_hold_for_the_folds_they_were_made_from(tmp_path:
     assert is_of_these(tmp_path / "all", folds)
     folds[1].write_text("patient,probability\nb,0.5\n")  # trained again
     assert not is_of_these(tmp_path / "all", folds)
+
+
+def test_a_model_card_has_figures_over_all_folds_as_long_as_they_hold(validated: Validated, tmp_path: Path) -> None:
+    folder, results = tmp_path / "model", validated[1]
+    shutil.copytree(validated[0], folder)
+    together = [case for cases in results.values() for case in cases]
+    write_evaluation(Evaluation.of_cases(together, folder, folder), folder / "crossvalidation")
+    heads = [folder / f"fold_{fold}" / HEAD for fold in FOLDS]
+    trained: Any = SimpleNamespace(folder=folder, folds=list(FOLDS), has_network=True, head_folders=heads)
+    assert model_card._validation(trained).count("| all folds |") == 2
+    for path, place in (("validation/evaluation.csv", -1), (f"{HEAD}/validation/patients.csv", -1)):
+        rows = (folder / "fold_0" / path).read_text().splitlines()
+        rows[place] = rows[place] + "1"  # trained again
+        (folder / "fold_0" / path).write_text("\n".join(rows))
+    assert "| all folds |" not in model_card._validation(trained)
+    assert "| fold 0 |" in model_card._validation(trained)

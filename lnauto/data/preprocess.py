@@ -216,8 +216,7 @@ def _store_image(case: Case, job: Job, configuration: dict[str, Any]) -> None:
     from lnauto.compat.storage import save_image
 
     image, properties = read_images(case.images)
-    if (orientation := way_to_lie(job.plans)) and not lies(properties, orientation):
-        image, properties = turn(image, properties, orientation)
+    image, properties = turn(image, properties, way_to_lie(job.plans))
     image = prepare(image, properties, job.plans, configuration, region_of(job.plans))
     with replacing(image_file(job.folder / case.name)) as temporary:
         save_image(np.asarray(image, np.float32), temporary, configuration["patch_size"])
@@ -237,7 +236,8 @@ def _store_labelled(case: Case, label: Path, job: Job, configuration: dict[str, 
     if trust is not None:
         trusted = box if trust.region == region_of(job.plans) else region_box(image, properties, trust.region)
         seg = _with_trusted_background(image, seg, properties, trust, trusted, case, job)
-    if (orientation := way_to_lie(job.plans)) and not lies(properties, orientation):
+    orientation = way_to_lie(job.plans)
+    if not lies(properties, orientation):
         seg, _ = turn(seg, properties, orientation)
         image, properties = turn(image, properties, orientation)
         box = region_box(image, properties, region_of(job.plans))

@@ -78,13 +78,15 @@ def _as_nnunet(channels: Sequence[sitk.Image]) -> tuple[Array, dict[str, Any]]:
     return image, {"sitk_stuff": geometry, "spacing": [abs(side) for side in geometry["spacing"][::-1]]}
 
 
-def lies(properties: Mapping[str, Any], orientation: str) -> bool:
-    """Whether an image lies so."""
-    return orientation_of(properties["sitk_stuff"]["direction"]) == orientation
+def lies(properties: Mapping[str, Any], orientation: str | None) -> bool:
+    """Whether an image lies so; without an orientation it may lie as it will."""
+    return orientation is None or orientation_of(properties["sitk_stuff"]["direction"]) == orientation
 
 
-def turn(channels: Array, properties: Mapping[str, Any], orientation: str) -> tuple[Array, dict[str, Any]]:
+def turn(channels: Array, properties: dict[str, Any], orientation: str | None) -> tuple[Array, dict[str, Any]]:
     """What was read, channels first, turned to an orientation, and nnU-Net's properties of it then."""
+    if lies(properties, orientation):
+        return channels, properties
     import SimpleITK as sitk
 
     return _as_nnunet([sitk.DICOMOrient(_image(values, properties), orientation) for values in channels])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnauto.cores import usable_cores
+from lnauto.data.description import outputs_of
 from lnauto.data.trusted_background import as_drawn
 from lnauto.errors import InputError
 from lnauto.evaluation.folder import Evaluation
@@ -125,8 +126,8 @@ def train_network(
             trainer.initialize()
         else:
             began = resumed["init_args"]
-            remedy = "restore it, or begin anew with --overwrite"
-            _check_same(began["plans"], began["dataset_json"], f"fold {fold}", folder, plan, description, request, remedy)
+            if differs := _differs(began["plans"], began["dataset_json"], plan, description, request.configuration):
+                raise InputError.of(f"fold {fold} {differs}", folder, "restore it, or begin anew with --overwrite")
             trainer.load_checkpoint(resumed)
         by_time = trainer.options.length.seconds is not None
         if by_time and (resumed is None or (request.names_a_length and not (finished and not extend))):
@@ -236,30 +237,23 @@ def _check_other_folds(model: Path, fold: str, plan: Plan, description: dict[str
         return
     remedy = "restore it, or move that folder away and train every fold anew"
     known, described = (read_json(model / name, remedy) for name in ("plans.json", "dataset.json"))
-    _check_same(known, described, others[0].name, model, plan, description, request, remedy)
+    if differs := _differs(known, described, plan, description, request.configuration):
+        raise InputError.of(f"{others[0].name} {differs}", model, remedy)
 
 
-def _check_same(
-    known: dict[str, Any],
-    described: dict[str, Any],
-    who: str,
-    where: Path,
-    plan: Plan,
-    description: dict[str, Any],
-    request: Request,
-    remedy: str,
-) -> None:
-    """Whether what was trained under a plan and a description would be trained so now."""
-    chosen = known["configurations"].get(request.configuration)
-    if chosen is None or chosen["architecture"] != plan.configuration(request.configuration)["architecture"]:
-        raise InputError.of(f"{who} was trained with another network than the plan has now", where, remedy)
-    if Plan(known).image_hash(request.configuration) != plan.image_hash(request.configuration):
-        what = f"{who} was trained on images of another spacing, region or intensity than the plan has now"
-        raise InputError.of(what, where, remedy)
+def _differs(
+    known: dict[str, Any], described: dict[str, Any], plan: Plan, description: dict[str, Any], configuration: str
+) -> str | None:
+    """Why what was trained under a plan and a description would be something else now."""
+    chosen = known["configurations"].get(configuration)
+    if chosen is None or chosen["architecture"] != plan.configuration(configuration)["architecture"]:
+        return "was trained with another network than the plan has now"
+    if Plan(known).image_hash(configuration) != plan.image_hash(configuration):
+        return "was trained on images of another spacing, region or intensity than the plan has now"
     before, now = (as_drawn(content)["labels"] for content in (described, description))
-    if before != now:
-        what = f"{who} learned other labels ({_listed(before)}) than dataset.json has now ({_listed(now)})"
-        raise InputError.of(what, where, remedy)
+    if before != now or outputs_of(before) != outputs_of(now):  # regions go in the order they are declared in
+        return f"learned other labels ({_listed(before)}) than dataset.json has now ({_listed(now)})"
+    return None
 
 
 def _listed(labels: dict[str, Any]) -> str:

@@ -128,11 +128,7 @@ def _plan_images(dataset: RawDataset, paths: Paths, request: Request, painter: P
     region = choose_region(cases)
     undrawn_ml = write_likeness(dataset, cases, scores, strategy, folder, request.quiet)
     share = completeness.value if completeness is not None else None
-    if next(iter(dataset.channel_names.values())).lower() == "ct" and not in_hu(cases):
-        log.warning(NOT_IN_HU, dataset.name)
-    nodes, striped = sum(len(case.nodes) for case in cases), sum(case.stripes for case in cases)
-    if striped >= MOST_STRIPES * nodes > 0:
-        log.warning(IN_STRIPES, dataset.name, striped, nodes)
+    _tell_doubts(dataset, cases)
     trust = choose_trust(dataset, cases, strategy.name, region[0], undrawn_ml, share, drawn_in_part(evidence))
     fingerprint = summarise(cases, region[0])
     name = plans_name(request.pretrained)
@@ -207,6 +203,15 @@ def _check_trainable(dataset: RawDataset, strategy: Strategy, wishes: Wishes) ->
         raise InputError.of(f"there is nothing lnauto {__version__} can train here: {strategy.reason}", dataset.name, remedy)
     if strategy.contradiction:
         log.warning("%s.", strategy.contradiction)
+
+
+def _tell_doubts(dataset: RawDataset, cases: Sequence[CaseFacts]) -> None:
+    """What images or masks are probably not meant to be."""
+    if next(iter(dataset.channel_names.values())).lower() == "ct" and not in_hu(cases):
+        log.warning(NOT_IN_HU, dataset.name)
+    nodes, striped = sum(len(case.nodes) for case in cases), sum(case.stripes for case in cases)
+    if striped >= MOST_STRIPES * nodes > 0:
+        log.warning(IN_STRIPES, dataset.name, striped, nodes)
 
 
 def _tell_columns(dataset: RawDataset, plan: Plan) -> None:

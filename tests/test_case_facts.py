@@ -91,3 +91,13 @@ def test_nodes_drawn_on_every_third_slice_are_stripes() -> None:
     assert stripes(label_components(drawn.transpose(2, 1, 0))[0]) == 6
     drawn[4:] = 0
     assert stripes(label_components(drawn)[0]) == 0  # one small node
+
+
+def test_thin_nodes_side_by_side_or_in_slices_that_touch_are_no_stripes() -> None:
+    numbers = np.zeros((12, 20, 20), np.uint8)
+    numbers[3, 2:6, 2:6], numbers[5, 12:16, 12:16] = 1, 2  # a slice apart, and nothing of one above the other
+    assert stripes(numbers) == 0
+    numbers[3, 12:16, 12:16], numbers[4, 12:16, 12:16], numbers[5, 12:16, 12:16] = 0, 3, 2
+    assert stripes(numbers) == 0  # two nodes, each told from the other by its number
+    numbers[4], numbers[3, 12:16, 12:16] = 0, 3
+    assert stripes(numbers) == 2

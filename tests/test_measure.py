@@ -180,9 +180,7 @@ def test_a_description_says_that_values_are_numbers(here: Path, command: Command
     assert [row["node"] for row in rows_of()] == ["1", "5", "9"]
 
 
-def test_beside_an_ignore_label_values_are_numbers_only_if_it_is_said(
-    here: Path, command: Command, pictures: list[Path]
-) -> None:
+def test_beside_an_ignore_label_values_are_numbers_only_if_it_is_said(here: Path, command: Command, pictures: list[Path]) -> None:
     write_image(here / "masks/case_0.nii.gz", mask_of(1, 5, 9))
     description = {"labels": {"background": 0, "node": 1, "ignore": 9}, "instances": True}
     Path("masks/dataset.json").write_text(json.dumps(description))

@@ -4,7 +4,7 @@ without masks, by a head on blocks of scans."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 

@@ -87,11 +87,11 @@ class OverCases:
 
     def behind(self) -> dict[str, int]:
         """How many cases have a part in each figure: a label may be in few of them, and so may nodes."""
-        found = {f"dice {label}": np.count_nonzero(~np.isnan(values)) for label, values in self.dice.items()}
+        found = {f"dice {label}": int((~np.isnan(values)).sum()) for label, values in self.dice.items()}
         if self.counted:
             drawn, said = self.true > 0, self.found + self.false > 0
             parts = {"recall": drawn, "precision": said, "f1": drawn | said}
-            found |= {**{name: np.count_nonzero(part) for name, part in parts.items()}, "false_per_case": len(self)}
+            found |= {**{name: int(part.sum()) for name, part in parts.items()}, "false_per_case": len(self)}
         return found
 
     def sizes(self) -> list[dict[str, Any]]:

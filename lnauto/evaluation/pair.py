@@ -67,7 +67,7 @@ class Pair:
         kinds = _kinds(scheme)
         if not kinds:
             return
-        self._check_numbers(*(kinds[0].mask(side) for side in (self.true, self.predicted)), name)
+        self._check_numbers(kinds[0].mask(self.true), kinds[0].mask(self.predicted), name)
         for label in kinds:
             true, predicted = label.mask(self.true), label.mask(self.predicted)
             if label.name in self.unjudged:

@@ -33,6 +33,7 @@ Box = tuple[slice, ...]
 Point = tuple[float, float, float]
 
 EQUALLY_LONG = 1e-6  # mm: less is rounding
+DIGITS = 6  # of an axis in mm: further ones are rounding, too
 PERCENTILES = (5, 50, 95)
 
 
@@ -232,7 +233,8 @@ def _axial_axis(direction: Sequence[float] | None) -> int:
 
 def _longest_slice(planes: Array, pixel: Array) -> tuple[float, float]:
     """Long and short axis in mm of a node given slice by slice, from the slice with the largest long axis."""
-    return _widest_of_the_longest([_in_plane_axes(plane, pixel) for plane in planes if plane.any()])
+    long, short = _widest_of_the_longest([_in_plane_axes(plane, pixel) for plane in planes if plane.any()])
+    return round(long, DIGITS), round(short, DIGITS)  # so that 25 pixels of 0.6 mm are 15 mm, and of that size class
 
 
 def _widest_of_the_longest(axes: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from building import write_image
 
 from lnauto.data.raw import RawDataset
@@ -44,6 +45,26 @@ def test_nodes_their_inside_and_what_lies_round_them(tmp_path: Path) -> None:
     assert large.shell == (-100.0,)
     assert (large.filled, small.filled) == (1.0, 0.0)
     assert (facts.drawn, facts.background_drawn) == (1.0, pytest.approx(1 - (label == 1).mean()))
+
+
+def test_axes_of_nodes_do_not_depend_on_how_a_scan_is_stored(tmp_path: Path) -> None:
+    label = np.zeros((40, 40, 40), np.uint8)
+    label[4:34, 10:18, 10:16] = 1  # high, and small in axial slices
+    whole = sitk.GetImageFromArray(label)
+    found = []
+    for orientation in ("LPS", "PIR"):  # axial and sagittal slices
+        turned = sitk.DICOMOrient(whole, orientation)
+        folder = tmp_path / f"Dataset908_{orientation}"
+        for part, image in (("imagesTr/a_0000", sitk.Cast(turned, sitk.sitkInt16) + 1), ("labelsTr/a", turned)):
+            (folder / part).parent.mkdir(parents=True)
+            sitk.WriteImage(image, str(folder / f"{part}.nii.gz"))
+        description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "node": 1}, "numTraining": 1}
+        (folder / "dataset.json").write_text(json.dumps({**description, "file_ending": ".nii.gz"}))
+        dataset = RawDataset.read(folder)
+        [node] = look_at(dataset, dataset.cases[0], 0).nodes
+        found.append((node.long_axis_mm, node.short_axis_mm))
+    assert found[0] == pytest.approx(found[1])
+    assert max(found[0]) < 10
 
 
 def test_strokes_are_thin_and_little_is_drawn(tmp_path: Path) -> None:

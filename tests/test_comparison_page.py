@@ -23,6 +23,10 @@ from lnauto.workflow.report_comparison import report_comparison
 Command = Callable[..., tuple[int, str, str]]
 
 
+def counted(name: str, dice: float | None, true: int, found: int) -> dict[str, Any]:
+    return {**one_case(name, dice), "nodes": {"all nodes": {"true": true, "found": found, "false": 0}}}
+
+
 class TestOverCases:
     def cases(self, validated: Validated) -> OverCases:
         return OverCases.of([case.to_json() for fold in validated[1].values() for case in fold], "here")
@@ -62,6 +66,19 @@ class TestOverCases:
         alone = OverCases.of([one_case("a", 0.5)], "here").estimates()["dice node"]
         assert alone.value == 0.5
         assert np.isnan([alone.low, alone.high]).all()
+
+    def test_what_one_of_many_cases_alone_tells_has_no_interval(self) -> None:
+        """Every draw would have the same figure, or none."""
+        each = [counted(f"{n}", 0.8 if n == 3 else None, 4 * (n == 3), 2 * (n == 3)) for n in range(9)]
+        found = OverCases.of(each, "here").estimates()
+        assert (found["dice node"].value, found["recall"].value, found["precision"].value) == (0.8, 0.5, 1.0)
+        for name in ("dice node", "recall", "precision", "f1"):
+            assert np.isnan([found[name].low, found[name].high]).all(), name
+        assert (found["false_per_case"].low, found["false_per_case"].high) == (0, 0)
+        several = OverCases.of([counted(f"{n}", 0.1 * n, 1, n % 2) for n in range(9)], "here")
+        for name in ("dice node", "recall", "precision"):
+            assert np.isnan(differences(OverCases.of(each, "here"), several)[name].low), name
+        assert not np.isnan(differences(several, several)["recall"].low)
 
     def test_differences_are_paired(self) -> None:
         dice = np.random.default_rng(2).uniform(0.1, 0.8, 30)

@@ -161,6 +161,48 @@ class TestLabels:
         assert result.nodes[ALL_NODES].counts == NodeCounts(1, 1, 0)
         assert evaluate_case(true * (true != 2), predicted, MM, labels).nodes[ALL_NODES].counts == NodeCounts(1, 1, 1)
 
+    def test_a_numbered_node_that_lies_mostly_in_the_ignored_part_is_not_false(self):
+        true = mask((1, 2, 2, 2, 4), (2, 0, 8, 8, 8))
+        predicted = mask((1, 2, 2, 2, 4), (3, 1, 7, 9, 5))  # 4 of its 5 rows are ignored
+        numbers = {"true_instances": (true == 1).astype(np.uint8), "predicted_instances": predicted}
+        result = evaluate_case(true, (predicted > 0).astype(np.uint8), MM, {**NODE, "ignore": 2}, **numbers)
+        assert result.nodes[ALL_NODES].counts == NodeCounts(1, 1, 0)
+        numbers["predicted_instances"] = predicted = mask((1, 2, 2, 2, 4), (3, 1, 4, 9, 5))  # and here 1 of 5
+        result = evaluate_case(true, (predicted > 0).astype(np.uint8), MM, {**NODE, "ignore": 2}, **numbers)
+        assert result.nodes[ALL_NODES].counts == NodeCounts(1, 1, 1)
+
+    @pytest.mark.parametrize("organ", [True, False])
+    def test_whether_a_node_lies_in_the_ignored_part_does_not_depend_on_the_organ_it_touches(self, organ):
+        labels = {"background": 0, "lymph_node": 1, "lung": 2, "ignore": 3}
+        true, predicted = mask((1, 1, 1, 1, 3)), mask((1, 1, 1, 1, 3))
+        true[:, 8:, 12:] = 3
+        predicted[2:7, 9:14, 10:16] = 1  # mostly ignored
+        predicted[2:6, 1:4, 12:20] = 1  # false
+        if organ:
+            true[2:8, 8:15, 2:10] = predicted[2:8, 8:15, 2:10] = 2  # drawn, beside the first
+            predicted[0:10, 4:16, 13:24][predicted[0:10, 4:16, 13:24] == 0] = 2  # mostly ignored, beside the second
+        assert evaluate_case(true, predicted, MM, labels).nodes[ALL_NODES].counts == NodeCounts(1, 1, 1)
+
+    def test_each_label_of_nodes_has_its_own_in_the_ignored_part(self):
+        """Of two labels that touch, one is found and the other lies mostly in the ignored part: together they are one, found."""
+        labels = {"background": 0, "LN right": 1, "LN left": 2, "ignore": 3}
+        true = mask((1, 2, 2, 2, 4), (3, 0, 0, 8, 12))
+        predicted = mask((1, 2, 2, 2, 4), (2, 2, 2, 6, 6))
+        found = evaluate_case(true, predicted, MM, labels).nodes
+        assert [found[name].counts for name in (ALL_NODES, "LN right", "LN left")] == [
+            NodeCounts(1, 1, 0),
+            NodeCounts(1, 1, 0),
+            NodeCounts(0, 0, 0),
+        ]
+
+    def test_values_beside_an_ignore_label_are_no_instances(self):
+        """As they are not where a data set is planned for: they hold the declared values only."""
+        scheme = LabelScheme.of({**NODE, "ignore": 2}, instances=True)
+        true = mask((1, 2, 2, 2, 4), (1, 2, 2, 10, 4), (2, 0, 8, 8, 8))
+        numbers = mask((1, 2, 2, 2, 4), (2, 2, 2, 10, 4))
+        result = evaluate_case(true, (numbers > 0).astype(np.uint8), MM, scheme, predicted_instances=numbers)
+        assert result.nodes[ALL_NODES].counts == NodeCounts(2, 2, 0)
+
     def test_values_that_are_instances(self):
         """Two touching nodes as values 1 and 2 under one label; the prediction counts singly once it has instances too."""
         scheme = LabelScheme.of(NODE, instances=True)

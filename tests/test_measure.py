@@ -174,10 +174,42 @@ def test_values_that_a_description_does_not_know_are_refused(here: Path, command
 
 def test_a_description_says_that_values_are_numbers(here: Path, command: Command, pictures: list[Path]) -> None:
     write_image(here / "masks/case_0.nii.gz", mask_of(1, 5, 9))
-    description = {"labels": {"background": 0, "node": 1, "ignore": 9}, "instances": True}
+    description = {"labels": {"background": 0, "node": 1}, "instances": True}
     Path("masks/dataset.json").write_text(json.dumps(description))
     assert command("measure", "-i", "masks/case_0.nii.gz", "--quiet")[0] == 0
+    assert [row["node"] for row in rows_of()] == ["1", "5", "9"]
+
+
+def test_beside_an_ignore_label_values_are_numbers_only_if_it_is_said(here: Path, command: Command, pictures: list[Path]) -> None:
+    write_image(here / "masks/case_0.nii.gz", mask_of(1, 5, 9))
+    description = {"labels": {"background": 0, "node": 1, "ignore": 9}, "instances": True}
+    Path("masks/dataset.json").write_text(json.dumps(description))
+    code, _, complaint = command("measure", "-i", "masks/case_0.nii.gz", "--quiet")
+    assert code == 2
+    assert "the mask holds 5, which is no label's value" in complaint
+    assert command("measure", "-i", "masks/case_0.nii.gz", "--kind", "instances", "--quiet")[0] == 0
     assert [row["node"] for row in rows_of()] == ["1", "5"]
+
+
+def test_what_a_network_predicts_is_not_numbered_though_its_masks_were(
+    here: Path, command: Command, pictures: list[Path]
+) -> None:
+    for number in range(3):
+        write_image(here / f"masks/case_{number}.nii.gz", mask_of(1, 1, 1))
+    Path("masks/dataset.json").write_text(json.dumps({"labels": {"background": 0, "node": 1}, "instances": True}))
+    code, out, _ = command("measure", "-i", "masks")
+    assert code == 0
+    assert "No mask holds a value above 1, so each connected piece is taken for a node." in out
+    assert [row["node"] for row in rows_of()] == 3 * ["1", "2", "3"]
+
+
+def test_numbers_go_beyond_the_values_of_a_description(here: Path, command: Command, pictures: list[Path]) -> None:
+    """Numbered nodes beside a data set's `dataset.json`: they are all measured, but for what it says to be something else."""
+    write_image(here / "masks/case_0.nii.gz", mask_of(1, 2, 3, places=((4, 4, 4), (4, 4, 14), (20, 20, 20))))
+    for labels, nodes in (({"node": 1}, ["1", "2", "3"]), ({"node": 1, "tumour": 2}, ["1", "3"])):
+        Path("dataset.json").write_text(json.dumps({"labels": {"background": 0, **labels}}))
+        assert command("measure", "-i", "masks/case_0.nii.gz", "--kind", "instances", "--overwrite", "--quiet")[0] == 0
+        assert [row["node"] for row in rows_of()] == nodes
 
 
 def test_what_does_not_fit_is_told_and_the_rest_is_done(here: Path, command: Command, pictures: list[Path]) -> None:

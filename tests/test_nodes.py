@@ -118,6 +118,14 @@ class TestAxes:
         (node,) = measure_nodes(plane[None], (1, 1, 1))
         assert (node.long_axis_mm, node.short_axis_mm) == pytest.approx((26, 19))
 
+    @pytest.mark.parametrize(("pixels", "side", "axis"), [(25, 0.6, 15), (11, 10 / 11, 10), (12, float(np.float32(10 / 12)), 10)])
+    def test_an_axis_that_is_a_whole_number_of_millimetres_is_not_a_hair_less(self, pixels, side, axis):
+        """As 0.6 is no binary number, 24 times 0.6 and 0.6 are less than 15, from where on a node is a target lesion."""
+        cross = np.zeros((1, pixels, 2 * pixels), np.uint8)
+        cross[0, pixels // 2] = cross[0, :, pixels] = 1
+        (node,) = measure_nodes(cross, (3, side, side))
+        assert node.short_axis_mm == axis
+
     def test_axes_do_not_run_through_slices(self):
         instances = np.ones((20, 3, 3), np.uint8)
         (node,) = measure_nodes(instances, (1, 1, 1))

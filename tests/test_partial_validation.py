@@ -25,6 +25,8 @@ from lnauto.paths import VARIABLES
 from lnauto.planners.wishes import Wishes
 from lnauto.trainers import validation
 from lnauto.trainers.lntrainer import LNTrainer
+from lnauto.trainers.options import Options
+from lnauto.trainers.schedule import Length
 from lnauto.trainers.yardstick import COMPLETE, PARTIAL, STROKES, judged, yardstick_of
 from lnauto.workflow.plan import Request, plan_and_preprocess
 
@@ -199,6 +201,32 @@ def test_while_training_too_what_nobody_judged_is_neither_found_nor_false(own: P
         answers = SimpleNamespace(predict_grid=lambda _, predicted=predicted: next(predicted).astype(np.uint8))
         monkeypatch.setattr(validation, "predictor_of", lambda *_, answers=answers, **__: answers)
         assert check.run() == {"cases": len(labels), "recall": 1.0, "false_per_case": 0.0, "f1": 1.0}
+
+
+def test_axes_of_nodes_are_those_in_the_patients_axial_slices(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rod from left to right, in a data set of sagittal slices; in these it is a dot."""
+    edit_plan(own, trusted_background=None, inference={"orientation": "PIR"})
+    sagittal, rod = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0), np.zeros((28, 28, 28), np.uint8)
+    rod[4:24, 10:13, 10:13] = 1
+    for case in validation_cases(own):
+        path = own / "raw" / NAME / f"labelsTr/{case}.nii.gz"
+        label = sitk.GetImageFromArray(rod)
+        label.SetSpacing(sitk.ReadImage(str(path)).GetSpacing())
+        label.SetDirection(sagittal)
+        sitk.WriteImage(label, str(path))
+    trainer = make(own)
+    load = trainer.dataset_class.load_case
+
+    def turned(dataset: Any, name: str) -> Any:
+        *arrays, properties = load(dataset, name)
+        return *arrays, {**properties, "sitk_stuff": {**properties["sitk_stuff"], "direction": sagittal}}
+
+    monkeypatch.setattr(trainer.dataset_class, "load_case", turned)
+    predict(monkeypatch, *(rod for _ in validation_cases(own)))
+    trainer.options = Options(Length(1, None, 1, 1), 0, workers=0, quiet=True)
+    for result in validation.validate_fold(trainer):
+        [node] = result.nodes[ALL_NODES].true
+        assert node.long_axis_mm == pytest.approx(20 * 2, abs=1)
 
 
 def make(root: Path) -> LNTrainer:

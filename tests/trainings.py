@@ -117,11 +117,10 @@ def rows_of(page: str, table: str) -> list[list[str]]:
 
 
 def told(estimate: dict[str, Any], form: str = ".2f") -> str:
-    return (
-        "{value:{form}} ({low:{form}} to {high:{form}})".format(**estimate, form=form)
-        if estimate["value"] is not None
-        else "\N{EN DASH}"
-    )
+    if estimate["value"] is None:
+        return "\N{EN DASH}"
+    interval = "" if estimate["low"] is None else " ({low:{form}} to {high:{form}})"
+    return ("{value:{form}}" + interval).format(**estimate, form=form)
 
 
 def viewers(page: str) -> Iterator[dict[str, Any]]:

@@ -47,7 +47,7 @@ class LabelScheme:
         instances: bool = False,
         where: object = "labels",
     ) -> LabelScheme:
-        """From `labels` and `node_labels` as `dataset.json` holds them."""
+        """From `labels` and `node_labels` as `dataset.json` holds them; beside an ignore label values are no instances."""
         values = {name: _values(name, value, where) for name, value in labels.items()}
         ignore = values.pop("ignore", (None,))[0]
         scored = tuple(Label(name, held) for name, held in values.items() if held and held != (0,) and name != "background")
@@ -56,7 +56,7 @@ class LabelScheme:
         if instances and len(scored) > 1:
             what = f"values cannot be node instances and {len(scored)} labels at once"
             raise InputError.of(what, where, 'leave one label, or remove "instances"')
-        return cls(scored, _nodes(scored, node_labels, where), ignore, instances)
+        return cls(scored, _nodes(scored, node_labels, where), ignore, instances and ignore is None)
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any]) -> LabelScheme:

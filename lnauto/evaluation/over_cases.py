@@ -81,9 +81,18 @@ class OverCases:
         return found
 
     def estimates(self) -> dict[str, Estimate]:
-        """Every figure with its interval; one case has none."""
-        values, draws = self.figures(np.ones((1, len(self)))), self.figures(_draws(len(self)))
-        return {name: _interval(float(values[name][0]), draws[name], len(self)) for name in values}
+        """Every figure with its interval; what one case alone tells has none."""
+        values, draws, behind = self.figures(np.ones((1, len(self)))), self.figures(_draws(len(self))), self.behind()
+        return {name: _interval(float(values[name][0]), draws[name], behind[name]) for name in values}
+
+    def behind(self) -> dict[str, int]:
+        """How many cases have a part in each figure: a label may be in few of them, and so may nodes."""
+        found = {f"dice {label}": int((~np.isnan(values)).sum()) for label, values in self.dice.items()}
+        if self.counted:
+            drawn, said = self.true > 0, self.found + self.false > 0
+            parts = {"recall": drawn, "precision": said, "f1": drawn | said}
+            found |= {**{name: int(part.sum()) for name, part in parts.items()}, "false_per_case": len(self)}
+        return found
 
     def sizes(self) -> list[dict[str, Any]]:
         """Nodes by short axis: how many there are and are found, with Wilson's interval, and how many are false."""
@@ -107,8 +116,13 @@ def differences(first: OverCases, second: OverCases) -> dict[str, Estimate]:
     once, draws = np.ones((1, len(first))), _draws(len(first))
     values = [one.figures(once) for one in (first, second)]
     drawn = [one.figures(draws) for one in (first, second)]
+    behind = [one.behind() for one in (first, second)]
     return {
-        name: _interval(float(values[1][name][0] - values[0][name][0]), drawn[1][name] - drawn[0][name], len(first))
+        name: _interval(
+            float(values[1][name][0] - values[0][name][0]),
+            drawn[1][name] - drawn[0][name],
+            min(behind[0][name], behind[1][name]),
+        )
         for name in values[0]
         if name in values[1]
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from lnauto.errors import InputError
-from lnauto.evaluation.labels import LabelScheme, check_values, values_in
+from lnauto.evaluation.labels import Label, LabelScheme, check_values, values_in
 from lnauto.nodes import Array, Box, bounding_box, label_components
 
 ALL_NODES = "all nodes"
@@ -27,8 +27,8 @@ class Pair:
     start: tuple[int, ...]
     cut_off: tuple[int, int]
     """Voxels of either side's instances that lie where neither mask holds anything."""
-    unjudged: Array | None = None
-    """Predicted voxels that count for no node: what is left of components that lie mostly in ignored voxels."""
+    unjudged: Mapping[str, Array] = field(default_factory=dict)
+    """By key, predicted voxels that count for no node: what is left of nodes that lie mostly in ignored voxels."""
 
     @classmethod
     def of(
@@ -38,10 +38,13 @@ class Pair:
         if scheme.instances:
             true_numbers = true if true_numbers is None else true_numbers
         numbers = None if true_numbers is None or predicted_numbers is None else (true_numbers, predicted_numbers)
-        unjudged = None
+        unjudged = {}
         if scheme.ignore is not None:
             known = true != scheme.ignore
-            unjudged = _unjudged(true, predicted, known) if numbers is None else None
+            for label in _kinds(scheme):
+                true_node, node = (array > 0 if scheme.instances else label.mask(array) for array in (true, predicted))
+                numbered = label_components(node)[0] if numbers is None else (numbers[1] * node).astype(np.int32)
+                unjudged[label.name] = _unjudged(numbered, true_node & known, known)
             true, predicted = true * known, predicted * known
             numbers = None if numbers is None else (numbers[0] * known, numbers[1] * known)
         box = bounding_box((true != 0) | (predicted != 0), margin=1) or (slice(0, 1),) * 3
@@ -51,8 +54,8 @@ class Pair:
             cut_true, cut_predicted = np.where(cut_true > 0, value, 0), np.where(cut_predicted > 0, value, 0)
         cut_off = (0, 0) if numbers is None else (_outside(numbers[0], box), _outside(numbers[1], box))
         numbers = None if numbers is None else (numbers[0][box], numbers[1][box])
-        unjudged = None if unjudged is None else unjudged[box]
-        return cls(cut_true, cut_predicted, numbers, tuple(side.start for side in box), cut_off, unjudged)
+        cut_unjudged = {key: left_out[box] for key, left_out in unjudged.items()}
+        return cls(cut_true, cut_predicted, numbers, tuple(side.start for side in box), cut_off, cut_unjudged)
 
     def check_values(self, scheme: LabelScheme, name: str) -> None:
         """Refuse values that mean nothing."""
@@ -61,18 +64,16 @@ class Pair:
 
     def nodes(self, scheme: LabelScheme, name: str) -> Iterator[tuple[tuple[str, ...], tuple[Array, Array], _Numbers]]:
         """What to match under which keys: both masks, and both sides' instances inside them if both have some."""
-        counted = self.predicted if self.unjudged is None else self.predicted * ~self.unjudged
-        masks = [(label.name, (label.mask(self.true), label.mask(counted))) for label in scheme.nodes]
-        if not masks:
+        kinds = _kinds(scheme)
+        if not kinds:
             return
-        true, predicted = (np.logical_or.reduce([pair[side] for _, pair in masks]) for side in (0, 1))
-        self._check_numbers(true, predicted, name)
-        if len(masks) == 1:
-            yield (ALL_NODES, masks[0][0]), (true, predicted), self._numbers_in(true, predicted)
-            return
-        yield (ALL_NODES,), (true, predicted), self._numbers_in(true, predicted)
-        for label, pair in masks:
-            yield (label,), pair, self._numbers_in(*pair)
+        self._check_numbers(kinds[0].mask(self.true), kinds[0].mask(self.predicted), name)
+        for label in kinds:
+            true, predicted = label.mask(self.true), label.mask(self.predicted)
+            if label.name in self.unjudged:
+                predicted &= ~self.unjudged[label.name]
+            keys = (label.name,) if len(kinds) > 1 else (label.name, scheme.nodes[0].name)
+            yield keys, (true, predicted), self._numbers_in(true, predicted)
 
     def _check_numbers(self, true: Array, predicted: Array, name: str) -> None:
         if self.numbers is None:
@@ -87,15 +88,22 @@ class Pair:
         return (None, None) if self.numbers is None else (self.numbers[0] * true, self.numbers[1] * predicted)
 
 
-def _unjudged(true: Array, predicted: Array, known: Array) -> Array:
-    """A predicted component that lies mostly where nobody judged and meets no true node: its rim is no false node."""
-    components, count = label_components(predicted != 0)
-    size = np.bincount(components.ravel(), minlength=count + 1)
-    judged = np.bincount(components[known], minlength=count + 1)
+def _kinds(scheme: LabelScheme) -> list[Label]:
+    """What nodes are counted as: all of them together, and, where they have several labels, those of each."""
+    if not scheme.nodes:
+        return []
+    every = Label(ALL_NODES, tuple(sorted({value for label in scheme.nodes for value in label.values})))
+    return [every, *scheme.nodes] if len(scheme.nodes) > 1 else [every]
+
+
+def _unjudged(numbered: Array, true: Array, known: Array) -> Array:
+    """Predicted nodes that lie mostly where nobody judged and meet no true one: what is left of them are no false nodes."""
+    size = np.bincount(numbered.ravel())
+    judged = np.bincount(numbered[known], minlength=len(size))
     left_out = 2 * judged < size
     left_out[0] = False
-    left_out[components[known & (true != 0)]] = False
-    unjudged: Array = left_out[components]
+    left_out[numbered[true]] = False
+    unjudged: Array = left_out[numbered]
     return unjudged
 
 

@@ -65,7 +65,7 @@ def meaning_of(
     """As said on the command line, else in `dataset.json`, else as the masks look; tells how it was decided."""
     chosen = None if labels is None else frozenset(labels)
     if description is not None:
-        return _described(description, kind, chosen)
+        return _described(description, kind, chosen, masks)
     meaning = Meaning(chosen, kind == "instances")
     if kind == "auto":
         instances, why = _look_at(_some(list(masks.values())), meaning, quiet)
@@ -96,18 +96,36 @@ def _model_of(folder: Path) -> list[Path]:
     return [Path(model)] if isinstance(model, str) else []
 
 
-def _described(path: Path, kind: str, chosen: frozenset[int] | None) -> Meaning:
+def hold_numbers(masks: Mapping[str, Path]) -> bool:
+    """Whether masks described as numbered nodes number theirs, as what a network predicts does not: 1 alone, in all of them, says
+    no more than where nodes are."""
+    for path in masks.values():
+        try:
+            if int(read_mask(path).array.max()) > 1:
+                return True
+        except InputError:  # told of when it is measured
+            continue
+    log.info("No mask holds a value above 1, so each connected piece is taken for a node.")
+    return False
+
+
+def _described(path: Path, kind: str, chosen: frozenset[int] | None, masks: Mapping[str, Path]) -> Meaning:
     scheme = LabelScheme.from_dataset_json(path)
-    instances = scheme.instances if kind == "auto" else kind == "instances"
+    instances = kind == "instances" or (kind == "auto" and scheme.instances and hold_numbers(masks))
+    numbered = instances or scheme.instances
+    nodes = frozenset(value for label in scheme.nodes for value in label.values)
     left_out = frozenset() if scheme.ignore is None else frozenset({scheme.ignore})
-    unknown = sorted((chosen or frozenset()) - scheme.values()) if not scheme.instances else []
+    unknown = sorted((chosen or frozenset()) - scheme.values()) if not numbered else []
     if unknown:
         raise InputError.of(f"--labels names {', '.join(map(str, unknown))}, which is no label's value", path, REMEDY)
-    if chosen is None and not scheme.instances:
-        chosen = frozenset(value for label in scheme.nodes for value in label.values)
-    named = "every value from 1" if chosen is None else ", ".join(map(str, sorted(chosen)))
+    known = None if numbered else frozenset(scheme.values() | left_out)
+    if chosen is None and numbered:
+        left_out |= scheme.values() - nodes - {0}  # any other value may be a node's number
+    elif chosen is None:
+        chosen = nodes
+    but = f" but {', '.join(map(str, sorted(left_out)))}" if left_out else ""
+    named = f"every value from 1{but}" if chosen is None else ", ".join(map(str, sorted(chosen)))
     log.info("As %s says, nodes are %s%s.", path, named, ", each a node of its own" if instances else "")
-    known = None if instances or scheme.instances else frozenset(scheme.values() | left_out)
     return Meaning(chosen, instances, left_out, known)
 
 

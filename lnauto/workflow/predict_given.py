@@ -4,7 +4,7 @@ without masks, by a head on blocks of scans."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from lnauto.data.checks import mask_faults, scan_faults
 from lnauto.data.raw import Case
 from lnauto.data.trusted_background import numbers_nodes
 from lnauto.errors import CasesFailedError, InputError, Problem
-from lnauto.evaluation.masks import grid_of, read_mask
+from lnauto.evaluation.masks import grid_of
 from lnauto.files import ANY, read_json, write_json
 from lnauto.locks import locked
 from lnauto.nodes import Node
 from lnauto.planners.patient_level import is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
 from lnauto.workflow.head_predict import find_heads, predict_heads, read_patients
-from lnauto.workflow.mask_values import Meaning
+from lnauto.workflow.mask_values import Meaning, hold_numbers
 from lnauto.workflow.node_table import NodeTable, measure_masks, write_nodes
 from lnauto.workflow.predict import READABLE, Request, check_images_stay, find_scans, model_folder
 from lnauto.workflow.report import PATIENTS, try_report, write_sources
@@ -60,7 +60,7 @@ def _predict_given(inputs: Path, masks: Path | None, output: Path, request: Requ
     cases = [case for case in cases if (case.name in found if masks is not None else f"case {case.name}" not in failed)]
     if not cases:
         raise InputError(problems)
-    numbered = numbers_nodes(description) and _hold_numbers(found)
+    numbered = numbers_nodes(description) and hold_numbers(found)
     nodes = measure_masks(found, description, cases, numbered) if masks is not None else NodeTable()
     configuration = request.configuration or CONFIGURATION
     how = (request.device, request.head_precision, request.quiet)
@@ -107,15 +107,6 @@ def _masks_of(cases: Sequence[Case], folder: Path) -> tuple[dict[str, Path], lis
             continue
         found[case.name] = path
     return found, problems
-
-
-def _hold_numbers(masks: Mapping[str, Path]) -> bool:
-    """Whether masks for a head that learned from numbered nodes number theirs: 1 alone, in all of them, says no more than where
-    nodes are."""
-    if any(int(read_mask(path).array.max()) > 1 for path in masks.values()):
-        return True
-    log.info("No mask holds a value above 1, so each connected piece is taken for a node.")
-    return False
 
 
 def _unreadable(cases: Sequence[Case]) -> list[Problem]:

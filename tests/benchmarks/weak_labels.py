@@ -297,7 +297,8 @@ def show(figures: dict[str, Any]) -> None:
             values = [run["f1"] for run in runs]
             spread = statistics.stdev(values) if len(values) > 1 else float("nan")
             means = "".join(f"{mean(runs, key):8.3f}" for key in ("dice", "assd", "recall", "false_per_case", "f1"))
-            time_ratio = mean(runs, "seconds_per_iteration") / (mean(rows.get(ROWS[0].name, []), "seconds_per_iteration") or 1)
+            plain = mean(rows[ROWS[0].name], "seconds_per_iteration") if ROWS[0].name in rows else float("nan")
+            time_ratio = mean(runs, "seconds_per_iteration") / plain
             print(f"{name:22}{means}{spread:7.3f}{gap_closed(rows, name):12.0%}{time_ratio:7.2f}")
         if "cost" not in found:
             continue
@@ -306,8 +307,10 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def gap_closed(rows: dict[str, Any], name: str) -> float:
-    """Of the way in node F1 from learning everything un-drawn as background to complete masks."""
-    full, naive = (mean(rows.get(row.name, []), "f1") for row in ROWS[:2])
+    """Of the way in node F1 from learning everything un-drawn as background to complete masks; NaN without one of both."""
+    if not all(rows.get(row.name) for row in ROWS[:2]):
+        return float("nan")
+    full, naive = (mean(rows[row.name], "f1") for row in ROWS[:2])
     return (mean(rows[name], "f1") - naive) / (full - naive) if full != naive else float("nan")
 
 

@@ -307,7 +307,7 @@ def background_of(row: str, plan: Path) -> Iterator[None]:
 
 
 def cost(root: Path, data: Data) -> dict[str, Any]:
-    """Processor seconds of a step and operations of its passes; the two trainers take turns, and the best of each counts."""
+    """Processor seconds of a step and operations of its passes; the two trainers take turns, and the median of each counts."""
     trainers = {name: stepping(root, data, name) for name in ("LNTrainer", "LNTrainerScribble")}
     operations = {name: count(step) for name, step in trainers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in trainers}

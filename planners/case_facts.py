@@ -6,6 +6,7 @@ node.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,7 +91,7 @@ def look_at(dataset: RawDataset, case: Case, seed: int) -> CaseFacts:
         drawn, background = 1.0 - float(ignored.mean()), float((label == 0).mean())
         instances = label if dataset.instances else label_components(np.isin(label, dataset.node_labels))[0]
         striped = stripes(instances)
-        nodes = tuple(_look_at_nodes(image, instances, spacing, boxes))
+        nodes = tuple(_look_at_nodes(image, instances, spacing, direction, boxes))
     extents = [extent_mm(box, spacing) if box else None for box in (anatomy.body, anatomy.lungs, anatomy.neck)]
     return CaseFacts(
         spacing=spacing,
@@ -116,12 +117,14 @@ def _cropped(region: Box, content: list[tuple[int, int]], shape: tuple[int, ...]
     return RegionFacts(sides, float(np.prod(sides) / np.prod(shape)))
 
 
-def _look_at_nodes(image: Array, instances: Array, spacing: list[float], regions: dict[str, Box]) -> list[NodeFacts]:
+def _look_at_nodes(
+    image: Array, instances: Array, spacing: list[float], direction: Sequence[float], regions: dict[str, Box]
+) -> list[NodeFacts]:
     numbers = instances.astype(np.int32, copy=False)
     boxes = {number: box for number, box in enumerate(find_objects(numbers), 1) if box is not None}
     margin = [max(1, round(SHELL_MM / side)) for side in spacing]
     found = []
-    for node in measure_nodes(numbers, tuple(spacing)):
+    for node in measure_nodes(numbers, tuple(spacing), direction=direction):
         box = boxes[node.number]
         wide = tuple(
             slice(max(0, side.start - more), min(size, side.stop + more))

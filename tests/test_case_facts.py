@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from building import write_image
 
 from lnauto.data.raw import RawDataset
@@ -44,6 +45,25 @@ def test_nodes_their_inside_and_what_lies_round_them(tmp_path: Path) -> None:
     assert large.shell == (-100.0,)
     assert (large.filled, small.filled) == (1.0, 0.0)
     assert (facts.drawn, facts.background_drawn) == (1.0, pytest.approx(1 - (label == 1).mean()))
+
+
+def test_axes_are_those_of_the_patients_axial_slices_however_the_array_lies(tmp_path: Path) -> None:
+    """As every table of nodes has them."""
+    label = np.zeros((24, 30, 40), np.uint8)
+    label[6:16, 10:14, 8:28] = 1
+    axes = []
+    for number, lies in enumerate(("LPS", "PIR")):
+        turned = sitk.DICOMOrient(sitk.GetImageFromArray(label), lies)
+        folder = tmp_path / f"Dataset91{number}_Turned"
+        for path, image in (("imagesTr/a_0000.nii.gz", sitk.Cast(turned, sitk.sitkFloat32)), ("labelsTr/a.nii.gz", turned)):
+            (folder / path).parent.mkdir(parents=True)
+            sitk.WriteImage(image, str(folder / path))
+        description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "node": 1}, "file_ending": ".nii.gz"}
+        (folder / "dataset.json").write_text(json.dumps({**description, "numTraining": 1}))
+        dataset = RawDataset.read(folder)
+        axes += [(node.short_axis_mm, node.long_axis_mm) for node in look_at(dataset, dataset.cases[0], 0).nodes]
+    assert axes[1] == pytest.approx(axes[0])
+    assert axes[0][1] > 20
 
 
 def test_strokes_are_thin_and_little_is_drawn(tmp_path: Path) -> None:

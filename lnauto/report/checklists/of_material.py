@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lnauto.report.checklists.run import Head, Run
-from lnauto.report.checklists.telling import by_fold, finder, listed, number, sentences, several, times
+from lnauto.report.checklists.telling import finder, listed, number, sentences, several, times
 
 SPREAD = {
     "nodes_per_case": "nodes per case",
@@ -52,11 +52,10 @@ def left_out(run: Run) -> str | None:
             f"of {several(patients, 'patient')} in patients.csv, {known} have an entry of lnm and {stages} of n_stage; who has"
             " no label takes no part in a patient head"
         )
-    missing = {fold: len(one.get("without_prediction") or ()) for fold, one in run.evaluated.items()}
-    if any(missing.values()):
-        parts.append(
-            f"not validated for want of a mask: {by_fold({fold: several(n, 'case') for fold, n in missing.items() if n})}"
-        )
+    validated = {case["case"] for one in run.evaluated.values() for case in one["each_case"]}
+    missing = {case for one in run.evaluated.values() for case in one.get("without_prediction") or ()}
+    if nowhere := len(missing - validated):  # a case that one fold has no mask of may be another fold's
+        parts.append(f"not validated for want of a mask: {several(nowhere, 'case')}")
     if dropped := _dropped(run):
         parts.append(f"columns left out: {dropped}")
     return sentences(parts)

@@ -25,9 +25,7 @@ PLANS, DESCRIPTION, HISTORY, VALIDATION, PATIENTS = "plans.json", "dataset.json"
 OF_NETWORK = (HISTORY, "checkpoint_final.pth")  # a fold may hold a patient head alone
 AGAIN = "train or validate again with lnauto_train"
 ALL = "all folds"
-TWICE = (
-    "A case is validated in more than one fold, so that the folds are not taken together; by size its nodes count in each of them."
-)
+TWICE = "A case is validated in more than one fold, so that the folds are not taken together; by size its nodes count in each."
 SEEN = "Some cases are on both sides of a fold, so that its figures say nothing about new ones."
 PLACES = ("", "second", "third", "fourth", "fifth")
 MOST_LOOKED_AT, BEST = 5, 2  # cases with pictures, and how many of these are the best ones

@@ -23,6 +23,7 @@ from lnauto.evaluation.folder import Evaluation
 from lnauto.evaluation.over_cases import REPEATS
 from lnauto.evaluation.patient_json import summary_of
 from lnauto.evaluation.patients import Comparator, summarise_patients
+from lnauto.nodes import label_components
 from lnauto.report import curves
 from lnauto.report.slices import SOFT_TISSUE, Detail, Drawn, Layer, draw_case
 from lnauto.workflow import model_card
@@ -266,6 +267,31 @@ class TestCasesToLookAt:
         sitk.WriteImage(changed, str(path))
         [look] = looks(own_model, "ball_01")
         assert {node["is"]: node["shown"] for node in look.nodes} == {"missed": True, "false": False, "found": True}
+
+    def test_of_nodes_of_one_volume_the_one_that_is_meant_is_shown(self, own_model: Path, balls: Path) -> None:
+        """Figures of a case that was turned may number them in another order."""
+        path = own_model / "fold_0/validation/ball_01.nii.gz"
+        image = sitk.ReadImage(str(path))
+        mask = np.zeros(image.GetSize()[::-1], np.uint8)
+        mask[:4, :4, :4], mask[:4, -4:, -4:] = 1, 1
+        changed = sitk.GetImageFromArray(mask)
+        changed.CopyInformation(image)
+        sitk.WriteImage(changed, str(path))
+        numbers = label_components(mask)[0]
+        figures = own_model / "fold_0/validation/evaluation.json"
+        content = json.loads(figures.read_text())
+        for corner, other in ((numbers[0, 0, 0], numbers[0, -1, -1]), (numbers[0, -1, -1], numbers[0, 0, 0])):
+            index = np.argwhere(numbers == corner).mean(axis=0)
+            false = {
+                "number": int(other),
+                "centroid_mm": image.TransformContinuousIndexToPhysicalPoint(index[::-1].tolist()),
+                "volume_mm3": 64 * float(np.prod(image.GetSpacing())),
+                "short_axis_mm": 5.0,
+            }
+            content["each_case"][1]["nodes"]["all nodes"]["false_nodes"] = [false]
+            figures.write_text(json.dumps(content))
+            [look] = looks(own_model, "ball_01")
+            assert [(node["number"], node["shown"]) for node in look.nodes if node["is"] == "false"] == [(corner, True)]
 
     def test_no_more_nodes_are_led_to_than_can_be_looked_at(self, own_model: Path) -> None:
         path = own_model / "fold_0/validation/evaluation.json"

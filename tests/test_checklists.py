@@ -275,6 +275,15 @@ class TestFound:
             torch.save(content, own_model / f"fold_{fold}/checkpoint_final.pth")
         assert checklists(own_model)["CLAIM 2024"]["27"]["text"].startswith("2 networks, one for each fold,")
 
+    def test_what_the_plan_says_of_another_head_is_not_told(self, with_head: Path) -> None:
+        reason = f"{HEAD}, by lnm: 20 patients without and 20 with metastasis; it reads masks given, now and at use"
+        for trainer, expected in ((HEAD, True), ("LNMTrainerRadiomics", False)):
+            settings = {"patient_level": "image_level", "patient_head": {"trainer": trainer}}
+            change(with_head / "plans.json", lambda plan, settings=settings: plan["lnauto"].update(settings))
+            change(with_head / "plans.json", lambda plan: plan["lnauto"]["reasons"].update(patients=reason))
+            item = checklists(with_head)["TRIPOD+AI"]["8a"]
+            assert (item["status"], "by lnm" in item["text"], "yes or no" in item["text"]) == ("found", expected, True)
+
     def test_a_head_on_columns_alone_reads_no_masks(self, with_head: Path) -> None:
         change(with_head / "plans.json", lambda plan: plan["lnauto"].update(patient_head={"masks": "predicted"}))
         assert "masks of the fold's own network" in checklists(with_head)["METRICS"]["10"]["text"]

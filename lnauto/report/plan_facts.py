@@ -105,7 +105,7 @@ def _planes(plan: Plan) -> tuple[str, str]:
     """Images that lie in different ways are taken for axial ones."""
     from lnauto.data.scans import way_to_lie
 
-    _, y, z = way_to_lie(plan.content) or "LPS"
+    _, y, z = tuple(way_to_lie(plan.content) or "LPS")
     return SEEN_ALONG[y], SEEN_ALONG[z]
 
 

@@ -146,7 +146,8 @@ def _column(column: Mapping[str, Any]) -> str:
 @finder
 def outcome(run: Run) -> str | None:
     """What is predicted of a patient."""
-    reason = run.reason("label") or run.reason("patients")
+    planned = (run.block.get("patient_head") or {}).get("trainer")
+    reason = run.reason("label") or (run.reason("patients") if planned in run.trainers else None)  # else of another head
     level = {"image_level": "nodal metastasis, yes or no", "stage_level": "N stage above 0, yes or no"}
     kind = level.get(str(run.block.get("patient_level")))
     return sentences([kind, reason]) if run.has_head else None

@@ -90,6 +90,15 @@ def change(path: Path, act: Callable[[Any], None]) -> None:
     write(path, content)
 
 
+def keep_one_case(model: Path, name: str) -> None:
+    """Of all that was validated: in fold 0."""
+    shutil.rmtree(model / "fold_1/validation")
+    change(
+        model / "fold_0/validation/evaluation.json",
+        lambda content: content.update(each_case=[case for case in content["each_case"] if case["case"] == name]),
+    )
+
+
 def checklists(model: Path, anonymous: bool = False) -> dict[str, dict[str, Item]]:
     """By name, the items by number, as `report.json` will have them."""
     content = training_figures(model, Names(anonymous))["checklists"]
@@ -228,10 +237,11 @@ class TestFound:
             (own_model.parent / name / "Dataset901_Balls").mkdir(parents=True)
             monkeypatch.setenv(f"nnUNet_{name}", str(own_model.parent / name))
         splits = own_model.parent / "preprocessed/Dataset901_Balls/splits_final.json"
-        write(splits, [{"train": ["ball_00", "ball_01"], "val": ["ball_02"]}])
+        keep_one_case(own_model, "ball_00")
+        write(splits, [{"train": ["ball_01", "ball_02"], "val": ["ball_00"]}])
         table = own_model.parent / "raw/Dataset901_Balls/patients.csv"
         told = []
-        for cases in (None, "ball_00;ball_01\nq,ball_02", "ball_00;ball_02\nq,ball_01"):
+        for cases in (None, "ball_01;ball_02\nq,ball_00", "ball_00;ball_02\nq,ball_01"):
             if cases is not None:
                 table.write_text(f"patient,cases\np,{cases}\n")
             told.append(checklists(own_model)["CLAIM 2024"]["20"]["text"])
@@ -239,9 +249,48 @@ class TestFound:
         assert "No patient is on both sides" in told[1]
         assert "the cases of some patient are on both sides" in told[2].lower()
         assert "fold 0: 2 and 1" in checklists(own_model)["METRICS"]["18"]["text"]
-        write(splits, [{"train": ["ball_00", "ball_01"], "val": ["ball_01"]}])
+        write(splits, [{"train": ["ball_00", "ball_01"], "val": ["ball_00"]}])
         items = checklists(own_model)["CLAIM 2024"]
         assert (items["32"]["status"], "say nothing about new ones" in items["20"]["text"]) == ("yours", True)
+        for other in (["ball_00", "ball_01"], ["ball_02"]):  # folds that were made again since
+            write(splits, [{"train": ["ball_03"], "val": other}])
+            items = checklists(own_model)["CLAIM 2024"]
+            assert [items[number]["status"] for number in ("19", "20")] == ["yours", "yours"]
+            assert "did not train on it" not in items["32"]["text"]
+
+    def test_a_case_is_validated_where_any_fold_has_its_mask(self, own_model: Path) -> None:
+        """`lnauto_evaluate` on a fold's masks tells of those that other folds have."""
+        for fold, more in (("0", ["ball_02", "ball_03", "ball_04"]), ("1", ["ball_00", "ball_01", "ball_05"])):
+            path = own_model / f"fold_{fold}/validation/evaluation.json"
+            change(path, lambda content, more=more: content.update(without_prediction=more))
+        assert "Not validated for want of a mask: 2 cases." in checklists(own_model)["CLAIM 2024"]["10"]["text"]
+        change(own_model / "fold_0/validation/evaluation.json", lambda content: content.update(without_prediction=["ball_02"]))
+        change(own_model / "fold_1/validation/evaluation.json", lambda content: content.update(without_prediction=["ball_00"]))
+        assert "for want of a mask" not in checklists(own_model)["CLAIM 2024"]["10"]["text"]
+
+    def test_a_network_of_all_cases_is_not_averaged_with_others(self, own_model: Path) -> None:
+        content = {"network_weights": {"a": torch.zeros(3)}, "trainer_name": "LNTrainer", "lnauto": {}}
+        (own_model / "fold_all").mkdir()
+        for fold in ("0", "1", "all"):
+            torch.save(content, own_model / f"fold_{fold}/checkpoint_final.pth")
+        assert checklists(own_model)["CLAIM 2024"]["27"]["text"].startswith("2 networks, one for each fold,")
+
+    def test_what_the_plan_says_of_another_head_is_not_told(self, with_head: Path) -> None:
+        reason = f"{HEAD}, by lnm: 20 patients without and 20 with metastasis; it reads masks given, now and at use"
+        for trainer, expected in ((HEAD, True), ("LNMTrainerRadiomics", False)):
+            settings = {"patient_level": "image_level", "patient_head": {"trainer": trainer}}
+            change(with_head / "plans.json", lambda plan, settings=settings: plan["lnauto"].update(settings))
+            change(with_head / "plans.json", lambda plan: plan["lnauto"]["reasons"].update(patients=reason))
+            item = checklists(with_head)["TRIPOD+AI"]["8a"]
+            assert (item["status"], "by lnm" in item["text"], "yes or no" in item["text"]) == ("found", expected, True)
+
+    def test_a_head_on_columns_alone_reads_no_masks(self, with_head: Path) -> None:
+        change(with_head / "plans.json", lambda plan: plan["lnauto"].update(patient_head={"masks": "predicted"}))
+        assert "masks of the fold's own network" in checklists(with_head)["METRICS"]["10"]["text"]
+        for fold in FOLDS:
+            (with_head / f"fold_{fold}/{HEAD}").rename(with_head / f"fold_{fold}/LNMTrainerClinical")
+        (with_head / HEAD).rename(with_head / "LNMTrainerClinical")
+        assert checklists(with_head)["METRICS"]["10"]["status"] == "yours"
 
 
 class TestWhatIsMissing:

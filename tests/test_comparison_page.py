@@ -120,6 +120,20 @@ class TestComparison:
         assert rows["recall"]["difference"] == {"value": 0, "low": 0, "high": 0}
         assert [row[0] for row in rows_of(page, "cases-compared")] == ["ball_00", "ball_02", "ball_03"]
 
+    def test_means_over_different_cases_are_told(self, tmp_path: Path) -> None:
+        """Of a case without nodes, one that predicts nothing has no Dice, and one that does has 0."""
+        figures = {}
+        for name, last in (("right", None), ("wrong", 0.0), ("empty", None)):
+            (tmp_path / name).mkdir()
+            each = [one_case("a", 0.5), one_case("b", 0.7), one_case("c", last, 0.0)]
+            (tmp_path / name / "evaluation.json").write_text(json.dumps({"each_case": each}))
+        for second in ("wrong", "empty"):
+            report_comparison(tmp_path / "right", tmp_path / second)
+            figures[second] = shown(tmp_path / "right", "comparison")
+        note = "Dice of node is over 2 of 3 cases in A and 3 in B"
+        assert [note in figures[second][0] for second in ("wrong", "empty")] == [True, False]
+        assert figures["wrong"][1]["rows"][0]["difference"]["value"] == pytest.approx(-0.2)
+
     def test_order_of_the_cases_does_not_matter(self, own_model: Path, better: Path) -> None:
         path = better / "evaluation.json"
         before = json.loads((report_comparison(own_model, better).parent / "comparison.json").read_text())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pages import Reader
 
 from lnauto.networks import probe
+from lnauto.workflow import demo
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -70,6 +73,15 @@ def pages_of_the_demo(folder: Path) -> None:
     cells = Reader(page).rows["test-cases"]
     assert [row[0] for row in cells[1:]] == ["network", "best HU threshold"]
     assert cells[1][-1].startswith(f"{network['nodes']['all nodes']['false_per_case']:.2f}")
+
+
+@pytest.mark.parametrize(("platform", "told"), [("linux", 2 * 2**20), ("darwin", 2 * 2**30)])
+def test_the_memory_it_took_is_told_in_gb_wherever_it_runs(platform: str, told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS tells it in bytes, Linux in KiB."""
+    resource = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: SimpleNamespace(ru_maxrss=told))
+    monkeypatch.setitem(sys.modules, "resource", resource)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert demo._peak_gb() == pytest.approx(2 * 2**30 / 1e9)
 
 
 @pytest.mark.slow

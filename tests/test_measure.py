@@ -365,3 +365,20 @@ def test_a_scan_of_two_slices_has_a_picture(tmp_path: Path) -> None:
     nodes[1, 5:9, 6:11] = 1
     draw_overlay(image, nodes, (5.0, 1.0, 1.0), tmp_path / "thin.png", "thin")
     assert (tmp_path / "thin.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_slices_are_counted_as_the_page_counts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    from lnauto.report.overlay import draw_overlay
+    from lnauto.report.slices import Detail, pictures_of
+
+    image, nodes = np.zeros((6, 20, 24), np.float32), np.zeros((6, 20, 24), np.int32)
+    nodes[3, 5, 7] = 1
+    titles: list[str] = []
+    monkeypatch.setattr(Axes, "set_title", lambda _, title, **__: titles.append(title))
+    draw_overlay(image, nodes, (5.0, 1.0, 1.0), tmp_path / "one.png", "one")
+    viewer, _ = pictures_of([("MR", image)], nodes, (5.0, 1.0, 1.0), np.eye(3).ravel().tolist(), Detail(1, 1, 64, "webp"))
+    shown = [f"{plane['name']} {plane['slices'][0]['at']} of {plane['count']}" for plane in viewer["planes"]]
+    assert shown == ["axial 4 of 6", "coronal 6 of 20", "sagittal 8 of 24"]
+    assert set(shown) <= set(titles)

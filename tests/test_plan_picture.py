@@ -36,7 +36,9 @@ def case(nodes: tuple[NodeFacts, ...] = (), annotated: bool = True, drawn: float
     return CaseFacts([3.0, 1.0, 1.0], [40, 200, 200], 1.0, intensities, annotated, nodes, drawn, 0.9, None, None)
 
 
-def make_plan(budget: dict[str, Any] | None = None, estimate: dict[str, float] | None = None, channels: int = 1) -> Plan:
+def make_plan(
+    budget: dict[str, Any] | None = None, estimate: dict[str, float] | None = None, channels: int = 1, lies: str | None = None
+) -> Plan:
     """A plan with z last for the network, so that an axis that is mixed up shows."""
     chosen = {
         "spacing": [1.0, 1.5, 3.0],
@@ -50,6 +52,7 @@ def make_plan(budget: dict[str, Any] | None = None, estimate: dict[str, float] |
     return Plan(
         {
             "dataset_name": "Dataset901_Nodes",
+            "image_reader_writer": "SimpleITKIO",
             "transpose_backward": [2, 0, 1],
             "configurations": {"3d_fullres": chosen},
             "foreground_intensity_properties_per_channel": {
@@ -59,6 +62,7 @@ def make_plan(budget: dict[str, Any] | None = None, estimate: dict[str, float] |
                 "reasons": {"strategy": strategy, "network": "small ResEnc: " + "large " * 30, "training": "10 minutes a fold"},
                 "budget": {"minutes": 10.0, "epochs": None, "iterations_per_epoch": 50, **(budget or {})},
                 "evidence": {name: {"value": value, "how": ""} for name, value in evidence.items()},
+                "inference": {"orientation": lies},
             },
         }
     )
@@ -138,6 +142,26 @@ def test_bars_boxes_and_whiskers_are_as_long_as_they_should() -> None:
     rectangles = {(box.get_width(), box.get_height()) for box in figure.findobj(Rectangle)}
     assert {(144.0, 128.0), (144.0, 120.0), (300.0, 300.0), (300.0, 150.0)} <= rectangles  # patch and image, both views
     assert [circle.radius for circle in figure.findobj(Circle)] == pytest.approx([1.5 * 27 / 2] * 2)
+
+
+@pytest.mark.parametrize("most", [3, 39, 40, 64, 107])
+def test_every_node_and_every_case_has_a_place_in_a_bar(most: int) -> None:
+    """The case with the most nodes, and specks that are smaller than a voxel of the plan."""
+    specks = (node(0.2), node(0.5), node(400.0))
+    figure = plan_figure(plan_facts([case((node(10.0),) * most), case(specks), case()], make_plan()))
+    sizes, _, _, counts, *_ = figure.axes
+    assert sum(bar.get_height() for bar in sizes.containers[0]) == most + len(specks)
+    assert sum(bar.get_height() for bar in counts.containers[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("lies", "named"),
+    [(None, ("coronal", "axial")), ("RAI", ("coronal", "axial")), ("PIR", ("axial", "sagittal")), ("LIP", ("axial", "coronal"))],
+)
+def test_views_are_named_by_what_they_show_of_a_patient(lies: str | None, named: tuple[str, str]) -> None:
+    figure = plan_figure(plan_facts([case((node(10),))], make_plan(lies=lies)))
+    found = {text.get_text(): text.get_position()[1] for text in figure.axes[4].texts if text.get_rotation() == 90}
+    assert tuple(sorted(found, key=found.__getitem__)) == named
 
 
 NODES = tuple(node(short, 2) for short in SHORT_AXES)

@@ -72,10 +72,16 @@ def test_a_row_for_each_case_and_one_for_each_of_its_nodes() -> None:
     assert reader.rows["patients"][1:] == [["one", "2", "1", "10.0", "19.96"], ["two", "0", "0", "\u2013", "0.00"]]
     heads, *rows = reader.rows["nodes-1"]
     assert heads[-2:] == ["mean CT", "highest CT"]
-    assert rows[0] == ["1", "10.0", "19.9", "9.96", "10, 10, 10", "40.2", "80.0"]
+    assert rows[0] == ["1", "10.0", "19.9", "9.96", "10, 10, 10", "40.25", "80"]
     assert "its scan is gone" in text
     assert "lnauto: three failed" in text
     assert "nodes-2" not in reader.rows
+
+
+def test_small_intensities_are_not_rounded_away() -> None:
+    """Those of diffusion, in mm2/s."""
+    page = prediction_page(Story("out", {}), [CasePart("one", [node(1, 8.0, mean_ADC=0.0010642, max_ADC=0.0019)])])
+    assert Reader(page.html()).rows["nodes-1"][1][-2:] == ["0.001064", "0.0019"]
 
 
 def test_patients_have_their_probabilities() -> None:
@@ -123,7 +129,7 @@ def test_the_page_of_measured_masks_says_what_the_table_says(measured: Path) -> 
         }
         assert known["short axis, mm"] == [f"{one['short_axis_mm']:.1f}" for one in case["each_node"]]
         assert known["volume, ml"] == [f"{one['volume_mm3'] / 1000:.2f}" for one in case["each_node"]]
-        assert known["highest CT"] == [f"{one['max_CT']:.1f}" for one in case["each_node"]]
+        assert known["highest CT"] == [f"{one['max_CT']:.4g}" for one in case["each_node"]]
         assert [one["number"] for one in reader.data[f"data-{number}"]["nodes"]] == [1, 2]
         assert reader.data[f"data-{number}"]["windows"] == ["soft tissue", "lung"]
 

@@ -135,7 +135,7 @@ def test_all_decoders_learn_and_go_on_from_a_checkpoint(strokes: Path) -> None:
 
 def test_validation_counts_what_is_drawn_and_not_what_strokes_lead_to(strokes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truths: list[np.ndarray] = []
-    monkeypatch.setattr(validation, "evaluate_case", lambda truth, mask, spacing, scheme, case: truths.append(truth))
+    monkeypatch.setattr(validation, "evaluate_case", lambda truth, *_, **__: truths.append(truth))
     trainer = make_trainer(strokes)
     trainer.initialize()
     validation.validate_fold(trainer)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from ball_trainings import MODEL, Command, make_trainer, same, weights
 
@@ -19,6 +20,7 @@ from lnauto.data.gathered import Gathered
 from lnauto.data.scans import left_right
 from lnauto.files import read_json
 from lnauto.networks.compute import Compute
+from lnauto.trainers import validation
 from lnauto.trainers.batches import TRAINING, seeded
 from lnauto.trainers.lntrainer import LNTrainer
 from lnauto.trainers.material import Material
@@ -113,6 +115,19 @@ def test_left_to_right_is_along_the_axis_that_images_have_it_along(balls: Path) 
     axes = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[3]
     assert axes == (trainer.plans_manager.transpose_forward.index(0),)
     assert [left_right(letters) for letters in ("LPS", "RAS", "PSL", "SRP", None)] == [2, 2, 0, 1, 2]
+
+
+def test_validation_knows_where_the_patient_is(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nodes are measured in axial slices however an array lies."""
+    told: dict[str, tuple[Any, Any]] = {}
+    monkeypatch.setattr(validation, "evaluate_case", lambda *_, case, origin, direction: told.update({case: (origin, direction)}))
+    trainer = make_trainer(balls)
+    trainer.initialize()
+    validation.validate_fold(trainer)
+    assert sorted(told) == sorted(trainer.do_split()[1])
+    for case, place in told.items():
+        scan = sitk.ReadImage(str(balls / f"raw/Dataset901_Balls/imagesTr/{case}_0000.nii.gz"))
+        assert place == (scan.GetOrigin(), scan.GetDirection())
 
 
 def test_a_batch_of_one_is_centred_on_foreground_as_often_as_a_batch_of_two(balls: Path) -> None:

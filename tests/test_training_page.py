@@ -23,6 +23,7 @@ from lnauto.evaluation.folder import Evaluation
 from lnauto.evaluation.over_cases import REPEATS
 from lnauto.evaluation.patient_json import summary_of
 from lnauto.evaluation.patients import Comparator, summarise_patients
+from lnauto.nodes import label_components
 from lnauto.report import curves
 from lnauto.report.slices import SOFT_TISSUE, Detail, Drawn, Layer, draw_case
 from lnauto.workflow import model_card
@@ -30,7 +31,7 @@ from lnauto.workflow.case_pictures import MOST_NODES, Wanted, looks_of, raw_of
 from lnauto.workflow.evaluate import write_evaluation
 from lnauto.workflow.pooled import is_of_these
 from lnauto.workflow.report_any import report_any
-from lnauto.workflow.report_training import report_training
+from lnauto.workflow.report_training import Names, report_training, training_figures
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -163,6 +164,37 @@ class TestThePage:
         page, figures = shown(own_model)
         assert [row["of"] for row in figures["validation"]["rows"]] == ["fold 0", "fold 1"]
         assert "more than one fold" in page
+        assert "by size its nodes count in each." in page
+
+    @pytest.mark.parametrize(("labels", "both"), [({"node": [1, 2], "part": 2}, False), ({"node": 1, "part": 2}, True)])
+    def test_a_volume_counts_once_whatever_labels_it_has(self, own_model: Path, labels: dict[str, Any], both: bool) -> None:
+        """A region's part lies in it; labels that are apart are added."""
+        description = json.loads((own_model / "dataset.json").read_text())
+        (own_model / "dataset.json").write_text(json.dumps({**description, "labels": {"background": 0, **labels}}))
+        path = own_model / "fold_0/validation/evaluation.json"
+        content = json.loads(path.read_text())
+        before = [case["labels"]["node"] for case in content["each_case"]]
+        for case in content["each_case"]:
+            case["labels"]["part"] = {"dice": 1.0, "true_mm3": 50.0, "predicted_mm3": 30.0, "shared_mm3": 30.0}
+        path.write_text(json.dumps(content))
+        cases = training_figures(own_model, Names(False))["validation"]["each_case"][: len(before)]
+        for case, node in zip(cases, before, strict=True):
+            assert case["true_ml"] == pytest.approx((node["true_mm3"] + 50 * both) / 1000)
+            assert case["predicted_ml"] == pytest.approx((node["predicted_mm3"] + 30 * both) / 1000)
+
+    def test_a_fold_that_trained_on_what_it_was_validated_on_says_so(
+        self, own_model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As the one fold of a single patient does."""
+        report_training(own_model, quiet=True)
+        unseen, both = "each predicted by the fold that did not train on it", "Some cases are on both sides of a fold"
+        assert [text in shown(own_model)[0] for text in (unseen, both)] == [True, False]
+        monkeypatch.setenv("nnUNet_preprocessed", str(own_model.parent))
+        (own_model.parent / "Dataset901_Balls").mkdir()
+        splits = [{"train": list(cases), "val": list(cases)} for cases in FOLDS.values()]
+        (own_model.parent / "Dataset901_Balls/splits_final.json").write_text(json.dumps(splits))
+        report_training(own_model, quiet=True)
+        assert [text in shown(own_model)[0] for text in (unseen, both)] == [False, True]
 
     def test_a_model_without_validation_has_its_plan_and_curves(self, own_model: Path) -> None:
         for fold in FOLDS:
@@ -235,6 +267,31 @@ class TestCasesToLookAt:
         sitk.WriteImage(changed, str(path))
         [look] = looks(own_model, "ball_01")
         assert {node["is"]: node["shown"] for node in look.nodes} == {"missed": True, "false": False, "found": True}
+
+    def test_of_nodes_of_one_volume_the_one_that_is_meant_is_shown(self, own_model: Path, balls: Path) -> None:
+        """Figures of a case that was turned may number them in another order."""
+        path = own_model / "fold_0/validation/ball_01.nii.gz"
+        image = sitk.ReadImage(str(path))
+        mask = np.zeros(image.GetSize()[::-1], np.uint8)
+        mask[:4, :4, :4], mask[:4, -4:, -4:] = 1, 1
+        changed = sitk.GetImageFromArray(mask)
+        changed.CopyInformation(image)
+        sitk.WriteImage(changed, str(path))
+        numbers = label_components(mask)[0]
+        figures = own_model / "fold_0/validation/evaluation.json"
+        content = json.loads(figures.read_text())
+        for corner, other in ((numbers[0, 0, 0], numbers[0, -1, -1]), (numbers[0, -1, -1], numbers[0, 0, 0])):
+            index = np.argwhere(numbers == corner).mean(axis=0)
+            false = {
+                "number": int(other),
+                "centroid_mm": image.TransformContinuousIndexToPhysicalPoint(index[::-1].tolist()),
+                "volume_mm3": 64 * float(np.prod(image.GetSpacing())),
+                "short_axis_mm": 5.0,
+            }
+            content["each_case"][1]["nodes"]["all nodes"]["false_nodes"] = [false]
+            figures.write_text(json.dumps(content))
+            [look] = looks(own_model, "ball_01")
+            assert [(node["number"], node["shown"]) for node in look.nodes if node["is"] == "false"] == [(corner, True)]
 
     def test_no_more_nodes_are_led_to_than_can_be_looked_at(self, own_model: Path) -> None:
         path = own_model / "fold_0/validation/evaluation.json"
@@ -390,13 +447,41 @@ def test_figures_over_all_folds_hold_for_the_folds_they_were_made_from(tmp_path:
     assert not is_of_these(tmp_path / "all", folds)
 
 
+def trained_of(folder: Path, annotated: int = 4, **more: Any) -> Any:
+    """A model as its card sees it."""
+    description = json.loads((folder / "dataset.json").read_text())
+    plans = {"lnauto": {"evidence": {"annotated_cases": {"value": annotated}}}}
+    known = {"has_network": True, "head_folders": [], "dataset_json": description, "plans": plans}
+    return SimpleNamespace(folder=folder, folds=list(FOLDS), **{**known, **more})
+
+
+def test_a_model_card_tells_of_nodes_whatever_else_is_segmented(own_model: Path) -> None:
+    path = own_model / "fold_0/validation/evaluation.json"
+    content = json.loads(path.read_text())
+    pooled = content["nodes"]["all nodes"]["pooled"]
+    content["labels"]["gland"] = content["labels"]["node"]
+    path.write_text(json.dumps(content))
+    description = {"labels": {"background": 0, "gland": 1, "node": 2}}
+    card = model_card._validation(trained_of(own_model, dataset_json=description))
+    cells = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| fold 0 ")]
+    rows = {row[2]: row[4:] for row in cells}
+    assert rows["node"] == [f"{pooled['found']} of {pooled['true']}", f"{content['nodes']['all nodes']['false_per_case']:.3f}"]
+    assert rows["gland"] == ["-", "-"]
+
+
+def test_a_model_card_claims_no_held_out_case_where_there_is_one_alone(own_model: Path) -> None:
+    told = {number: model_card._validation(trained_of(own_model, number)) for number in (1, 4)}
+    assert ["was not trained on" in told[number] for number in (1, 4)] == [False, True]
+    assert "say nothing about new ones" in told[1]
+
+
 def test_a_model_card_has_figures_over_all_folds_as_long_as_they_hold(validated: Validated, tmp_path: Path) -> None:
     folder, results = tmp_path / "model", validated[1]
     shutil.copytree(validated[0], folder)
     together = [case for cases in results.values() for case in cases]
     write_evaluation(Evaluation.of_cases(together, folder, folder), folder / "crossvalidation")
     heads = [folder / f"fold_{fold}" / HEAD for fold in FOLDS]
-    trained: Any = SimpleNamespace(folder=folder, folds=list(FOLDS), has_network=True, head_folders=heads)
+    trained = trained_of(folder, head_folders=heads)
     assert model_card._validation(trained).count("| all folds |") == 2
     for path, place in (("validation/evaluation.csv", -1), (f"{HEAD}/validation/patients.csv", -1)):
         rows = (folder / "fold_0" / path).read_text().splitlines()

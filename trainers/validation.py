@@ -123,8 +123,8 @@ def validate_fold(trainer: LNTrainer) -> list[CaseResult]:
             # Strokes lead to nodes where nobody drew any.
             unknown = learned == trainer.label_manager.ignore_label if trainer.yardstick.counts_nodes else learned != 0
             truth, labels = judged(truth, unknown, properties, trainer.plans_manager.transpose_backward, scheme)
-        direction = properties["sitk_stuff"]["direction"]  # node axes are those of the patient's axial slices
-        results.append(evaluate_case(truth, mask, properties["spacing"], labels, case=name, direction=direction))
+        place = {key: properties["sitk_stuff"][key] for key in ("origin", "direction")}
+        results.append(evaluate_case(truth, mask, properties["spacing"], labels, case=name, **place))
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     return results
 

@@ -49,7 +49,8 @@ def draw_overlay(
             shown = _plane(mask, axis, number, flip)
             if shown.any():
                 place.contour(shown, levels=[0.5], colors=colour, linewidths=1.3)
-        place.set_title(f"{('axial', 'coronal', 'sagittal')[axis]} {number}", color="white", fontsize=10)
+        at = f"{('axial', 'coronal', 'sagittal')[axis]} {number + 1} of {image.shape[axis]}"  # as the page counts
+        place.set_title(at, color="white", fontsize=10)
     entries = {TRUTH: "drawn", PREDICTION: predicted_is}
     handles = [Line2D([], [], color=colour, label=entries[colour]) for colour in masks]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, labelcolor="white")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # whoever draws is handed the facts, and need not import what
     from lnauto.planners.plan import Plan
 
 Lengths = tuple[float, float, float]
+SEEN_ALONG = {**dict.fromkeys("RL", "sagittal"), **dict.fromkeys("AP", "coronal"), **dict.fromkeys("IS", "axial")}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class PlanFacts:
     voxel: Lengths
     patch: Lengths
     image: Lengths
+    planes: tuple[str, str]  # what is seen of a patient along the array's y, and along its z
     short_axes: tuple[float, ...]
     percentiles: Lengths | None  # 5th, 50th and 95th of the short axes
     long_axis: float | None  # 95th percentile
@@ -76,6 +78,7 @@ def plan_facts(cases: Sequence[CaseFacts], plan: Plan) -> PlanFacts:
         voxel=spacing,
         patch=_product(patch, spacing),
         image=_product(image, spacing),
+        planes=_planes(plan),
         short_axes=short,
         percentiles=_triple(np.percentile(short, [5, 50, 95])) if nodes else None,
         long_axis=float(np.percentile([node.long_axis_mm for node in nodes], 95)) if nodes else None,
@@ -96,6 +99,14 @@ def plan_facts(cases: Sequence[CaseFacts], plan: Plan) -> PlanFacts:
 def _lengths(plan: Plan, values: Sequence[float]) -> Lengths:
     """From the order of the network's axes to (z, y, x)."""
     return _triple([values[axis] for axis in plan.content["transpose_backward"]])
+
+
+def _planes(plan: Plan) -> tuple[str, str]:
+    """Images that lie in different ways are taken for axial ones."""
+    from lnauto.data.scans import way_to_lie
+
+    _, y, z = tuple(way_to_lie(plan.content) or "LPS")
+    return SEEN_ALONG[y], SEEN_ALONG[z]
 
 
 def _triple(values: Any) -> Lengths:

@@ -62,7 +62,7 @@ def _sizes(figure: Any, facts: PlanFacts) -> None:
     """On one logarithmic axis of millimetres: the voxel, the nodes, the patch."""
     figure.suptitle("Node sizes", fontsize=13, weight="bold")
     place = figure.subplots()
-    low, high = min(facts.voxel) / 1.6, max(facts.patch) * 1.6
+    low, high = min(*facts.voxel, *facts.short_axes) / 1.6, max(*facts.patch, *facts.short_axes) * 1.6  # of every node
     place.set_xscale("log")
     place.set_xlim(low, high)
     if facts.percentiles:
@@ -141,7 +141,9 @@ def _coverage(figure: Any, facts: PlanFacts) -> None:
     _shares(shares, facts.shares)
     if facts.nodes_per_case:
         most = max(facts.nodes_per_case)
-        counts.hist(facts.nodes_per_case, bins=np.arange(-0.5, most + 1.5, max(1, (most + 1) // 20)), color=NODE, alpha=0.75)
+        step = max(1, (most + 1) // 20)
+        bins = np.arange(-0.5, most + 0.5 + step, step)  # to the end of the bin that the fullest case is in
+        counts.hist(facts.nodes_per_case, bins=bins, color=NODE, alpha=0.75)
     counts.set(xlabel="nodes drawn in a case", ylabel="cases")
     _plain(counts)
     counts.xaxis.get_major_locator().set_params(integer=True)
@@ -163,7 +165,7 @@ def _shares(place: Any, shares: Sequence[Share]) -> None:
 
 
 def _in_scale(place: Any, facts: PlanFacts) -> None:
-    """The patch in the median image, from above and from the front, and the 95th percentile node in its middle."""
+    """The patch in the median image, along the array's z and along its y, and the 95th percentile node in its middle."""
     from matplotlib.patches import Circle, Rectangle
 
     depth, height, width = (max(pair) for pair in zip(facts.image, facts.patch, strict=True))
@@ -176,7 +178,7 @@ def _in_scale(place: Any, facts: PlanFacts) -> None:
             place.add_patch(Rectangle(corner, side, up, edgecolor=colour, facecolor=fill, linewidth=1.6))
         if facts.long_axis:
             place.add_patch(Circle((width / 2, bottom + tall / 2), facts.long_axis / 2, color=NODE))
-        place.text(-0.03 * width, bottom + tall / 2, ("coronal", "axial")[rows], rotation=90, ha="right", va="center", fontsize=9)
+        place.text(-0.03 * width, bottom + tall / 2, facts.planes[rows], rotation=90, ha="right", va="center", fontsize=9)
     place.set(xlim=(-0.12 * width, 1.02 * width), ylim=(-0.02 * depth, depth + gap + height * 1.02), aspect="equal")
     place.set_axis_off()
     _name_lengths(place, facts.image, facts.patch, facts.long_axis)

@@ -160,7 +160,7 @@ def _node_columns(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     for key in nodes[0] if nodes else ():
         statistic, _, channel = key.partition("_")
         if statistic in STATISTICS and channel:
-            columns[key] = Column(STATISTICS[statistic].format(channel), ".1f")
+            columns[key] = Column(STATISTICS[statistic].format(channel), ".4g")
     return columns
 
 

@@ -27,8 +27,8 @@ CASES = [
     Column("missed", "d"),
     Column("false", "d", "predicted nodes that stand for no true one"),
     Column("F1", ".2f"),
-    Column("true, ml", ".2f"),
-    Column("predicted, ml", ".2f"),
+    Column("true, ml", ".2f", "of all labels together"),
+    Column("predicted, ml", ".2f", "of all labels together"),
 ]
 SIZES = [
     Column("short axis"),
@@ -39,7 +39,7 @@ SIZES = [
 NODES = [Column("node", "d"), Column("is"), Column("short axis, mm", ".1f"), Column("volume, ml", ".2f")]
 KEY = (
     "<p class=quiet>Outlines: <span class='key drawn'></span> drawn by a person,"
-    " <span class='key predicted'></span> predicted by the fold that did not train on the case.</p>"
+    " <span class='key predicted'></span> predicted by the fold that was validated on the case.</p>"
 )
 
 
@@ -75,7 +75,7 @@ def training_page(figures: Mapping[str, Any], looks: Sequence[Look]) -> Page:
         sections.append(Section("learning", "Learning curves", _curves(folds, figures["names"])))
         sections.append(Section("validation", "Validation", _validation(validation)))
     if validation is not None:
-        sections.append(Section("cases", "Cases", [_cases(validation["each_case"], links)]))
+        sections.append(Section("cases", "Cases", [_cases(validation, links)]))
         told = f"<p>{escape(figures['looks'])}</p>"
         sections.append(Section("looks", "Worst and best cases", [told, KEY if bodies else "", *bodies]))
     if figures["heads"]:
@@ -195,15 +195,15 @@ def _sizes(validation: Mapping[str, Any]) -> list[Piece]:
     return ["<h3>Nodes by size</h3>", whole, '<div class="pair">', *drawings, "</div>"]
 
 
-def _cases(each: Sequence[Mapping[str, Any]], links: Mapping[str, str]) -> Table:
+def _cases(validation: Mapping[str, Any], links: Mapping[str, str]) -> Table:
     rows: list[list[Cell]] = []
-    for case in each:
+    for case in validation["each_case"]:
         name, fold = case["case"], case["fold"]
         link = links.get(name)
         shown = Html(f'<a href="#{link}">{escape(name)}</a>', name) if link else name
         numbers = [case[key] for key in ("dice", "true", "found", "missed", "false", "f1", "true_ml", "predicted_ml")]
         rows.append([shown, fold, *numbers])
-    told = "Validated cases, each predicted by the fold that did not train on it"
+    told = "Validated cases" + (", each predicted by the fold that did not train on it" if validation["unseen"] else "")
     return Table("each-case", CASES, rows, told, "cases", filtered=len(rows) > 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from lnauto.evaluation.masks import Mask, read_mask
 from lnauto.evaluation.matching import MIN_VOLUME_MM3, without_small
 from lnauto.evaluation.pair import ALL_NODES
 from lnauto.files import read_json
-from lnauto.nodes import Array, label_components
+from lnauto.nodes import Array, Point, label_components, pieces_of, world_point
 from lnauto.paths import activate
 from lnauto.workflow.evaluate import JSON_NAME
 from lnauto.workflow.report import read_image
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 DETAIL = (24, 12, 320, "jpeg")  # slices along the axis, along each of the others, pixels, and how pictures are written
 MOST_NODES = 12  # missed and false ones of a case with slices of their own, the largest
 SAME = 0.01  # part by which a node's volume in the mask may differ from that in the figures
+SAME_PLACE_MM = 0.5  # and by how much its middle
 SHOWN = ("missed", "false", "found")
+
+Pieces = Mapping[int, tuple[float, Point]]  # of each node's number its volume and its place
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def _drawn(case: str, folder: Path, dataset: RawDataset, scheme: LabelScheme) ->
         raise InputError.of("its mask lies on another grid than what was drawn", path, "validate again")
     fewest = MIN_VOLUME_MM3 / float(np.prod(truth.spacing))
     sides = {"drawn": _numbered(truth, scheme), "node": without_small(_numbered(predicted, scheme), fewest)[0]}
-    nodes = _fates(folder, case, sides, float(np.prod(truth.spacing)))
+    nodes = _fates(folder, case, {kind: _pieces(side, truth) for kind, side in sides.items()})
     images = [
         (channel, read_image(path, truth.array.shape))
         for channel, path in zip(dataset.channel_names.values(), known.images, strict=True)
@@ -103,22 +107,40 @@ def _numbered(mask: Mask, scheme: LabelScheme) -> Array:
     return label_components(where)[0]
 
 
-def _fates(folder: Path, case: str, sides: Mapping[str, Array], voxel: float) -> list[dict[str, Any]]:
+def _pieces(side: Array, grid: Mask) -> Pieces:
+    voxel, found = float(np.prod(grid.spacing)), {}
+    for piece in pieces_of(side):
+        count, centroid = piece.voxels_and_centroid()
+        found[piece.number] = count * voxel, world_point(centroid, grid.spacing, grid.origin, grid.direction)
+    return found
+
+
+def _fates(folder: Path, case: str, sides: Mapping[str, Pieces]) -> list[dict[str, Any]]:
     """What the figures say of each node; only those that are found again in the masks can be shown."""
     content = read_json(folder / JSON_NAME, "validate again")
     told: Mapping[str, Any] = next((one["nodes"].get(ALL_NODES, {}) for one in content["each_case"] if one["case"] == case), {})
     nodes = [("drawn", "found" if node["found"] else "missed", node) for node in told.get("true_nodes", ())]
     nodes += [("node", "false", node) for node in told.get("false_nodes", ())]
-    counts = {kind: np.bincount(side.ravel()) * voxel for kind, side in sides.items()}
     rows: list[dict[str, Any]] = []
     for kind, fate, node in nodes:
-        number, volume = int(node["number"]), float(node["volume_mm3"])
-        there = number < len(counts[kind]) and abs(counts[kind][number] - volume) <= SAME * volume
-        rows.append({"kind": kind, "is": fate, "number": number, "shown": there, **_measures(node)})
+        number = _number_in(sides[kind], node)
+        known = {"number": int(node["number"]) if number is None else number, "shown": number is not None}
+        rows.append({"kind": kind, "is": fate, **known, **_measures(node)})
     rows.sort(key=lambda row: (SHOWN.index(row["is"]), -row["volume_mm3"]))
     for place, row in enumerate(rows):
         row["shown"] = row["shown"] and place < MOST_NODES
     return rows
+
+
+def _number_in(pieces: Pieces, node: Mapping[str, Any]) -> int | None:
+    """The piece that a node of the figures is: they were taken of masks that were turned, and of judged voxels alone, where equal
+    volumes may be numbered in another order."""
+    place, volume = node["centroid_mm"], float(node["volume_mm3"])
+    for number, (own, centroid) in pieces.items():
+        here = number == node["number"] if place is None else math.dist(centroid, place) <= SAME_PLACE_MM
+        if here and abs(own - volume) <= SAME * volume:
+            return number
+    return None
 
 
 def _measures(node: Mapping[str, Any]) -> dict[str, float]:

@@ -40,14 +40,15 @@ def write_checklists(folder: Path, checklists: Sequence[Mapping[str, Any]]) -> N
 
 def _run(folder: Path, figures: Mapping[str, Any], plan: Plan, description: Mapping[str, Any]) -> Run:
     folds = {path.name.removeprefix("fold_"): path for path in sorted(folder.glob("fold_*")) if path.is_dir()}
+    evaluated = _those(folds, f"validation/{JSON_NAME}")
     return Run(
         figures=figures,
         plan=plan.content,
         description=description,
         heads=[head for fold, path in folds.items() for head in _heads(fold, path, plan)],
-        folds=_folds(plan),
+        folds=folds_of(plan, evaluated),
         networks={fold: known for fold, path in folds.items() if (known := _network(path / FINAL))},
-        evaluated=_those(folds, f"validation/{JSON_NAME}"),
+        evaluated=evaluated,
         adapted=_those(folds, "adaptation.json"),
         rounds=_those(folds, "rounds/rounds.json"),
     )
@@ -87,8 +88,12 @@ def _network(path: Path) -> dict[str, Any] | None:
     return {**known, "trainer": content.get("trainer_name"), "parameters": sum(weights.values())}
 
 
-def _folds(plan: Plan) -> Folds | None:
-    """`splits_final.json` in numbers, where the preprocessed data are at hand."""
+def folds_of(plan: Plan, evaluated: Mapping[str, Mapping[str, Any]]) -> Folds | None:
+    """`splits_final.json` in numbers, where the preprocessed data are at hand and it is the file that folds were trained by.
+
+    Args:
+        evaluated: of each fold that was validated, its `evaluation.json`.
+    """
     paths, name = activate(), str(plan.content.get("dataset_name"))
     path = paths.preprocessed / name / SPLITS
     if not path.is_file():
@@ -96,6 +101,8 @@ def _folds(plan: Plan) -> Folds | None:
     try:
         splits = [(set(fold["train"]), set(fold["val"])) for fold in read_json(path, AGAIN, SPLITS_FORM)]
     except InputError:
+        return None
+    if not all(_is_of(splits, fold, one) for fold, one in evaluated.items()):
         return None
     owners = _owners(paths.raw / name)
     known = {case for train, val in splits for case in train | val}
@@ -105,6 +112,12 @@ def _folds(plan: Plan) -> Folds | None:
     of = "patients" if plan.is_table else "cases"
     sizes = [(len(train), len(val)) for train, val in splits]
     return Folds(of, sizes, all(train.isdisjoint(val) for train, val in splits), patients_apart)
+
+
+def _is_of(splits: Sequence[tuple[set[str], set[str]]], fold: str, evaluation: Mapping[str, Any]) -> bool:
+    """Whether a fold was validated on the cases that it keeps out now; planning again may have made other folds."""
+    kept_out = dict(enumerate(val for _, val in splits)).get(int(fold)) if fold.isdecimal() else None
+    return kept_out == {case["case"] for case in evaluation["each_case"]}
 
 
 def _owners(dataset: Path) -> dict[str, str] | None:

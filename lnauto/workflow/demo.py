@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,4 +199,5 @@ def _peak_gb() -> float:
         import resource
     except ImportError:  # Windows
         return psutil.Process().memory_info().rss / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return told * (1 if sys.platform == "darwin" else 1024) / 1e9  # macOS tells bytes, others KiB

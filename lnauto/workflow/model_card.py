@@ -10,6 +10,7 @@ from typing import Any
 
 from lnauto import __version__
 from lnauto.evaluation.labels import LabelScheme
+from lnauto.evaluation.pair import ALL_NODES
 from lnauto.files import read_json, sha256_of
 from lnauto.workflow.pooled import is_of_these
 from lnauto.workflow.trained import Trained
@@ -18,6 +19,8 @@ TO_FILL_IN = "to be filled in by you"
 PACKAGES = ("nnunetv2", "torch", "numpy")
 NONE = "not found beside the model"
 UNSAID = "not said in its plan"
+HELD_OUT = "Cases that the fold was not trained on, from the same data set. On other data it may do worse."
+ALONE = "On the one case that there is, which the fold was trained on: these figures say nothing about new ones."
 
 
 def write_card(trained: Trained, title: str, how_to_run: str, folder: Path, target: Path, missing: Sequence[str] = ()) -> None:
@@ -110,15 +113,17 @@ def _validation(trained: Trained) -> str:
     places |= {f"fold {fold}": f"fold_{fold}/validation" for fold in trained.folds}
     tables = []
     if trained.has_network:
-        masks = [row for name, place in places.items() for row in _mask_rows(name, trained.folder / place / "evaluation.json")]
+        nodes = [label.name for label in LabelScheme.of_description(trained.dataset_json).nodes]
+        files = [(name, trained.folder / place / "evaluation.json") for name, place in places.items()]
+        masks = [row for name, path in files for row in _mask_rows(name, path, nodes)]
         columns = ["validated on", "cases", "label", "Dice (mean)", "nodes found", "false nodes per case"]
         tables.append(_table(columns, masks) if masks else f"Figures of masks: {NONE}.")
     if trained.head_folders:
         patients = list(_of_patients(trained))
         columns = ["validated on", "head", "patients", "AUC", "95 % interval"]
         tables.append(_table(columns, patients) if patients else f"Figures of patients: {NONE}.")
-    told = "Cases that the fold was not trained on, from the same data set. On other data it may do worse."
-    return "\n\n".join([*tables, told, f"On data from elsewhere: {TO_FILL_IN}."])
+    alone = trained.plans["lnauto"].get("evidence", {}).get("annotated_cases", {}).get("value") == 1
+    return "\n\n".join([*tables, ALONE if alone else HELD_OUT, f"On data from elsewhere: {TO_FILL_IN}."])
 
 
 def _of_patients(trained: Trained) -> Iterator[tuple[str, ...]]:
@@ -130,15 +135,18 @@ def _of_patients(trained: Trained) -> Iterator[tuple[str, ...]]:
             yield from _head_rows(f"fold {fold}", trained.folder / f"fold_{fold}" / head / "validation/patients.json", head)
 
 
-def _mask_rows(name: str, path: Path) -> Iterator[tuple[str, ...]]:
+def _mask_rows(name: str, path: Path, node_labels: Sequence[str]) -> Iterator[tuple[str, ...]]:
     if not path.is_file():
         return
     content = read_json(path, "validate again")
+    told = dict(content["nodes"])
+    if len(node_labels) == 1:  # its nodes are all nodes, and told as those alone, whatever else is segmented
+        told = {node_labels[0]: told.get(ALL_NODES)}
     for label, scores in content["labels"].items():
-        nodes = content["nodes"].get(label) or (content["nodes"].get("all nodes") if len(content["labels"]) == 1 else None)
-        counts = (nodes or {}).get("pooled") or {}
+        nodes = told.get(label) or {}
+        counts = nodes.get("pooled") or {}
         found = f"{counts['found']} of {counts['true']}" if counts else "-"
-        false = _number((nodes or {}).get("false_per_case"))
+        false = _number(nodes.get("false_per_case"))
         yield name, str(content["cases"]), label, _number((scores.get("dice") or {}).get("mean")), found, false
 
 

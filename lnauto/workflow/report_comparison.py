@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lnauto import __version__
 from lnauto.errors import InputError
@@ -84,7 +86,7 @@ def comparison_figures(first: Side, second: Side, anonymous: bool = False) -> di
         "title": "Two evaluations compared",
         "called": list(called),
         "cases": len(common),
-        "notes": [HOW, PAIRED, first.how.get("node_found", "") if counted else "", *left_out],
+        "notes": [HOW, PAIRED, *_uneven(one, other), first.how.get("node_found", "") if counted else "", *left_out],
         "rows": rows,
         "sizes": sizes,
         "each_case": [_case(one, other, row, names, counted) for row in range(len(common))],
@@ -118,6 +120,15 @@ def _check_truth(one: OverCases, other: OverCases, where: str) -> None:
             volumes = [side["labels"][label]["true_mm3"] for side in (first, second)]
             if not math.isclose(*volumes, rel_tol=SAME):
                 raise InputError.of(f"{name} was evaluated against another truth", where, "evaluate both against the same masks")
+
+
+def _uneven(one: OverCases, other: OverCases) -> Iterator[str]:
+    """The labels whose Dice is over other cases in A than in B, and so is their difference."""
+    for label in (name for name in one.dice if name in other.dice):
+        first, second = (~np.isnan(side.dice[label]) for side in (one, other))
+        if (first != second).any():
+            counts = f"{first.sum()} of {len(one)} cases in A and {second.sum()} in B"
+            yield f"Dice of {label} is over {counts}: a case in which nothing was drawn and nothing predicted has none."
 
 
 def _called(first: Path, second: Path) -> tuple[str, str]:

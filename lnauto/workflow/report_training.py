@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from lnauto import __version__
 from lnauto.errors import InputError
 from lnauto.files import ANY, misfit, read_json
 from lnauto.planners.plan import Plan
-from lnauto.workflow.checklists import checklists_of, write_checklists
+from lnauto.workflow.checklists import checklists_of, folds_of, write_checklists
 from lnauto.workflow.evaluate import JSON_NAME, plain
 from lnauto.workflow.page_files import write_page
 from lnauto.workflow.pooled import is_of_these
@@ -24,7 +24,9 @@ PAGE = "report.html"
 PLANS, DESCRIPTION, HISTORY, VALIDATION, PATIENTS = "plans.json", "dataset.json", "history.json", "validation", "patients.json"
 OF_NETWORK = (HISTORY, "checkpoint_final.pth")  # a fold may hold a patient head alone
 AGAIN = "train or validate again with lnauto_train"
-ALL, TWICE = "all folds", "A case is validated in more than one fold, so that the folds are not taken together."
+ALL = "all folds"
+TWICE = "A case is validated in more than one fold, so that the folds are not taken together; by size its nodes count in each."
+SEEN = "Some cases are on both sides of a fold, so that its figures say nothing about new ones."
 PLACES = ("", "second", "third", "fourth", "fifth")
 MOST_LOOKED_AT, BEST = 5, 2  # cases with pictures, and how many of these are the best ones
 
@@ -90,7 +92,7 @@ def training_figures(folder: Path, names: Names) -> dict[str, Any]:
     yardstick = yardstick_of(plan.content, description) if "labels" in description else COMPLETE
     folds = _folds(folder)
     evaluated = {fold: path for fold in folds if (path := folder / f"fold_{fold}" / VALIDATION / JSON_NAME).is_file()}
-    validation = _validation(evaluated, names) if evaluated else None
+    validation = _validation(evaluated, plan, names, _parts_of_others(description)) if evaluated else None
     if validation is not None and yardstick.told:
         validation["notes"].append(f"Validated{yardstick.told}.")
     networks = [
@@ -140,8 +142,16 @@ def _history(folder: Path, fold: str) -> dict[str, Any]:
         raise InputError.of(f"this is no history as lnauto writes it ({error!r})", path, AGAIN) from error
 
 
-def _validation(evaluated: Mapping[str, Path], names: Names) -> dict[str, Any]:
-    """The figures of each fold and of all together, and every case."""
+def _parts_of_others(description: Mapping[str, Any]) -> set[str]:
+    """The labels that lie within another, as nnU-Net's regions may: their volume is in that one's."""
+    from lnauto.evaluation.labels import LabelScheme
+
+    labels = LabelScheme.of_description(description).labels if "labels" in description else ()
+    return {one.name for one in labels if any(set(one.values) < set(other.values) for other in labels)}
+
+
+def _validation(evaluated: Mapping[str, Path], plan: Plan, names: Names, parts: Collection[str]) -> dict[str, Any]:
+    """The figures of each fold and of all together, and every case; `parts` are labels that lie within others."""
     from lnauto.evaluation.over_cases import HOW, OverCases
 
     content = {fold: read_evaluation(path) for fold, path in evaluated.items()}
@@ -154,15 +164,19 @@ def _validation(evaluated: Mapping[str, Path], names: Names) -> dict[str, Any]:
         notes.append(TWICE)
     elif len(folds) > 1:
         rows.append(_row(ALL, together))
+    split = folds_of(plan, content)
+    unseen = split is None or split.apart
+    notes += [] if unseen else [SEEN]
     fates = [(node["short_axis_mm"], node["found"]) for case in each for node in _nodes(case).get("true_nodes", ())]
     return {
+        "unseen": unseen,
         "notes": [note for note in notes if note],
         "rows": rows,
         "sizes": together.sizes() if together.counted else [],
         "short_axes_mm": {
             name: [axis for axis, there in fates if there == found] for name, found in (("found", True), ("missed", False))
         },
-        "each_case": [_case(case, fold, names) for fold, one in content.items() for case in one["each_case"]],
+        "each_case": [_case(case, fold, names, parts) for fold, one in content.items() for case in one["each_case"]],
     }
 
 
@@ -187,10 +201,10 @@ def _nodes(case: Mapping[str, Any]) -> Mapping[str, Any]:
     return nodes
 
 
-def _case(case: Mapping[str, Any], fold: str, names: Names) -> dict[str, Any]:
+def _case(case: Mapping[str, Any], fold: str, names: Names, parts: Collection[str]) -> dict[str, Any]:
     from lnauto.evaluation.over_cases import dice_of_case
 
-    nodes, labels = _nodes(case), case["labels"].values()
+    nodes, labels = _nodes(case), [label for name, label in case["labels"].items() if name not in parts]
     volumes = {f"{side}_ml": sum(label[f"{side}_mm3"] for label in labels) / 1000 for side in ("true", "predicted")}
     counts = {key: nodes.get(key) for key in ("true", "found", "false", "f1")}
     missed = nodes["true"] - nodes["found"] if nodes else None

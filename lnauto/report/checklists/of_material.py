@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lnauto.report.checklists.run import Head, Run
-from lnauto.report.checklists.telling import by_fold, finder, listed, number, sentences, several, times
+from lnauto.report.checklists.telling import finder, listed, number, sentences, several, times
 
 SPREAD = {
     "nodes_per_case": "nodes per case",
@@ -52,11 +52,10 @@ def left_out(run: Run) -> str | None:
             f"of {several(patients, 'patient')} in patients.csv, {known} have an entry of lnm and {stages} of n_stage; who has"
             " no label takes no part in a patient head"
         )
-    missing = {fold: len(one.get("without_prediction") or ()) for fold, one in run.evaluated.items()}
-    if any(missing.values()):
-        parts.append(
-            f"not validated for want of a mask: {by_fold({fold: several(n, 'case') for fold, n in missing.items() if n})}"
-        )
+    validated = {case["case"] for one in run.evaluated.values() for case in one["each_case"]}
+    missing = {case for one in run.evaluated.values() for case in one.get("without_prediction") or ()}
+    if nowhere := len(missing - validated):  # a case that one fold has no mask of may be another fold's
+        parts.append(f"not validated for want of a mask: {several(nowhere, 'case')}")
     if dropped := _dropped(run):
         parts.append(f"columns left out: {dropped}")
     return sentences(parts)
@@ -147,7 +146,8 @@ def _column(column: Mapping[str, Any]) -> str:
 @finder
 def outcome(run: Run) -> str | None:
     """What is predicted of a patient."""
-    reason = run.reason("label") or run.reason("patients")
+    planned = (run.block.get("patient_head") or {}).get("trainer")
+    reason = run.reason("label") or (run.reason("patients") if planned in run.trainers else None)  # else of another head
     level = {"image_level": "nodal metastasis, yes or no", "stage_level": "N stage above 0, yes or no"}
     kind = level.get(str(run.block.get("patient_level")))
     return sentences([kind, reason]) if run.has_head else None

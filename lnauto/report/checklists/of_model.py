@@ -156,12 +156,8 @@ def _chosen(head: Head) -> str:
 @finder
 def ensemble(run: Run) -> str | None:
     """What is averaged."""
-    return sentences(
-        [
-            f"{len(run.networks)} networks, one for each fold, are there to be averaged" if len(run.networks) > 1 else None,
-            head(run),
-        ]
-    )
+    count = len([fold for fold in run.networks if fold != "all"])  # that one predicts where there is no other
+    return sentences([f"{count} networks, one for each fold, are there to be averaged" if count > 1 else None, head(run)])
 
 
 @finder
@@ -245,8 +241,9 @@ def simple(run: Run) -> str | None:
 
 @finder
 def masks_of_head(run: Run) -> str | None:
-    """Whose masks a head reads."""
-    if not run.has_head or not (masks := (run.block.get("patient_head") or {}).get("masks")):
+    """Whose masks a head reads; one on clinical columns alone reads none."""
+    masks = (run.block.get("patient_head") or {}).get("masks")
+    if not masks or not set(run.trainers) - {CLINICAL}:
         return None
     told = {
         "predicted": "held-out patients are read by the masks of the fold's own network, which had not seen them",

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 import torch
 from engines import Command, model_of_chance, predicted
 
+from lnauto.files import sha256_of
 from lnauto.inference import engine, openvino_engine
 from lnauto.inference.model import FINAL, Model, load_checkpoint, load_model
 from lnauto.inference.predictor import emptiness
@@ -48,7 +49,7 @@ def test_openvino_finds_what_pytorch_finds_and_is_converted_once(
 def test_another_checkpoint_is_converted_anew_and_the_old_one_goes(model: Path, command: Command) -> None:
     predicted(command, model, "before", "--engine", "openvino", "-f", 0)
     checkpoint = model / "fold_0" / FINAL
-    old = openvino_engine.converted_path(checkpoint)
+    old = openvino_engine.converted_path(checkpoint, sha256_of(checkpoint))
     assert old.is_file()
     content = load_checkpoint(checkpoint)
     for weights in content["network_weights"].values():
@@ -200,6 +201,20 @@ def test_a_checkpoint_of_no_model_is_told(model: Path, command: Command, lost: s
     code, _, complaint = command("predict", "-i", "scans", "-o", "out", "-m", model, "-f", 0)
     assert (code, complaint.count("\n")) == (2, 1)
     assert "this checkpoint is of no model: " in complaint
+
+
+def test_a_configuration_may_inherit_from_another(model: Path, command: Command) -> None:
+    """As nnU-Net's plans do, in which a trainer of ours may be used."""
+    for path in (model / "plans.json", *model.glob(f"fold_*/{FINAL}")):
+        content = json.loads(path.read_text()) if path.suffix == ".json" else load_checkpoint(path)
+        plans = content if path.suffix == ".json" else content["init_args"]["plans"]
+        plans["configurations"]["3d_small"] = {"inherits_from": "3d_fullres", "batch_size": 1}
+        if path.suffix == ".json":
+            path.write_text(json.dumps(content))
+        else:
+            content["init_args"]["configuration"] = "3d_small"
+            torch.save(content, path)
+    assert predicted(command, model, "out", "-f", 0)[1]["engine"] == "torch"
 
 
 def test_folds_are_averaged_under_both(model: Path) -> None:

@@ -110,7 +110,7 @@ def _can_convert(device: torch.device, shape: Sequence[int], asked: str) -> bool
 
 
 def converted_paths(model: Model) -> list[Path]:
-    return [openvino_engine.converted_path(path) for path in model.checkpoints]
+    return list(map(openvino_engine.converted_path, model.checkpoints, model.digests))
 
 
 def _converted(

@@ -49,9 +49,9 @@ def available() -> bool:
     return find_spec("openvino") is not None
 
 
-def converted_path(checkpoint: Path) -> Path:
+def converted_path(checkpoint: Path, sha256: str) -> Path:
     """Where the converted network of a checkpoint lies; another checkpoint of the same name has another one."""
-    return checkpoint.parent / FOLDER / f"{sha256_of(checkpoint)[:16]}.xml"
+    return checkpoint.parent / FOLDER / f"{sha256[:16]}.xml"
 
 
 def keep_converted(network: nn.Module, channels: int, path: Path) -> None:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 ENDING = ".nii.gz"
 SEG, RTSTRUCT = "{}.seg.dcm", "{}.rtstruct.dcm"
 BESIDE = (SEG, RTSTRUCT, f"{PROBABILITIES}/{{}}{ENDING}", f"{ATTENTION}/{{}}{ENDING}")  # what is made from a mask or with it
-MODEL = ("model", "folds", "plan_hash")
+MODEL = ("model", "folds", "plan_hash", "weights")
 SETTINGS = {  # that change a mask, and what they are called where they are told
     "tta": "--tta",
     "overlap": "--overlap",
@@ -184,7 +184,9 @@ def _sha256_with_voxels(header: Path) -> str:
 
 
 def _check_model(known: Mapping[str, Any], model: Mapping[str, Any], where: Path) -> None:
-    if {key: known.get(key) for key in MODEL} != dict(model):
+    told = {"weights": model["weights"], **known}  # an earlier version did not say
+    if differing := [key for key in MODEL if told.get(key) != model[key]]:
         theirs = f"{Path(known.get('model', '?')).name}, fold {', '.join(known.get('folds', '?'))}"
         masks = "masks that are there were" if where.is_dir() else "mask that is there was"
-        raise InputError.of(f"the {masks} made by another model ({theirs})", where, ANEW)
+        made = "before this model was trained anew" if differing == ["weights"] else "by another model"
+        raise InputError.of(f"the {masks} made {made} ({theirs})", where, ANEW)

@@ -184,6 +184,33 @@ def test_what_lies_beside_a_mask_goes_with_it(asked: tuple[object, ...], command
 # ---- made how
 
 
+def test_masks_without_the_maps_that_are_asked_for_are_not_kept(asked: tuple[object, ...], command: Command) -> None:
+    """The command said that it was done, and there was no map."""
+    assert command("predict", "-i", "scans", "-o", "out", *asked)[0] == 0
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", *asked, "--save-probabilities")
+    assert code == 2
+    what = "lnauto: the mask that is there was made without --save-probabilities, in out/ball_06.nii.gz"
+    assert complaint == f"{what}; give another folder with -o, or add --overwrite\n"
+    for flags in (("--overwrite",), ()):
+        assert command("predict", "-i", "scans", "-o", "out", *asked, "--save-probabilities", *flags)[0] == 0
+        assert Path("out/probabilities/ball_06.nii.gz").is_file()
+
+
+def test_masks_made_without_tiles_of_air_are_not_kept_where_all_are_wanted(
+    asked: tuple[object, ...], beside_scan: Path, command: Command
+) -> None:
+    model = Path(shutil.copytree(beside_scan, "another/LNTrainer__lnautoPlans__3d_fullres"))
+    plans = json.loads((model / "plans.json").read_text())
+    plans["lnauto"]["region"] = "none"
+    (model / "plans.json").write_text(json.dumps(plans))
+    asked = ("-m", model, "-f", 0, *QUICK)
+    assert command("predict", "-i", "scans", "-o", "out", *asked)[0] == 0
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", *asked, "--region", "none")
+    assert code == 2
+    assert "was made with another --region (tiles of air left out) (True, and now False), in out/ball_06.nii.gz; " in complaint
+    assert json.loads(Path("out/run.json").read_text())["skips_air"] is True
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

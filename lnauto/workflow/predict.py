@@ -148,7 +148,7 @@ def _predict(inputs: Path, output: Path, request: Request, series: Mapping[str, 
         voxels_of(waiting, model.spacing),
     )
     predictor.memory = MemoryLimit(request.max_memory_gb)
-    record.check_settings([case for case in cases if case not in waiting], _wanted(predictor, request))
+    record.check_settings([case for case in cases if case not in waiting], _wanted(predictor, request), request.probabilities)
     log.info(
         "Model: %s, fold %s, on %s (%s, %s).",
         model.folder.name,

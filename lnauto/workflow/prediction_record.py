@@ -32,6 +32,7 @@ SETTINGS = {  # that change a mask, and what they are called where they are told
     "overlap": "--overlap",
     "smallest_node_mm3": "--filter (mm3)",
     "region": "--region",
+    "skips_air": "--region (tiles of air left out)",
     "engine": "--engine",
     "precision": "--precision",
 }
@@ -104,9 +105,12 @@ class Record:
         """Hashes, as UIDs lead to a patient."""
         return [hashlib.sha256(uid.encode()).hexdigest() for uid in self.series.get(case, ())]
 
-    def check_settings(self, kept: Sequence[Case], wanted: Mapping[str, Any]) -> None:
+    def check_settings(self, kept: Sequence[Case], wanted: Mapping[str, Any], with_probability: bool) -> None:
         """Masks that are kept must have been made with what is wanted, as far as it is known of them."""
         for case in kept:
+            if with_probability and not (self.output / PROBABILITIES / f"{case.name}{ENDING}").is_file():
+                what = "the mask that is there was made without --save-probabilities"
+                raise InputError.of(what, self.mask(case.name), ANEW)
             for key, value in wanted.items():
                 if (known := self.cases[case.name].get(key, value)) != value:
                     what = f"the mask that is there was made with another {SETTINGS[key]} ({known}, and now {value})"

@@ -104,7 +104,7 @@ def _by_skimage(
     wanted: Sequence[float],
     kwargs: Mapping[str, Any],
     maps: int,
-) -> float:
+) -> int:
     """What nnU-Net's interpolation of so many maps in double precision takes, with what it makes."""
     from lnauto.compat.inference import determine_do_sep_z_and_axis
 

@@ -12,6 +12,7 @@ import torch
 from engines import Command, model_of_chance, predicted
 from torch import nn
 
+from lnauto.errors import InputError
 from lnauto.inference import eight_bits, openvino_engine, quantization
 from lnauto.inference.eight_bits import EightBitNetwork
 from lnauto.inference.model import FINAL, load_checkpoint
@@ -42,7 +43,7 @@ def test_eight_bits_find_nearly_what_fp32_finds_and_the_same_again(
     first, told = predicted(command, model, "first", *EIGHT)
     assert (told["engine"], told["precision"]) == ("openvino", "int8")
     assert 0.9 < (plain == first).mean() < 1  # weights are random, so half of all voxels lie near the edge
-    assert [path.suffix for path in sorted((model / "fold_1/openvino").iterdir())] == [".bin", ".xml", ".json"]
+    assert [path.suffix for path in sorted((model / "fold_1/openvino").iterdir())] == [".bin", ".sha256", ".xml", ".json"]
     monkeypatch.setattr(EightBitNetwork, "get_ready", lambda *_: pytest.fail("looked again"))
     assert (predicted(command, model, "again", *EIGHT)[0] == first).all()
 
@@ -66,6 +67,20 @@ def test_what_eight_bits_do_not_hold_is_told(model: Path, command: Command, monk
     assert "in eight bits this network's logits differ by" in complaint
     assert not list(Path("out").glob("*.nii.gz"))
     assert not list((model / "fold_0/openvino").glob("*_int8.json"))
+
+
+def test_eight_bits_that_give_no_numbers_are_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were kept for every later scan: NaN is not as large as the largest difference allowed."""
+    from lnauto.inference.predictor import Predictor
+
+    predictor = Predictor.from_folder(model, folds=[0], device="cpu", precision="int8")
+    (network,) = predictor.networks
+    assert isinstance(network, EightBitNetwork)
+    run = eight_bits._run
+    monkeypatch.setattr(eight_bits, "_run", lambda *given: (np.nan * run(*given)[0], 1.0))
+    with pytest.raises(InputError, match="in eight bits this network's logits differ by nan %"):
+        network.get_ready([torch.randn(1, 1, *predictor.configuration.patch_size)])
+    assert not network.kept.exists()
 
 
 @pytest.mark.parametrize("without", ["the package", "the engine"])

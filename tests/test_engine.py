@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import SimpleITK as sitk
 import torch
 from engines import Command, model_of_chance, predicted
 
+from lnauto.files import sha256_of
 from lnauto.inference import engine, openvino_engine
 from lnauto.inference.model import FINAL, Model, load_checkpoint, load_model
 from lnauto.inference.predictor import emptiness
@@ -39,7 +41,7 @@ def test_openvino_finds_what_pytorch_finds_and_is_converted_once(
     assert 0.01 < plain.astype(bool).mean() < 0.99
     assert (plain == fast).mean() > 0.9999
     beside = sorted(path.name for path in (model / "fold_1/openvino").iterdir())
-    assert [Path(name).suffix for name in beside] == [".bin", ".xml"]
+    assert [Path(name).suffix for name in beside] == [".bin", ".sha256", ".xml"]
     monkeypatch.setattr(openvino_engine, "convert", lambda *_: pytest.fail("converted again"))
     assert predicted(command, model, "again")[1]["engine"] in ("torch", "openvino")  # whichever is faster here
 
@@ -47,7 +49,7 @@ def test_openvino_finds_what_pytorch_finds_and_is_converted_once(
 def test_another_checkpoint_is_converted_anew_and_the_old_one_goes(model: Path, command: Command) -> None:
     predicted(command, model, "before", "--engine", "openvino", "-f", 0)
     checkpoint = model / "fold_0" / FINAL
-    old = openvino_engine.converted_path(checkpoint)
+    old = openvino_engine.converted_path(checkpoint, sha256_of(checkpoint))
     assert old.is_file()
     content = load_checkpoint(checkpoint)
     for weights in content["network_weights"].values():
@@ -62,6 +64,45 @@ def test_another_checkpoint_is_converted_anew_and_the_old_one_goes(model: Path, 
 
 def predicted_before() -> np.ndarray:
     return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage("before/ball_06.nii.gz")))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "zeros", "gone"])
+def test_a_converted_network_that_was_damaged_is_made_anew(model: Path, command: Command, damage: str) -> None:
+    """OpenVINO would compute with zeros for weights, and did: no node was found, and nothing was said."""
+    before, _ = predicted(command, model, "before", "--engine", "openvino", "-f", 0)
+    weights = next((model / "fold_0/openvino").glob("*.bin"))
+    whole = weights.read_bytes()
+    broken = {"cut off": whole[: len(whole) // 2], "zeros": bytes(len(whole))}.get(damage)
+    weights.unlink()
+    if broken is not None:
+        weights.write_bytes(broken)
+    after, run = predicted(command, model, "after", "--engine", "openvino", "-f", 0)
+    assert run["engine"] == "openvino"
+    np.testing.assert_array_equal(before, after)
+    assert weights.read_bytes() == whole
+
+
+def test_two_runs_may_convert_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them removed what the other was writing, and ended with a traceback."""
+    import openvino as ov
+
+    network, path = torch.nn.Conv3d(1, 2, 3, padding=1), tmp_path / "openvino/small.xml"
+    serialize, others = ov.serialize, [path]
+
+    def while_another_does(*arguments: Any) -> None:
+        serialize(*arguments)
+        if others:
+            with monkeypatch.context() as patch:
+                patch.setattr("os.getpid", lambda: 1)
+                openvino_engine.keep_converted(network, 1, others.pop())
+
+    monkeypatch.setattr(ov, "serialize", while_another_does)
+    openvino_engine.keep_converted(network, 1, path)
+    assert openvino_engine.is_whole(path)
+    assert sorted(part.suffix for part in path.parent.iterdir()) == [".bin", ".sha256", ".xml"]
+    tile = torch.randn(1, 1, 4, 4, 4)
+    with torch.inference_mode():
+        assert torch.allclose(openvino_engine.compile_network(path, tile.shape, "fp32")(tile), network(tile), atol=1e-4)
 
 
 def test_for_little_work_nothing_is_converted(model: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +145,7 @@ def test_a_network_that_cannot_be_kept_is_run_by_pytorch(model: Path, command: C
     def full(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(openvino_engine, "replacing_folder", full)
+    monkeypatch.setattr(openvino_engine, "replacing", full)
     assert predicted(command, model, "kept", "-f", 0)[1]["engine"] == "torch"
     code, _, complaint = command("predict", "-i", "scans", "-o", "asked", "-m", model, "--engine", "openvino", "-f", 0)
     assert code == 2
@@ -162,6 +203,20 @@ def test_a_checkpoint_of_no_model_is_told(model: Path, command: Command, lost: s
     assert "this checkpoint is of no model: " in complaint
 
 
+def test_a_configuration_may_inherit_from_another(model: Path, command: Command) -> None:
+    """As nnU-Net's plans do, in which a trainer of ours may be used."""
+    for path in (model / "plans.json", *model.glob(f"fold_*/{FINAL}")):
+        content = json.loads(path.read_text()) if path.suffix == ".json" else load_checkpoint(path)
+        plans = content if path.suffix == ".json" else content["init_args"]["plans"]
+        plans["configurations"]["3d_small"] = {"inherits_from": "3d_fullres", "batch_size": 1}
+        if path.suffix == ".json":
+            path.write_text(json.dumps(content))
+        else:
+            content["init_args"]["configuration"] = "3d_small"
+            torch.save(content, path)
+    assert predicted(command, model, "out", "-f", 0)[1]["engine"] == "torch"
+
+
 def test_folds_are_averaged_under_both(model: Path) -> None:
     loaded = load_model(model)
     both = engine.choose_engine(loaded, [16, 16, 16], torch.device("cpu"), "openvino", "fp32", None)
@@ -170,6 +225,28 @@ def test_folds_are_averaged_under_both(model: Path) -> None:
         with torch.inference_mode():
             assert torch.allclose(fast(tile), network(tile), atol=1e-3, rtol=1e-3)
     assert not torch.allclose(both.networks[0](tile), both.networks[1](tile), atol=1e-2)
+
+
+@pytest.mark.parametrize("checked_before", [False, True])
+def test_each_fold_is_run_in_the_precision_that_was_found_for_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch, checked_before: bool
+) -> None:
+    """All were run in that of the first fold, with which the others may not agree."""
+    compiled = []
+    compile_network = openvino_engine.compile_network
+
+    def recorded(path: Path, shape: Any, precision: str) -> Any:
+        compiled.append((path.parents[1].name, precision))
+        return compile_network(path, shape, "fp32")
+
+    monkeypatch.setattr(openvino_engine, "compile_network", recorded)
+    best = {"fold_0": "bf16", "fold_1": "fp32"}
+    monkeypatch.setattr(openvino_engine, "_check", lambda *given: (best[given[3].parents[1].name], ""))
+    for _ in range(1 + checked_before):
+        compiled.clear()
+        chosen = engine.choose_engine(load_model(model), [16, 16, 16], torch.device("cpu"), "openvino", "auto", None)
+    assert compiled == list(best.items())
+    assert chosen.precision == "bf16, fp32"
 
 
 # ---- tiles that are not run

@@ -51,8 +51,14 @@ def managers(function: str, kwargs: dict[str, Any], classes: int, transpose: tup
         ("resample_data_or_seg_to_shape", SKIMAGE, (5.0, 0.9, 0.8)),
         ("resample_data_or_seg_to_shape", SKIMAGE, (3.0, 2.5, 1.5)),  # coarser than the logits: some blobs fall between
         ("resample_torch_fornnunet", TORCH, PLAN),
+        ("resample_data_or_seg_to_shape", {"is_seg": False, "order": 1}, (5.0, 0.9, 0.8)),
+        ("resample_torch_fornnunet", {"aniso_axis_mode": "linear"}, (5.0, 0.9, 0.8)),
+        ("resample_torch_fornnunet", {"separate_z_anisotropy_threshold": 100}, (5.0, 0.9, 0.8)),
     ],
-    ids=["torch", "torch, thick slices", "skimage", "skimage, thick slices", "coarser", "as it is"],
+    ids=[
+        *("torch", "torch, thick slices", "skimage", "skimage, thick slices", "coarser", "as it is"),
+        *("skimage, nothing said of thick slices", "linear through thick slices", "no slice is thick"),
+    ],
 )
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_mask_is_stock_s_voxel_by_voxel(

@@ -22,9 +22,11 @@ from stock_models import stock_plans
 from lnauto.commands.predict import _gigabytes
 from lnauto.compat.plans import PlansManager
 from lnauto.data.prepare import prepare
+from lnauto.data.resample import resampled_shape
 from lnauto.errors import InputError
 from lnauto.inference import memory
 from lnauto.inference import predictor as predictor_module
+from lnauto.inference.export import Exporter
 from lnauto.inference.memory import MemoryLimit, Need, bytes_of
 from lnauto.workflow.node_table import NodeTable
 
@@ -87,6 +89,36 @@ def test_preparing_takes_what_was_told_or_a_little_less(order: int, function: st
     taken = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 0.4 * told[0] < taken < told[0]
+
+
+@pytest.mark.parametrize("spacing", [(5.0, 1.0, 1.0), (0.8, 0.8, 0.8)], ids=["thick slices", "coarser"])
+@pytest.mark.parametrize("with_probability", [False, True])
+def test_exporting_regions_takes_what_was_told_or_a_little_less(
+    spacing: tuple[float, ...], with_probability: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nnU-Net brings the logits of every region to the image's spacing: of a large scan several GB that were not told."""
+    monkeypatch.setattr(memory, "PIECE_BYTES", 0)
+    plans, configuration = configured(1)
+    labels = {"background": 0, "all": [1, 2, 3], "some": [2, 3], "node": [3]}
+    manager = plans.get_label_manager({"labels": labels, "regions_class_order": [1, 2, 3]})
+    shape = (30, 96, 96)
+    coarse = resampled_shape(shape, spacing, configuration.spacing)
+    logits = np.random.default_rng(0).normal(size=(3, *coarse)).astype(np.float32)
+    properties = {
+        "spacing": list(spacing),
+        "shape_before_cropping": shape,
+        "shape_after_cropping_and_before_resampling": shape,
+        "bbox_used_for_cropping": [[0, side] for side in shape],
+    }
+    need = Need.of(shape, shape, coarse, spacing, configuration, 1, 3, 3, with_probability)
+    told = need.exporting - 4 * np.prod(coarse) - logits.nbytes  # without image and logits, which are there already
+    exporter = Exporter(plans, configuration, manager)
+    exporter.export(torch.from_numpy(logits), dict(properties), with_probability)  # what is made once, and stays
+    tracemalloc.start()
+    exporter.export(torch.from_numpy(logits), properties, with_probability)
+    taken = tracemalloc.get_traced_memory()[1]  # but for PyTorch's
+    tracemalloc.stop()
+    assert 0.35 * told < taken < told
 
 
 def test_each_step_grows_with_what_it_holds() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 import lnauto
 from lnauto.errors import InputError
@@ -145,6 +146,22 @@ def test_a_scan_with_a_voxel_that_is_no_number_is_refused(predictor: lnauto.Pred
     array[3, 4, 5] = value
     with pytest.raises(InputError, match="the image holds 1 NaN or infinite voxels, in scan; replace them"):
         predictor.predict(array, spacing=(1, 1, 1))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_a_network_answers_has_to_be_a_number(random_model: Path, scan: sitk.Image, value: float) -> None:
+    """A mask without nodes was what became of it: half precision overflows on a card."""
+    predictor = lnauto.Predictor.from_folder(random_model, [0], **QUICK)
+    (network,) = predictor.networks
+
+    def overflowing(tile: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = network(tile)
+        logits[:, 1, 8:10] = value
+        return logits
+
+    predictor.networks = [overflowing]
+    with pytest.raises(InputError, match="the network answers with NaN or infinity, in a scan; add --precision fp32"):
+        predictor.predict(scan, name="a scan")
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,27 @@ def test_a_record_of_an_earlier_version_is_gone_on_with(asked: tuple[object, ...
 # ---- of which model
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["", "of an earlier version"])
+def test_masks_of_a_model_that_was_trained_anew_are_not_kept(
+    asked: tuple[object, ...], beside_scan: Path, command: Command, earlier: bool
+) -> None:
+    model = Path(shutil.copytree(beside_scan, "another/LNTrainer__lnautoPlans__3d_fullres"))
+    asked = ("-m", model, "-f", 0, *QUICK)
+    assert command("predict", "-i", "scans", "-o", "out", *asked)[0] == 0
+    if earlier:  # one that did not say of which weights masks are
+        run = json.loads(Path("out/run.json").read_text())
+        for said in (run, *run["cases"].values()):
+            del said["weights"]
+        Path("out/run.json").write_text(json.dumps(run))
+    shutil.copy(model / "fold_1/checkpoint_final.pth", model / "fold_0/checkpoint_final.pth")
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", *asked)
+    assert code == (0 if earlier else 2)
+    what = f"lnauto: the masks that are there were made before this model was trained anew ({model.name}, fold 0), in out"
+    assert earlier or complaint == f"{what}; give another folder with -o, or add --overwrite\n"
+    assert command("predict", "-i", "scans", "-o", "out", *asked, "--overwrite")[0] == 0
+    assert command("predict", "-i", "scans", "-o", "out", *asked)[0] == 0
+
+
 def test_a_mask_put_among_a_models_own_is_not_taken_for_one(asked: tuple[object, ...], command: Command) -> None:
     assert command("predict", "-i", "scans", "-o", "out", *asked)[0] == 0
     other_scan(Path("scans/second.nii.gz"))
@@ -161,6 +182,33 @@ def test_what_lies_beside_a_mask_goes_with_it(asked: tuple[object, ...], command
 
 
 # ---- made how
+
+
+def test_masks_without_the_maps_that_are_asked_for_are_not_kept(asked: tuple[object, ...], command: Command) -> None:
+    """The command said that it was done, and there was no map."""
+    assert command("predict", "-i", "scans", "-o", "out", *asked)[0] == 0
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", *asked, "--save-probabilities")
+    assert code == 2
+    what = "lnauto: the mask that is there was made without --save-probabilities, in out/ball_06.nii.gz"
+    assert complaint == f"{what}; give another folder with -o, or add --overwrite\n"
+    for flags in (("--overwrite",), ()):
+        assert command("predict", "-i", "scans", "-o", "out", *asked, "--save-probabilities", *flags)[0] == 0
+        assert Path("out/probabilities/ball_06.nii.gz").is_file()
+
+
+def test_masks_made_without_tiles_of_air_are_not_kept_where_all_are_wanted(
+    asked: tuple[object, ...], beside_scan: Path, command: Command
+) -> None:
+    model = Path(shutil.copytree(beside_scan, "another/LNTrainer__lnautoPlans__3d_fullres"))
+    plans = json.loads((model / "plans.json").read_text())
+    plans["lnauto"]["region"] = "none"
+    (model / "plans.json").write_text(json.dumps(plans))
+    asked = ("-m", model, "-f", 0, *QUICK)
+    assert command("predict", "-i", "scans", "-o", "out", *asked)[0] == 0
+    code, _, complaint = command("predict", "-i", "scans", "-o", "out", *asked, "--region", "none")
+    assert code == 2
+    assert "was made with another --region (tiles of air left out) (True, and now False), in out/ball_06.nii.gz; " in complaint
+    assert json.loads(Path("out/run.json").read_text())["skips_air"] is True
 
 
 @pytest.mark.parametrize(

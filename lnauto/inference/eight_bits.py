@@ -54,7 +54,7 @@ class EightBitNetwork:
         compiled = self._compile(found)
         got, seconds = _run(compiled, checked)
         apart = float(np.linalg.norm(got - expected) / max(np.linalg.norm(expected), 1e-12))
-        if apart >= LARGEST_DISAGREEMENT:
+        if not apart < LARGEST_DISAGREEMENT:  # also what is no number
             what = f"in eight bits this network's logits differ by {100 * apart:.0f} % from fp32's"
             raise InputError.of(what, "--precision int8", "leave the flag out")
         told = "Eight bits: learned from %d tiles; a tile takes %.2f of its time in fp32, logits differ by %.1f %%."

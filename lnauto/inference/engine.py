@@ -53,10 +53,10 @@ def choose_engine(
     if precision == "int8":
         return _in_eight_bits(model, shape, device, asked, voxels)
     converts = asked != "torch" and _can_convert(device, shape, asked)
-    if converts and (paths := converted_paths(model)) and all(path.is_file() for path in paths):
+    if converts and (paths := converted_paths(model)) and all(map(openvino_engine.is_whole, paths)):
         found = [openvino_engine.checked(path, model.facts, shape, precision, faster=asked == "auto") for path in paths]
         if None not in found:
-            return _by_openvino(paths, shape, device, str(found[0]))  # PyTorch's networks are not even read
+            return _by_openvino(paths, shape, device, list(map(str, found)))  # PyTorch's networks are not even read
     networks = [model.load_network(place) for place in range(len(model.folds))]
     compute = _laid_out(choose_compute(networks[0], model.channels, list(shape[2:]), device, precision), shape)
     converted = _converted(model, shape, asked, voxels, networks.__getitem__) if converts else []
@@ -68,15 +68,17 @@ def choose_engine(
         ]
         if None not in found:
             networks.clear()  # their memory is needed for what takes their place
-            return _by_openvino(converted, shape, device, str(found[0]))
+            return _by_openvino(converted, shape, device, list(map(str, found)))
         if asked == "openvino":
             raise _refused("what it computes is too far from what PyTorch does", asked)
     return Engine("torch", networks, compute, compute.precision)
 
 
-def _by_openvino(paths: Sequence[Path], shape: Sequence[int], device: torch.device, precision: str) -> Engine:
-    networks = [openvino_engine.compile_network(path, shape, precision) for path in paths]
-    return Engine("openvino", networks, Compute(device, "fp32"), precision)
+def _by_openvino(paths: Sequence[Path], shape: Sequence[int], device: torch.device, precisions: Sequence[str]) -> Engine:
+    """Each fold's network in the precision that was found for it."""
+    found = zip(paths, precisions, strict=True)
+    networks = [openvino_engine.compile_network(path, shape, precision) for path, precision in found]
+    return Engine("openvino", networks, Compute(device, "fp32"), ", ".join(dict.fromkeys(precisions)))
 
 
 def _in_eight_bits(model: Model, shape: Sequence[int], device: torch.device, asked: str, voxels: float | None) -> Engine:
@@ -108,7 +110,7 @@ def _can_convert(device: torch.device, shape: Sequence[int], asked: str) -> bool
 
 
 def converted_paths(model: Model) -> list[Path]:
-    return [openvino_engine.converted_path(path) for path in model.checkpoints]
+    return list(map(openvino_engine.converted_path, model.checkpoints, model.digests))
 
 
 def _converted(
@@ -116,7 +118,7 @@ def _converted(
 ) -> list[Path]:
     """The converted networks, made now if need be and if it pays; none where there are none."""
     paths = converted_paths(model)
-    missing = [place for place, path in enumerate(paths) if not path.is_file()]
+    missing = [place for place, path in enumerate(paths) if not openvino_engine.is_whole(path)]
     if missing and asked == "auto" and not _pays(load(0), shape, voxels):
         return []
     return paths if all(_convert(load(place), model, place, paths[place], asked) for place in missing) else []
@@ -126,7 +128,7 @@ def _convert(network: nn.Module, model: Model, place: int, path: Path, asked: st
     """Convert one network; whether that went well."""
     start = time.monotonic()
     try:
-        openvino_engine.convert(network, model.channels, path)
+        openvino_engine.keep_converted(network, model.channels, path)
     except (OSError, RuntimeError) as error:  # a folder that cannot be written to; an operation that it does not know
         if asked in DEMANDS:
             raise _refused(f"the network could not be converted ({str(error).strip().splitlines()[-1]})", asked) from error

@@ -24,6 +24,7 @@ EVERY_CLASS = (slice(None),)
 BLOCK = 8  # voxels a side of what boxes are made of
 SLAB_VOXELS = 8_000_000  # of the mask that are interpolated at once
 LINEAR = {"resample_torch_fornnunet": "mode", "resample_data_or_seg_to_shape": "order"}  # and where their kwargs say so
+KNOWN = {"is_seg", "force_separate_z", "memefficient_seg_resampling", "mode", "order", "order_z"}  # more means something else
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +95,11 @@ def _is_linear(configuration: Any) -> bool:
     content = configuration.configuration
     kwargs = content["resampling_fn_probabilities_kwargs"]
     key = LINEAR.get(content["resampling_fn_probabilities"])
-    if key == "order":
-        return kwargs.get("order", 3) == 1 and kwargs.get("order_z", 0) in (0, 1) and not kwargs.get("is_seg", False)
-    return key is not None and kwargs.get("mode", "linear") == "linear" and not kwargs.get("is_seg", False)
+    if not set(kwargs) <= KNOWN or kwargs.get("is_seg", False):
+        return False
+    if key == "order":  # left out, `force_separate_z` means something else there than to PyTorch's
+        return "force_separate_z" in kwargs and kwargs.get("order", 3) == 1 and kwargs.get("order_z", 0) in (0, 1)
+    return key is not None and kwargs.get("mode", "linear") == "linear"
 
 
 def _nearest_axis(configuration: Any, spacing: Sequence[float]) -> int | None:

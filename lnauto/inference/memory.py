@@ -7,7 +7,7 @@ measured (documentation/benchmarks.md, "Memory").
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ TILE_MAPS, TILE_BYTES = 8, 150e6  # what a network takes for one tile: so many m
 USUAL_FEATURES = 32  # nnU-Net's, for networks that do not say
 PIECE_BYTES = 400e6  # of the mask, interpolated and looked at at once
 SPLINE_EDGE = 24  # voxels by which scipy pads an image before it fits splines
-SKIMAGE_OUT = {False: 16, True: 64}  # bytes for each voxel it makes: doubles; with thick slices also where the voxel lies, twice
+# Bytes for each voxel that skimage makes: doubles; with thick slices also where the voxel lies, for this map and the one before.
+SKIMAGE_OUT = {False: 16, True: 80}
+SKIMAGE = "resample_data_or_seg_to_shape"
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,9 @@ class Need:
         Args:
             scan, inside, resampled: the image's size; that of its region; that of the region in the plan's spacing.
             spacing: of the image.
-            classes: of the network; `kept` of their logits are held for the whole region.
+            classes: of the network; `kept` of their logits are held for the whole region: all, where nnU-Net's own export has to
+                do, which brings them all to the image's spacing.
         """
-        from lnauto.compat.inference import determine_do_sep_z_and_axis
-
         whole, before, after = (math.prod(int(side) for side in shape) for shape in (scan, inside, resampled))
         patch = configuration.patch_size
         content = configuration.configuration
@@ -68,13 +69,9 @@ class Need:
         interpolating = FLOAT * channels * (before + after) + pieces
         if list(inside) == list(resampled):
             interpolating = FLOAT * channels * before
-        elif content["resampling_fn_data"] == "resample_data_or_seg_to_shape":
+        elif content["resampling_fn_data"] == SKIMAGE:
             kwargs = content["resampling_fn_data_kwargs"]
-            apart, _ = determine_do_sep_z_and_axis(kwargs.get("force_separate_z"), spacing, configuration.spacing)
-            curved = kwargs.get("order", 3) > 1 and not apart
-            splines = 2 * math.prod(int(side) + SPLINE_EDGE for side in inside) if curved else 0
-            doubles = DOUBLE * (channels * before + splines)
-            interpolating = doubles + (FLOAT * channels + SKIMAGE_OUT[bool(apart)]) * after
+            interpolating = _by_skimage(inside, resampled, spacing, configuration.spacing, kwargs, channels)
         sides = [max(int(side), least) for side, least in zip(resampled, patch, strict=True)]
         padded, deep = math.prod(sides), math.prod([patch[0], *sides[1:]])
         window = FLOAT * deep * (classes + 1) * 2
@@ -85,11 +82,38 @@ class Need:
         # Of the mask there are the region's, the whole, the one turned and the one in the file's form; and where its nodes
         # are, and their numbers.
         masks = before + 5 * whole + FLOAT * whole + (FLOAT * (before + 3 * whole) if with_probability else 0)
+        pieces_of_mask = PIECE_BYTES
+        if kept == classes:
+            # All logits, what is made of them, and numbers of classes; probabilities are put into the whole image.
+            pieces_of_mask = FLOAT * classes * (before + (whole if with_probability else before)) + DOUBLE * before
+            if content["resampling_fn_probabilities"] == SKIMAGE and list(inside) != list(resampled):
+                kwargs = content["resampling_fn_probabilities_kwargs"]
+                interpolated = _by_skimage(resampled, inside, configuration.spacing, spacing, kwargs, classes)
+                pieces_of_mask = max(pieces_of_mask, interpolated)
         return cls(
             preparing=(FLOAT * channels + 2) * before + interpolating,
             predicting=2 * FLOAT * channels * padded + held + window + tile,
-            exporting=FLOAT * channels * after + held + PIECE_BYTES + masks,
+            exporting=FLOAT * channels * after + held + pieces_of_mask + masks,
         )
+
+
+def _by_skimage(
+    old: Sequence[int],
+    new: Sequence[int],
+    spacing: Sequence[float],
+    wanted: Sequence[float],
+    kwargs: Mapping[str, Any],
+    maps: int,
+) -> int:
+    """What nnU-Net's interpolation of so many maps in double precision takes, with what it makes."""
+    from lnauto.compat.inference import determine_do_sep_z_and_axis
+
+    before, after = (math.prod(int(side) for side in shape) for shape in (old, new))
+    apart, axis = determine_do_sep_z_and_axis(kwargs.get("force_separate_z"), spacing, wanted)
+    curved = kwargs.get("order", 3) > 1 and not apart
+    splines = 2 * math.prod(int(side) + SPLINE_EDGE for side in old) if curved else 0
+    resized = after // int(new[axis]) * int(old[axis]) if apart else 0  # slices of their new size, as many as there were
+    return DOUBLE * (maps * before + splines + resized) + (FLOAT * maps + SKIMAGE_OUT[bool(apart)]) * after
 
 
 def bytes_of(path: Path) -> int:

@@ -6,6 +6,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lnauto.data.region import REGIONS, region_of
 from lnauto.data.scans import is_orientation
 from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
-from lnauto.files import ANY, NUMBER, misfit, read_json
+from lnauto.files import ANY, NUMBER, misfit, read_json, sha256_of
 from lnauto.inference.sliding_window import TTA
 from lnauto.networks.build import build
 
@@ -47,6 +48,18 @@ class Model:
             "plan": self.plans["configurations"][self.configuration].get("architecture"),
             "labels": self.dataset_json["labels"],
         }
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """SHA-256 of the folds' checkpoints, by which weights are known again."""
+        return [sha256_of(path) for path in self.checkpoints]
+
+    @property
+    def spacing(self) -> list[float]:
+        """That images are brought to; a configuration may have its parent's."""
+        from lnauto.compat.plans import read_plans
+
+        return [float(side) for side in read_plans(self.plans).get_configuration(self.configuration).spacing]
 
     def load_network(self, place: int) -> nn.Module:
         """The network of the fold at a place in `folds`, read anew."""

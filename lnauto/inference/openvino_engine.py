@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lnauto.files import replacing_folder, sha256_of
+from lnauto.files import replacing, sha256_of, write_text
 from lnauto.networks import machine_cache
 from lnauto.networks.compute import LARGEST_DISAGREEMENT, Compute, probe_shape
 
@@ -49,13 +49,40 @@ def available() -> bool:
     return find_spec("openvino") is not None
 
 
-def converted_path(checkpoint: Path) -> Path:
+def converted_path(checkpoint: Path, sha256: str) -> Path:
     """Where the converted network of a checkpoint lies; another checkpoint of the same name has another one."""
-    return checkpoint.parent / FOLDER / f"{sha256_of(checkpoint)[:16]}.xml"
+    return checkpoint.parent / FOLDER / f"{sha256[:16]}.xml"
+
+
+def keep_converted(network: nn.Module, channels: int, path: Path) -> None:
+    """Convert the network for this run and later ones, and remove what an older checkpoint left. Two runs may do so at once: both
+    write the same."""
+    convert(network, channels, path)
+    write_text(_sums_path(path), _sums(path))
+    for other in path.parent.iterdir():
+        if not other.name.startswith((path.stem, ".")):  # a dot: another run is writing it
+            other.unlink(missing_ok=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a converted network is there as it was written: OpenVINO does not look, and would compute with damaged weights."""
+    try:
+        return _sums_path(path).read_text(encoding="utf-8") == _sums(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _sums_path(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _sums(path: Path) -> str:
+    """In the form of `sha256sum`."""
+    return "".join(f"{sha256_of(part)}  {part.name}\n" for part in (path.with_suffix(".bin"), path))
 
 
 def convert(network: nn.Module, channels: int, path: Path) -> None:
-    """Write the network in OpenVINO's format, and remove what an older checkpoint left."""
+    """Write the network in OpenVINO's format."""
     import openvino as ov
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -67,8 +94,8 @@ def convert(network: nn.Module, channels: int, path: Path) -> None:
         decoder = TorchScriptPythonDecoder(traced, example_input=smallest)
     reader = FrontEndManager().load_by_framework("pytorch")
     model = reader.convert(reader.load(decoder))
-    with replacing_folder(path.parent) as temporary:
-        ov.serialize(model, temporary / path.name, temporary / path.with_suffix(".bin").name)
+    with replacing(path) as described, replacing(path.with_suffix(".bin")) as weights:
+        ov.serialize(model, described, weights)
 
 
 def deepest_strides(network: nn.Module) -> list[int]:

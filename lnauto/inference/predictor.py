@@ -32,6 +32,7 @@ from lnauto.networks.compute import Compute, find_device
 log = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
+NOT_FINITE = "add --precision fp32 or --device cpu; if that does not help, look at the scan's intensities"
 AIR_BELOW_HU = -500.0  # a tile with nothing denser holds no soft tissue, and so no node
 
 
@@ -42,6 +43,7 @@ class Prepared:
     data: np.ndarray
     properties: dict[str, Any]
     grid: Grid
+    name: str
 
 
 @dataclass
@@ -201,11 +203,13 @@ class Predictor:
             self.memory.check(need.most, name)
 
         data = prepare(image, properties, self.plans.plans, self.configuration.configuration, self.region, check)
-        return Prepared(data, properties, Grid.of(channels[0]))
+        return Prepared(data, properties, Grid.of(channels[0]), name)
 
     def infer(self, prepared: Prepared, on_tile: Callable[[int], None] | None = None) -> Tensor:
-        """What the mask needs of the logits."""
+        """What the mask needs of the logits, which are numbers: what is none would pass for background."""
         kept = self.predict_logits(prepared.data, on_tile, self.exporter.kept)
+        if not all(bool(bound.isfinite()) for bound in kept.aminmax()):
+            raise InputError.of("the network answers with NaN or infinity", prepared.name, NOT_FINITE)
         for network in self.networks:
             if isinstance(network, (OpenVinoNetwork, EightBitNetwork)):
                 network.rest()

@@ -145,10 +145,10 @@ def _predict(inputs: Path, output: Path, request: Request, series: Mapping[str, 
         request.size_filter,
         request.crop,
         request.engine,
-        voxels_of(waiting, model.plans["configurations"][model.configuration]["spacing"]),
+        voxels_of(waiting, model.spacing),
     )
     predictor.memory = MemoryLimit(request.max_memory_gb)
-    record.check_settings([case for case in cases if case not in waiting], _wanted(predictor, request))
+    record.check_settings([case for case in cases if case not in waiting], _wanted(predictor, request), request.probabilities)
     log.info(
         "Model: %s, fold %s, on %s (%s, %s).",
         model.folder.name,
@@ -235,7 +235,8 @@ def _fitting(heads: Heads | None, request: Request) -> Heads | None:
 
 
 def _what_made(model: Model) -> dict[str, Any]:
-    return {"model": str(model.folder), "folds": model.folds, "plan_hash": Plan(model.plans).hash()}
+    plan_hash = Plan(model.plans).hash()
+    return {"model": str(model.folder), "folds": model.folds, "plan_hash": plan_hash, "weights": model.digests}
 
 
 def _settings(predictor: Predictor) -> dict[str, Any]:

@@ -26,12 +26,13 @@ log = logging.getLogger(__name__)
 ENDING = ".nii.gz"
 SEG, RTSTRUCT = "{}.seg.dcm", "{}.rtstruct.dcm"
 BESIDE = (SEG, RTSTRUCT, f"{PROBABILITIES}/{{}}{ENDING}", f"{ATTENTION}/{{}}{ENDING}")  # what is made from a mask or with it
-MODEL = ("model", "folds", "plan_hash")
+MODEL = ("model", "folds", "plan_hash", "weights")
 SETTINGS = {  # that change a mask, and what they are called where they are told
     "tta": "--tta",
     "overlap": "--overlap",
     "smallest_node_mm3": "--filter (mm3)",
     "region": "--region",
+    "skips_air": "--region (tiles of air left out)",
     "engine": "--engine",
     "precision": "--precision",
 }
@@ -104,9 +105,12 @@ class Record:
         """Hashes, as UIDs lead to a patient."""
         return [hashlib.sha256(uid.encode()).hexdigest() for uid in self.series.get(case, ())]
 
-    def check_settings(self, kept: Sequence[Case], wanted: Mapping[str, Any]) -> None:
+    def check_settings(self, kept: Sequence[Case], wanted: Mapping[str, Any], with_probability: bool) -> None:
         """Masks that are kept must have been made with what is wanted, as far as it is known of them."""
         for case in kept:
+            if with_probability and not (self.output / PROBABILITIES / f"{case.name}{ENDING}").is_file():
+                what = "the mask that is there was made without --save-probabilities"
+                raise InputError.of(what, self.mask(case.name), ANEW)
             for key, value in wanted.items():
                 if (known := self.cases[case.name].get(key, value)) != value:
                     what = f"the mask that is there was made with another {SETTINGS[key]} ({known}, and now {value})"
@@ -184,7 +188,9 @@ def _sha256_with_voxels(header: Path) -> str:
 
 
 def _check_model(known: Mapping[str, Any], model: Mapping[str, Any], where: Path) -> None:
-    if {key: known.get(key) for key in MODEL} != dict(model):
+    told = {"weights": model["weights"], **known}  # an earlier version did not say
+    if differing := [key for key in MODEL if told.get(key) != model[key]]:
         theirs = f"{Path(known.get('model', '?')).name}, fold {', '.join(known.get('folds', '?'))}"
         masks = "masks that are there were" if where.is_dir() else "mask that is there was"
-        raise InputError.of(f"the {masks} made by another model ({theirs})", where, ANEW)
+        made = "before this model was trained anew" if differing == ["weights"] else "by another model"
+        raise InputError.of(f"the {masks} made {made} ({theirs})", where, ANEW)

@@ -75,10 +75,11 @@ def train_fold(
     seconds: float | None,
     extend: bool = True,
     pretrained: Path | None = None,
+    begin: Callable[[Path], None] | None = None,
 ) -> tuple[LNTrainer, list[CaseResult]]:
-    """Train and validate; `seconds` is what all that may take, `extend` whether a finished fold is trained further, and
-    `pretrained` the weights a new one starts from."""
-    trainer = train_network(plan, description, fold, request, seconds, extend, pretrained)
+    """Train and validate; `seconds` is what all that may take, `extend` whether a finished fold is trained further,
+    `pretrained` the weights a new one starts from, and `begin` as `train_network` has it."""
+    trainer = train_network(plan, description, fold, request, seconds, extend, pretrained, begin=begin)
     return trainer, validate(trainer)
 
 

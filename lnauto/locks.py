@@ -212,14 +212,15 @@ def _look_at(lock: Path) -> tuple[Owner, float] | None:
     except FileNotFoundError:
         return None
     finally:
-        clock.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is read-only says so even where there is nothing to remove
+            clock.unlink(missing_ok=True)
 
 
 def _now(clock: Path) -> float:
     """By the clock of the disk; where nothing may be written, by this machine's."""
     try:
         clock.touch()
-    except PermissionError:
+    except OSError:
         return time.time()
     return clock.stat().st_mtime
 

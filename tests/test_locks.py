@@ -321,6 +321,21 @@ def test_a_folder_that_cannot_be_written_to_is_told(
     )
 
 
+def test_on_a_disk_that_is_read_only_it_can_be_asked_who_is_there(
+    tmp_path: Path, another: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a disk refuses to remove even what is not there. Trainings ask it of preprocessed data that others share with them."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert locks.at_work(tmp_path) is None
+    leave(another, tmp_path)
+    assert locks.at_work(tmp_path) == another
+
+
 def test_a_full_disk_is_told_and_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

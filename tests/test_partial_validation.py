@@ -16,6 +16,7 @@ import torch
 from building import write_balls
 from scipy.ndimage import distance_transform_edt
 
+from lnauto.data.trusted_background import adding_ignore
 from lnauto.evaluation.cases import ALL_NODES, evaluate_case
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import read_json
@@ -303,3 +304,10 @@ def test_figures_are_called_what_they_are() -> None:
     assert yardstick_of({"lnauto": {"strategy": "ignore_label"}}, ignored) is PARTIAL
     assert yardstick_of({"lnauto": {"strategy": "scribble"}}, ignored) is STROKES
     assert yardstick_of({}, plain) is COMPLETE
+
+
+def test_an_ignore_label_that_only_rounds_of_pseudo_labels_need_hides_nothing_of_the_truth() -> None:
+    """Where the masks are complete they are validated against as such, whatever scans without masks are given."""
+    added = adding_ignore({"labels": {"background": 0, "node": 1}})
+    assert yardstick_of({"lnauto": {"strategy": "full", "trusted_background": None}}, added) is COMPLETE
+    assert yardstick_of({"lnauto": {"strategy": "partial_instance", "trusted_background": {}}}, added) is PARTIAL

@@ -528,6 +528,21 @@ def test_rounds_and_plain_training_are_not_mixed_up(own: Path, command: Command)
     assert not (own / FOLD / "rounds").exists()
 
 
+def test_a_fold_whose_rounds_were_deleted_is_not_trained_further_without_their_labels(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    own = copy_of(trained, tmp_path, monkeypatch)
+    shutil.rmtree(own / FOLD / "rounds")
+    before = digests(own / FOLD)
+    for longer in (("--iterations", 12), ("--budget", "1h")):
+        code, _, complaint = command(*TRAIN, "--quiet", "--no-report", "--continue", *longer)
+        assert code == 2
+        assert complaint.startswith("lnauto: fold 0 was trained on pseudo labels that are no longer there, in ")
+        assert complaint.endswith("; leave it as it is, or start anew with --overwrite\n")
+    assert digests(own / FOLD) == before
+    assert command(*TRAIN, "--quiet", "--no-report", "--continue")[0] == 0  # it is only validated again
+
+
 def test_rounds_need_the_raw_data(own: Path, command: Command) -> None:
     shutil.rmtree(own / "raw" / NAME)
     code, _, complaint = command(*TRAIN, "--quiet", "--rounds", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from building import STANDARD
@@ -57,7 +59,10 @@ def test_k_is_a_number_or_a_share_and_never_none_of_a_row() -> None:
     assert [Tune("dgst", k).of_row(200) for k in (None, 1, 7, 500, 0.1, 0.001)] == [1, 1, 7, 200, 20, 1]
 
 
-@pytest.mark.parametrize(("method", "k"), [("dgst", 0), ("dgst", -1), ("dgst", 1.5), ("head", 2), ("gradient", None)])
+IMPOSSIBLE = [*(("dgst", k) for k in (0, -1, 1.5, math.inf, math.nan)), ("head", 2), ("gradient", None)]
+
+
+@pytest.mark.parametrize(("method", "k"), IMPOSSIBLE)
 def test_a_tuning_that_cannot_be_is_refused(method: str, k: float | None) -> None:
     with pytest.raises(InputError, match="--tune"):
         Tune(method, k)

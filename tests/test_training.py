@@ -293,6 +293,36 @@ def test_whole_cases_are_looked_at_ten_times_even_if_no_node_is_in_them(balls: P
     assert looks == list(range(2, 21, 2))
 
 
+def test_what_is_added_to_a_finished_training_is_looked_at_too(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = list[int]()
+    monkeypatch.setattr(NodeCheck, "run", lambda check: looks.append(check.trainer.clock.iteration))
+    trainer, again = make_trainer(balls), make_trainer(balls)
+    for one, iterations in ((trainer, 5), (again, 20)):
+        one.configure(replace(one.options, length=Length(iterations, None, 1, 1)))
+    trainer.run_training()
+    looks.clear()
+    again.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    again.run_training()
+    assert looks == list(range(6, 21, 2))
+
+
+def test_an_epoch_is_ended_though_the_time_was_over_only_while_it_was_saved(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, clock, late = LNTrainer.save_checkpoint, time.monotonic, 0.0
+
+    def slow(self: LNTrainer, filename: str) -> None:
+        nonlocal late
+        save(self, filename)
+        late += 3600
+
+    monkeypatch.setattr(LNTrainer, "save_checkpoint", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + late)
+    trainer = make_trainer(balls, save_every_seconds=0)
+    trainer.configure(replace(trainer.options, length=Length(None, 3600, 1000, 1)))
+    trainer.run_training()
+    assert [record["iteration"] for record in trainer.history] == [1]
+    assert trainer.epoch_losses == []
+
+
 def test_a_training_is_neither_overwritten_nor_continued_unasked(balls: Path, command: Command) -> None:
     assert command("train", 901, 0, "--iterations", 2, "--quiet", "--device", "cpu")[0] == 0
     before = (Path(MODEL) / "fold_0/checkpoint_final.pth").read_bytes()

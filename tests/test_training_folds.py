@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK as sitk
+import torch
 from ball_trainings import MODEL, Command
 from building import copied
 
 from lnauto.planners.plan import Plan
+from lnauto.trainers.lntrainer import LNTrainer
 from lnauto.workflow.fold import _differs
 
 
@@ -138,6 +141,49 @@ def test_fold_all_trains_on_everything_and_does_not_claim_a_validation(balls: Pa
     assert "not validated" in out
     assert (Path(MODEL) / "fold_all/checkpoint_final.pth").is_file()
     assert not (Path(MODEL) / "fold_all/validation").exists()
+
+
+def test_what_a_run_over_all_folds_had_not_reached_is_not_gone_on_with_as_its_own(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """It was stopped in the first of two folds that it was to train anew."""
+    asked, step = ("train", 901, 0, 1, "--quiet", "--device", "cpu", "--no-report"), LNTrainer.train_step
+
+    def interrupted(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.clock.iteration == 1:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    def seeds() -> dict[str, int]:
+        found = sorted(Path(MODEL).glob("fold_*/checkpoint_*.pth"))
+        return {path.parent.name: torch.load(path, weights_only=True)["lnauto"]["seed"] for path in found}
+
+    assert command(*asked, "--iterations", 2)[0] == 0
+    assert command(*asked, "--overwrite", "--budget", "1s")[0] == 2
+    assert seeds() == {"fold_0": 0, "fold_1": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(LNTrainer, "train_step", interrupted)
+        assert command(*asked, "--iterations", 2, "--seed", 7, "--overwrite")[0] == 130
+    assert seeds() == {"fold_0": 7}
+    assert command(*asked, "--iterations", 2, "--seed", 7, "--continue")[0] == 0
+    assert seeds() == {"fold_0": 7, "fold_1": 7}
+    assert command("train", 901, 0, *asked[4:], "--iterations", 2, "--seed", 8, "--overwrite")[0] == 0
+    assert seeds() == {"fold_0": 8, "fold_1": 7}
+
+
+def test_a_fold_that_holds_nothing_back_is_refused(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    shutil.copytree(balls / "preprocessed", tmp_path / "own")
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "own"))
+    path = tmp_path / "own/Dataset901_Balls/splits_final.json"
+    first, *others = json.loads(path.read_text())
+    path.write_text(json.dumps([{"train": first["train"] + first["val"], "val": []}, *others]))
+    code, _, complaint = command("train", 901, 0, "--iterations", 2, "--quiet", "--device", "cpu")
+    assert code == 2
+    assert complaint.startswith("lnauto: fold 0 holds no case back, so that nothing says how well it is learned, in ")
+    assert complaint.endswith('; name cases in its "val", or train the fold all\n')
+    assert not Path(MODEL).exists()
 
 
 def test_cross_validation_trains_every_fold_and_pools_them(balls: Path, command: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -113,6 +114,21 @@ def _keyboard() -> Iterator[None]:
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, former)
+
+
+def test_a_process_that_makes_batches_and_dies_is_told(balls: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    step = LNTrainer.train_step
+
+    def without_worker(self: LNTrainer, batch: dict[str, Any]) -> dict[str, Any]:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        return step(self, batch)
+
+    monkeypatch.setattr(LNTrainer, "train_step", without_worker)
+    code, _, complaint = command("train", 901, 0, "--iterations", 20, "--quiet", "--device", "cpu", "--workers", 1)
+    assert code == 2
+    assert complaint.startswith("lnauto: a process that makes batches died, most likely for want of memory, in ")
+    assert complaint.endswith("; have fewer of them (--workers, 0 for none); what is saved goes on with --continue\n")
 
 
 @pytest.mark.usefixtures("_keyboard")

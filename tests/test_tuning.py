@@ -373,6 +373,7 @@ def test_a_checkpoint_holds_a_plain_network_and_a_killed_training_goes_on_as_it_
     going_on = make(method, named=False)
     going_on.load_checkpoint(str(path))
     assert going_on.tune == Tune(method)
+    assert going_on.more_to_record() == killed.more_to_record()  # if it was stopped at the end of an epoch, its record comes next
     step(going_on, 3)
     assert same(expected["network_weights"], copied(going_on))
     assert alike(expected["lnauto"]["more"], going_on.more_to_save())

@@ -95,6 +95,7 @@ def content_of(trainer: LNTrainer) -> dict[str, Any]:
             "more": trainer.more_to_save(),
             "pretrained": trainer.pretrained,
             "cases": cases_of(trainer),
+            "with_material": trainer.material is not None,
             "versions": {"lnauto": __version__, **{package: version(package) for package in PACKAGES}},
         },
     }

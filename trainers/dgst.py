@@ -85,9 +85,10 @@ class LNTrainerDGST(LNTrainerTune):
         return self.touched.count() + self.dense
 
     def more_to_save(self) -> dict[str, Any]:
-        return {**super().more_to_save(), "touched": self.touched.bits, "fixed": self.fixed}
+        return {**super().more_to_save(), "touched": self.touched.bits, "fixed": self.fixed, "may_move": self.may_move}
 
     def load_more(self, more: dict[str, Any]) -> None:
         super().load_more(more)
         self.touched.bits.copy_(more["touched"])
+        self.may_move = more.get("may_move", self.may_move)  # an earlier version's is known again after a step
         self.fixed = None if more["fixed"] is None else [positions.to(self.device) for positions in more["fixed"]]

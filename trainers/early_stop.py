@@ -28,6 +28,11 @@ class EarlyStop:
             self.looks_since += 1
         return self.looks_since >= PATIENCE
 
+    def be_patient_again(self) -> None:
+        """A training that was stopped is to go on: it has as many looks as at first."""
+        if self.looks_since >= PATIENCE:
+            self.looks_since = 0
+
     @torch.no_grad()
     def bring_back(self, network: nn.Module) -> None:
         """Give the network its best weights."""

@@ -30,7 +30,7 @@ from lnauto.networks.memory import keep_freed_memory
 from lnauto.networks.permitted import permitted
 from lnauto.trainers import checkpoint as checkpoints
 from lnauto.trainers.batches import TRAINING, VALIDATION, Batches, endless
-from lnauto.trainers.interrupts import held_back
+from lnauto.trainers.interrupts import held_back, out_of_memory
 from lnauto.trainers.learning_curve import draw_learning_curve
 from lnauto.trainers.material import Material
 from lnauto.trainers.options import Options
@@ -242,10 +242,11 @@ class LNTrainer(nnUNetTrainer):
                         bar.step(loss)
                         self._end_epoch_if_over(bar)
                         self._save_now_and_then()
-            except torch.OutOfMemoryError as error:
-                what = "the card's memory does not hold a step of this training"
-                remedy = "close what else uses the card, plan smaller patches (--patch), or train with --device cpu"
-                raise InputError.of(what, self.output_folder, f"{remedy}; what is saved goes on with --continue") from error
+                    self._end_epoch_if_over(bar)  # the time was over only after the last look at it, such as while it was saved
+            except RuntimeError as error:
+                if (told := out_of_memory(error, self.output_folder)) is None:
+                    raise
+                raise told from error
             except KeyboardInterrupt:
                 self.save_checkpoint(str(Path(self.output_folder) / checkpoints.LATEST))
                 raise
@@ -261,6 +262,8 @@ class LNTrainer(nnUNetTrainer):
         self.node_check = NodeCheck(self)
         self._saved_at = time.monotonic()
         self.clock = Clock(self.options.length, self.clock.iteration, self.seconds_before, self.clock.stopped)
+        # One that is to be longer than it was is not as far any more, and is looked at in what is left of it.
+        self.looks = min(self.looks, int(self.clock.progress * NODE_CHECKS))
         has_own_folder = self.material is not None and self.material.output is not None  # its plan is in its checkpoint
         if self.local_rank == 0 and not has_own_folder:
             base = Path(self.output_folder_base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Tune:
             return
         if self.method not in MASKED:
             raise InputError.of(f"{self.method} has no number of weights", "--tune", f"give one to {', '.join(MASKED)} only")
-        if self.k <= 0 or (self.k >= 1 and self.k != int(self.k)):
+        if not 0 < self.k < math.inf or (self.k >= 1 and self.k != int(self.k)):  # NaN is not above 0 either
             raise InputError.of(f"{self.k} weights of an output cannot move", "--tune", "give a whole number, or a share below 1")
 
     def of_row(self, length: int) -> int:

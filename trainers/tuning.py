@@ -83,6 +83,8 @@ class LNTrainerTune(LNTrainerIgnore):
         super().on_train_start()
         training, held_out = self.do_split()
         self.judges = not set(training) & set(held_out)  # whether held-out cases may say when to stop
+        if not self.clock.stopped:
+            self.early_stop.be_patient_again()
 
     def keep_record(self, record: dict[str, Any]) -> None:
         """Held-out cases were looked at now and then: the best weights are kept, and without hope the training stops."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lnauto.data.trusted_background import as_drawn
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.nodes import Array
 
@@ -41,9 +42,12 @@ STROKES = Yardstick(
 
 def yardstick_of(plans: Mapping[str, Any], description: Mapping[str, Any]) -> Yardstick:
     """From a plan and the `dataset.json` it is trained with."""
-    if plans.get("lnauto", {}).get("strategy") == "scribble":
+    settings = plans.get("lnauto", {})
+    if settings.get("strategy") == "scribble":
         return STROKES
-    return PARTIAL if "ignore" in description["labels"] else COMPLETE
+    # An ignore label that is there for pseudo labels alone says nothing of the masks.
+    ignored = "ignore" in as_drawn(description)["labels"] or settings.get("trusted_background") is not None
+    return PARTIAL if ignored else COMPLETE
 
 
 def judged(

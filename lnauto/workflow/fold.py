@@ -75,10 +75,11 @@ def train_fold(
     seconds: float | None,
     extend: bool = True,
     pretrained: Path | None = None,
+    begin: Callable[[Path], None] | None = None,
 ) -> tuple[LNTrainer, list[CaseResult]]:
-    """Train and validate; `seconds` is what all that may take, `extend` whether a finished fold is trained further, and
-    `pretrained` the weights a new one starts from."""
-    trainer = train_network(plan, description, fold, request, seconds, extend, pretrained)
+    """Train and validate; `seconds` is what all that may take, `extend` whether a finished fold is trained further,
+    `pretrained` the weights a new one starts from, and `begin` as `train_network` has it."""
+    trainer = train_network(plan, description, fold, request, seconds, extend, pretrained, begin=begin)
     return trainer, validate(trainer)
 
 
@@ -132,6 +133,9 @@ def train_network(
         by_time = trainer.options.length.seconds is not None
         if by_time and (resumed is None or (request.names_a_length and not (finished and not extend))):
             _divide_time(trainer, name, started, seconds or trainer.options.length.seconds or 0.0)
+        if resumed is not None and material is None and resumed["lnauto"].get("with_material") and not trainer.clock.done:
+            what = f"fold {fold} was trained on pseudo labels that are no longer there"
+            raise InputError.of(what, folder / ROUNDS, "leave it as it is, or start anew with --overwrite")
     if finished and trainer.clock.done:  # done, but not finished: it was stopped before its last checkpoint was written
         log.info("%s is trained already (%d iterations).", name, trainer.clock.iteration)
         return trainer

@@ -149,8 +149,11 @@ def check_unchanged(work: FoldInRounds) -> None:
         raise InputError.of(what, work.folder, "restore them, or start anew with --overwrite")
 
 
-def train_in_rounds(work: FoldInRounds, seconds: float | None, extend: bool, pretrained: Path | None) -> list[CaseResult]:
-    """Train labellers and label, round by round, then train and validate the fold's own network."""
+def train_in_rounds(
+    work: FoldInRounds, seconds: float | None, extend: bool, pretrained: Path | None, begin_anew: Callable[[Path], None] = clear
+) -> list[CaseResult]:
+    """Train labellers and label, round by round, then train and validate the fold's own network; `begin_anew` removes what an
+    earlier training left."""
     from lnauto.trainers.material import Material
 
     _tell(work)
@@ -167,7 +170,7 @@ def train_in_rounds(work: FoldInRounds, seconds: float | None, extend: bool, pre
             material = Material(work.cases.gathered(halves[half], labels), others, output, to_label)
             name = f"Labeller {half} of round {number}, fold {work.fold}"
             own_seed = 1000 * (seed + 1) + 10 * number + half  # no other network's, and no other command's
-            begin = _leave if begun else _beginning(work, seconds)
+            begin = _leave if begun else _beginning(work, seconds, begin_anew)
             _train_labeller(work, name, material, own_seed, shares.next(), pretrained, begin, begun)
             begun = True
         if not current.finished:
@@ -221,12 +224,12 @@ def _request(work: FoldInRounds, output: Path, seed: int, seconds: float | None,
     return request, None if known["minutes"] is None else known["minutes"] * 60 / work.networks
 
 
-def _beginning(work: FoldInRounds, seconds: float | None) -> Callable[[Path], None]:
+def _beginning(work: FoldInRounds, seconds: float | None, begin_anew: Callable[[Path], None]) -> Callable[[Path], None]:
     """The first network is about to start: an earlier training goes, and what was asked for is written down."""
 
     def begin(output: Path) -> None:
         request = work.request
-        clear(work.folder)
+        begin_anew(work.folder)
         output.mkdir(parents=True, exist_ok=True)
         minutes = None if seconds is None else seconds / 60
         length = {"minutes": minutes, "epochs": request.epochs, "iterations": request.iterations}

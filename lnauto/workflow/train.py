@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from lnauto.trainers.yardstick import yardstick_of
 from lnauto.workflow.adaptation import check_source, tell_adaptation
 from lnauto.workflow.block_train import has_block_plan, train_on_blocks
 from lnauto.workflow.choose_tuner import Trials, choose_tuner, parts_of
-from lnauto.workflow.fold import Request, find_training, lock_folds, tell_results, train_fold
+from lnauto.workflow.fold import Request, clear, find_training, lock_folds, tell_results, train_fold
 from lnauto.workflow.heads import HeadWork, prepare_heads, train_heads
 from lnauto.workflow.in_use import check_unchanged
 from lnauto.workflow.patient_train import has_table_plan, train_patients
@@ -215,14 +215,27 @@ def _segment(run: Segmentation, source: RawDataset | None) -> list[CaseResult]:
         # the budget is the whole command's: each fold takes its share of what is left
         seconds = None if run.seconds is None else run.seconds / (len(run.folds) - place)
         extend = len(run.folds) == 1
+        begin = _beginning(run, place)
         if fold in in_rounds:
-            found = train_in_rounds(in_rounds[fold], seconds, extend, pretrained)
+            found = train_in_rounds(in_rounds[fold], seconds, extend, pretrained, begin)
         else:
-            trained, found = train_fold(plan, description, fold, request, seconds, extend, pretrained)
+            trained, found = train_fold(plan, description, fold, request, seconds, extend, pretrained, begin)
             if plan.lnauto.get("foundation"):
                 tell_adaptation(trained, found, plan, request, source)
         results += found
     return results
+
+
+def _beginning(run: Segmentation, place: int) -> Callable[[Path], None]:
+    """What is done when a fold begins anew: its earlier training goes. With --overwrite those of the folds after it go, too: a
+    run that was stopped before it came to them would go on with them as with its own."""
+    going = run.folds[place:] if run.request.overwrite else [run.folds[place]]
+
+    def begin(_: Path) -> None:
+        for fold in going:
+            clear(run.model / f"fold_{fold}")
+
+    return begin
 
 
 def _plan(paths: Paths, name: str, identifier: str, request: Request) -> Plan:
@@ -298,6 +311,9 @@ def _check_annotation(
         training = everybody(splits) if fold == "all" else splits[int(fold)]["train"]
         check_drawn(cases, training, description, fold)
         if fold != "all":
+            if not splits[int(fold)]["val"]:
+                what = f"fold {fold} holds no case back, so that nothing says how well it is learned"
+                raise InputError.of(what, folder / SPLITS, 'name cases in its "val", or train the fold all')
             for name, label in labels_of(cases, splits[int(fold)]["val"]).items():
                 if label is None or not label.is_file():
                     what = f"the label of {name} is not there, with which fold {fold} is to be validated"

@@ -53,12 +53,19 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             if path.name.endswith(NIFTI) and _is_cut_off(temporary):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _reach_the_disk(temporary)
             os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):  # where nothing may be written, nothing is there to be removed
             temporary.unlink(missing_ok=True)
         _remove_empty(missing)
         raise
+
+
+def _reach_the_disk(path: Path) -> None:
+    """Of a file that took its name before, a power cut may leave the name with nothing in it."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _missing(path: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from lnauto.planners.frame import floats, own_frame
 from lnauto.planners.machine import Machine
 from lnauto.planners.patient_level import choose_patient_head, is_head
 from lnauto.planners.plan import CONFIGURATION, Plan
+from lnauto.planners.prediction import choose_tiling
 from lnauto.planners.pretraining import choose_pretraining
 from lnauto.planners.sampling import choose_sampling
 from lnauto.planners.strategy import Strategy, choose_strategy, drawn_in_part
@@ -53,7 +54,7 @@ def make_plan(
     patients = choose_patient_head(dataset.patients, annotated, f"{dataset.name}/patients.csv", head, wishes.masks)
     pretraining, pretraining_reason = choose_pretraining(evidence)
     orientation, orientation_reason = _orientation(frame.orientation, evidence.orientation)
-    forward = frame.forward
+    forward, tiling = frame.forward, choose_tiling(machine.device)
     return Plan(
         {
             "dataset_name": dataset.name,
@@ -82,8 +83,7 @@ def make_plan(
                 "budget": frame.budget.to_json(),
                 **frame.recipe.settings,
                 "inference": {
-                    "tta": "full" if machine.device == "cuda" else "fast",
-                    "overlap": 0.5,
+                    **tiling.settings,
                     "smallest_node_mm3": smallest,
                     "orientation": orientation,
                 },
@@ -102,6 +102,7 @@ def make_plan(
                     **frame.reasons,
                     "pre-training": pretraining_reason,
                     **frame.recipe.reasons,
+                    "tiles": tiling.reason,
                     "filter": smallest_reason,
                     "orientation": orientation_reason,
                 },

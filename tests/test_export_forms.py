@@ -68,7 +68,7 @@ def test_stock_nnunet_loads_it_without_lnauto_and_says_the_same(
         with torch.inference_mode():
             assert torch.equal(predictor.network.eval()(tile), ours.load_network(place)(tile))
     card = Path("stock/MODEL_CARD.md").read_text()
-    assert "- The scan is cropped to the region `lungs`: stock nnU-Net looks at all of it." in card
+    assert "- The scan is cropped to the region `lungs`, and tiles of air are left out: stock nnU-Net looks at all of it." in card
     assert "- What is smaller than 30 mm3 is left out: stock nnU-Net leaves it in." in card
     assert "`nnUNetv2_predict_from_modelfolder -i scans -o out -m stock -f 0 1`" in card
 
@@ -109,6 +109,17 @@ def test_whoever_runs_an_export_is_told_how_scans_are_turned(model: Path, orient
     assert ("turned to LPS" in told["before"][0]["axes"]) == (orientation is not None)
     assert ("turn" in [step["step"] for step in told["after"]]) == (orientation is not None)
     assert any("Scans are turned to LPS" in line for line in _not_in_stock(trained)) == (orientation is not None)
+
+
+@pytest.mark.parametrize(("overlap", "flag"), [(0.25, "`-step_size 0.75`"), (0.5, None)])
+def test_whoever_runs_an_export_is_told_how_far_tiles_overlap(model: Path, overlap: float, flag: str | None) -> None:
+    shutil.copytree(model, own := Path("own").resolve())
+    plans = json.loads((own / "plans.json").read_text())
+    plans["lnauto"]["inference"]["overlap"] = overlap
+    (own / "plans.json").write_text(json.dumps(plans))
+    told = [line for line in _not_in_stock(Trained.find(Wanted(model=own), with_heads=False)) if "-step_size" in line]
+    assert len(told) == (flag is not None)
+    assert flag is None or flag in told[0]
 
 
 @pytest.mark.parametrize(

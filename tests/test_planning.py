@@ -218,6 +218,17 @@ def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(pre
     assert (plan.lnauto["mirroring"], with_gpu.lnauto["mirroring"]) == ("left_right", "all")
 
 
+def test_tiles_overlap_less_on_a_processor_than_on_a_card_and_the_plan_says_so(prepared: Path) -> None:
+    dataset = RawDataset.read(prepared / "raw/Dataset901_Balls")
+    for machine, tta, overlap, told in (
+        (CPU, "fast", 0.25, "overlap by a quarter"),
+        (Machine("cuda", "card", 24, 8), "full", 0.5, "as stock nnU-Net"),
+    ):
+        plan = planned(dataset, machine)
+        assert (plan.lnauto["inference"]["tta"], plan.lnauto["inference"]["overlap"]) == (tta, overlap)
+        assert told in plan.lnauto["reasons"]["tiles"]
+
+
 def test_the_size_below_which_nothing_is_a_node_comes_from_the_nodes_drawn(prepared: Path) -> None:
     dataset = RawDataset.read(prepared / "raw/Dataset901_Balls")
     sizes: dict[str, Any] = {"node_volume_mm3": (600.0, 3000.0, 20000.0)}

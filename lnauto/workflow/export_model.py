@@ -15,6 +15,7 @@ from lnauto.data.scans import READS_TURNED, way_to_lie
 from lnauto.errors import InputError
 from lnauto.files import replacing_folder, resolved, sha256_of, workshop, write_json, writing
 from lnauto.locks import locked_beside
+from lnauto.planners.prediction import STOCKS_OVERLAP
 from lnauto.workflow.archive import CARD, FOLD, SUFFIX, pack
 from lnauto.workflow.model_card import write_card
 from lnauto.workflow.network_recipe import INPUT, OUTPUT, recipe
@@ -140,7 +141,9 @@ def _not_in_stock(trained: Trained) -> list[str]:
     region, inference = region_of(trained.plans), trained.plans["lnauto"].get("inference", {})
     lines = ["Nodes are not measured: there are masks, and no `nodes.csv`."]
     if region != "none":
-        lines.insert(0, f"The scan is cropped to the region `{region}`: stock nnU-Net looks at all of it.")
+        lines.insert(
+            0, f"The scan is cropped to the region `{region}`, and tiles of air are left out: stock nnU-Net looks at all of it."
+        )
     if smallest := inference.get("smallest_node_mm3"):
         lines.insert(0, f"What is smaller than {smallest:g} mm3 is left out: stock nnU-Net leaves it in.")
     if (orientation := way_to_lie(trained.plans)) and trained.plans["image_reader_writer"] not in READS_TURNED:
@@ -149,6 +152,9 @@ def _not_in_stock(trained: Trained) -> list[str]:
         lines.append(
             f"Mirrored copies: the plan says `{inference['tta']}`; stock nnU-Net averages all, or none (`--disable_tta`)."
         )
+    if (overlap := inference.get("overlap", STOCKS_OVERLAP)) != STOCKS_OVERLAP:
+        step = f"`-step_size {1 - overlap:g}`"
+        lines.append(f"Tiles overlap by {overlap:g} of a patch: so they do in stock nnU-Net with {step}, by half without.")
     if trained.head_folders:
         lines.append("The patient head is not in this export: there are no probabilities of metastasis.")
     return lines

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
+from lnauto.allowance import memory_left
 from lnauto.files import NIFTI
 
 CHUNK = 1 << 20
@@ -142,7 +142,7 @@ def check_memory(reader: Any) -> None:
 
 
 def check_bytes(needed: int) -> None:
-    left = psutil.virtual_memory().available + psutil.swap_memory().free
+    left = memory_left()
     if needed > left:
         raise UnreadableError(
             f"its header promises {needed / 1e9:.1f} GB of voxels, and this machine has {left / 1e9:.1f} GB left"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lnauto.cores import usable_cores
+from lnauto.allowance import usable_cores
 from lnauto.data.raw import RawDataset
 from lnauto.planners.case_facts import CaseFacts, look_at
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from lnauto.cores import usable_cores
+from lnauto.allowance import usable_cores
 
 ROOT = Path("/")
 # What Linux shows of NVIDIA's cards (on a Jetson the last two), of AMD's, and of any in WSL. NVIDIA's files in /dev may not be

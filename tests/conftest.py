@@ -18,8 +18,8 @@ import psutil
 import pytest
 from building import write_balls, write_random_model
 
+from lnauto.allowance import usable_cores
 from lnauto.commands.common import share_cores
-from lnauto.cores import usable_cores
 from lnauto.paths import VARIABLES
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ GROUND = {
     "files",
     "image_files",
     "locks",
-    "cores",
+    "allowance",
     "compat",
 }  # may know each other; "" is lnauto/__init__.py, as others import it
 NEIGHBOURS = {("workflow", "report"), ("inference", "networks")}  # the first room may import the second on its own floor

@@ -210,8 +210,7 @@ def test_what_does_not_fit_is_refused_before_the_network_runs_and_the_others_go_
     monkeypatch.setattr(predictor_module, "predict_logits", counted)
     monkeypatch.setattr("lnauto.workflow.predict.measure_masks", lambda *_: NodeTable())  # of thousands of specks
     taken = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=1e9))
-    there = {name: getattr(psutil, name) for name in ("virtual_memory", "swap_memory")}
-    monkeypatch.setattr(memory, "psutil", SimpleNamespace(Process=lambda: taken, **there))
+    monkeypatch.setattr(memory, "psutil", SimpleNamespace(Process=lambda: taken))
     flags = ("-m", random_model, "--device", "cpu", "--quiet", "--engine", "torch", "--region", "none", "--tta", "none")
     assert command("predict", "-i", scans, "-o", tmp_path / "all", *flags)[0] == 0
     assert len(ran) == len(needs) == 2

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lnauto import __version__
+from lnauto.allowance import granted_cores
 from lnauto.errors import InputError, LnautoError
 
 STOPPED_BY_KEYBOARD = 130
@@ -122,12 +123,15 @@ def _tell(error: LnautoError) -> int:
 
 
 def share_cores() -> None:
-    """Let threads that wait for each other sleep instead of spinning; it counts only before torch is imported.
+    """Let threads that wait for each other sleep instead of spinning, and be no more than a container is given cores; it counts
+    only before torch is imported.
 
     When something else runs on the machine, spinning threads keep the one they wait for from its core: a training step on two
     cores took 4.6 s instead of 0.6 s beside one other busy process (documentation/benchmarks.md).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if (granted := granted_cores()) is not None:  # PyTorch would start a thread for each core of the machine
+        os.environ.setdefault("OMP_NUM_THREADS", str(granted))
 
 
 def talk_to_console(quiet: bool = False) -> None:

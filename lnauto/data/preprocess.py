@@ -13,11 +13,10 @@ from threading import Event
 from typing import Any
 
 import numpy as np
-import psutil
 from tqdm import tqdm
 
+from lnauto.allowance import memory_left, usable_cores
 from lnauto.compat.names import check_names
-from lnauto.cores import usable_cores
 from lnauto.data.coarse_maps import read_map
 from lnauto.data.grids import times
 from lnauto.data.locations import groups_of, sample_locations
@@ -324,6 +323,6 @@ def files_there(folder: Path, case: Case) -> bool:
 def _workers_that_pay(cases: int, cost: Cost) -> tuple[int, int]:
     """Processes, a core each, up to the number of cases; for small work one, with as many threads as memory holds cases."""
     of_a_case = max(cost.voxels / cost.cases, 1)
-    in_memory = int(psutil.virtual_memory().available / (BYTES_A_VOXEL * LARGEST_TO_MEDIAN * of_a_case))
+    in_memory = int(memory_left() / (BYTES_A_VOXEL * LARGEST_TO_MEDIAN * of_a_case))
     most, fit = max(1, min(usable_cores(), cases, in_memory)), int(MOST_AT_A_TIME / of_a_case)
     return (most, 1) if cost.voxels > WORKER_PAYS_FROM_VOXELS else (1, max(1, min(most, MOST_THREADS, fit)))

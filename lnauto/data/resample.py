@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lnauto.cores import usable_cores
+from lnauto.allowance import usable_cores
 from lnauto.nodes import Array
 
 TORCH_RESAMPLING = "resample_torch_fornnunet"

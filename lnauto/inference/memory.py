@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from lnauto.cores import usable_cores
+from lnauto.allowance import memory_left, usable_cores
 from lnauto.data.resample import MOST_BYTES
 from lnauto.errors import InputError
 from lnauto.image_files import UnreadableError, bytes_promised, header_reader
@@ -137,7 +137,7 @@ class MemoryLimit:
             allowed, who = self.gigabytes * 1e9, f"--max-memory allows {self.gigabytes:g} GB"
             remedy = f"give --max-memory {math.ceil((taken + needed) / 1e8) / 10:g}GB, or predict it on a larger machine"
         else:
-            free = psutil.virtual_memory().available + psutil.swap_memory().free
+            free = memory_left()
             allowed, who = taken + free, f"this machine has {free / 1e9:.1f} GB left"
             remedy = "close other programs, or predict it on a larger machine"
         if taken + needed > allowed:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lnauto.cores import usable_cores
+from lnauto.allowance import usable_cores
 from lnauto.networks import machine_cache
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
-from lnauto.cores import usable_cores
+from lnauto.allowance import usable_cores
 from lnauto.files import replacing
 from lnauto.report.plan_facts import PlanFacts
 from lnauto.report.plan_picture import draw_plan, plan_png

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lnauto import __version__
-from lnauto.cores import usable_cores
+from lnauto.allowance import memory_left, usable_cores
 from lnauto.errors import Problem
 from lnauto.paths import DATASET_NAME, DEFAULT_ROOT, VARIABLES
 
@@ -194,7 +194,7 @@ def examine_hardware(torch_works: bool) -> Hardware:
         pass  # told among the packages
     else:
         memory = psutil.virtual_memory()
-        total, available = memory.total / GB, memory.available / GB
+        total, available = memory.total / GB, min(memory.available, memory_left()) / GB
         physical = psutil.cpu_count(logical=False)
     return Hardware(
         gpus=gpus,

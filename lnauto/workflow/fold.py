@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lnauto.cores import usable_cores
+from lnauto.allowance import usable_cores
 from lnauto.data.description import outputs_of
 from lnauto.data.trusted_background import as_drawn
 from lnauto.errors import InputError

@@ -12,7 +12,7 @@ from typing import Any
 import SimpleITK as sitk
 import torch
 
-from lnauto.cores import usable_cores
+from lnauto.allowance import usable_cores
 from lnauto.data.checks import scan_faults
 from lnauto.data.raw import Case
 from lnauto.errors import InputError, NoSpaceError, Problem

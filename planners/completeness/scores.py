@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from lnauto.cores import usable_cores
+from lnauto.allowance import usable_cores
 from lnauto.data.raw import Case, RawDataset
 from lnauto.nodes import Array
 from lnauto.planners.case_facts import CaseFacts

@@ -5,7 +5,9 @@
     python tests/benchmarks/prediction.py FOLDER --scan SCAN --device cuda --rows stock torch default
 
 The network of stock's size has random weights, of which the last layer is shifted so that one voxel in a thousand is foreground.
-Stock runs with one process for reading and one for writing. Where a run of stock would take longer than --longest minutes, it
+Stock runs with one process for reading and one for writing, with the mirrored copies of the other rows; the row "stock as it is"
+mirrors along all axes, as `nnUNetv2_predict` does where it is not told otherwise, and stands beside lnauto's defaults, which are
+those of a plan for a CPU and chests. Where a run of stock would take longer than --longest minutes, it
 runs on a part of the scan along z, and its seconds are scaled by the number of tiles; the table says so. What a processor can do
 is measured by a product of two large matrices and by a copy; what the convolutions of all tiles compute, and what their layers
 read and write once each, over the seconds of the whole run, is the share of it that the run reaches.
@@ -25,8 +27,9 @@ from typing import TYPE_CHECKING, Any
 from watching import Watch, apart
 
 import lnauto
-from lnauto.cores import usable_cores
+from lnauto.allowance import usable_cores
 from lnauto.files import read_json, write_json
+from lnauto.planners.prediction import choose_tiling
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -36,7 +39,8 @@ BIN = Path(sys.executable).parent
 NAME, TRAINER = "Dataset801_Scan", "nnUNetTrainer__nnUNetPlans__3d_fullres"
 FEATURES, PATCH, SPACING = [32, 64, 128, 256, 320, 320], [64, 128, 128], [2.0, 1.25, 1.25]
 FOREGROUND = 1e-3
-PLANNED = {"region": "lungs", "inference": {"tta": "none", "overlap": 0.5, "smallest_node_mm3": 30.0}}  # for a CPU and chests
+PLANNED = {"region": "lungs", "inference": {**choose_tiling("cpu").settings, "smallest_node_mm3": 30.0}}  # for a CPU and chests
+AS_IT_IS = "stock as it is"
 SAME = ["--overlap", "0.5", "--region", "none", "--filter", "none", "--quiet"]
 
 
@@ -45,7 +49,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="scans, models, masks and figures; it is made anew")
     parser.add_argument("--scan", type=Path, help="a CT scan, or a folder with one")
     parser.add_argument("--phantoms", action="store_true", help="train a small network on phantoms and predict ten others")
-    parser.add_argument("--tta", default="none", choices=("none", "full"), help="mirrored copies, for stock and lnauto")
+    parser.add_argument("--tta", default="none", choices=("none", "full"), help="mirrored copies, of rows with the same settings")
     parser.add_argument("--slices", type=int, nargs="+", default=[0], help="of the scan along z (0: all; more than all: padded)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--longest", type=float, default=10.0, help="minutes a run of stock may take")
@@ -196,9 +200,10 @@ def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
         "default in eight bits": [*ours, "--quiet", "--precision", "int8"],
     }
     rows: dict[str, Any] = {}
-    if "stock" in options.rows:
-        rows["stock"] = stock_run(root, model, fold, scans, options)
-        print(f"{scans.name}, stock: {rows['stock']['seconds']:.1f} s, {rows['stock']['gb']:.2f} GB", flush=True)
+    for name, tta in (("stock", options.tta), (AS_IT_IS, "full")):
+        if name in options.rows:
+            rows[name] = stock_run(root, model, fold, scans, options, name, tta)
+            print(f"{scans.name}, {name}: {rows[name]['seconds']:.1f} s, {rows[name]['gb']:.2f} GB", flush=True)
     for name in options.rows:
         if name in commands:
             out = root / "masks" / scans.name / name
@@ -214,13 +219,15 @@ def compare(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
     return apart(agree, root / "masks" / scans.name, rows, scans.with_name("labelsTs"))
 
 
-def stock_run(root: Path, model: Path, fold: str, scans: Path, options: argparse.Namespace) -> dict[str, Any]:
+def stock_run(
+    root: Path, model: Path, fold: str, scans: Path, options: argparse.Namespace, name: str, tta: str
+) -> dict[str, Any]:
     """Stock on all of the scans, or, where that would take too long, on as many slices of the only one as it may take."""
-    out = root / "masks" / scans.name / "stock"
+    out = root / "masks" / scans.name / name
     stock = [BIN / "nnUNetv2_predict_from_modelfolder", "-m", model, "-f", fold, "-o", out, "-device", options.device]
-    flags = ["-npp", "1", "-nps", "1", *([] if options.tta == "full" else ["--disable_tta"])]
+    flags = ["-npp", "1", "-nps", "1", *([] if tta == "full" else ["--disable_tta"])]
     if len(list(scans.iterdir())) == 1 and options.device == "cpu":
-        part = apart(part_of, root, model, scans, options)
+        part = apart(part_of, root, model, scans, options, tta)
         if part is not None:
             found = run_of([*stock, *flags, "-i", part["folder"]], root, options.threads)
             scaled = {key: part[key] for key in ("scaled_by", "slices")}
@@ -228,7 +235,7 @@ def stock_run(root: Path, model: Path, fold: str, scans: Path, options: argparse
     return run_of([*stock, *flags, "-i", scans], root, options.threads)
 
 
-def part_of(root: Path, model: Path, scans: Path, options: argparse.Namespace) -> dict[str, Any] | None:
+def part_of(root: Path, model: Path, scans: Path, options: argparse.Namespace, tta: str) -> dict[str, Any] | None:
     """As many slices of the only scan as stock may take, where it may not take all."""
     import SimpleITK as sitk
     import torch
@@ -237,10 +244,10 @@ def part_of(root: Path, model: Path, scans: Path, options: argparse.Namespace) -
     [file] = scans.iterdir()
     image = sitk.ReadImage(str(file))
     tiles, depth = tiles_of(image), image.GetSize()[2]
-    seconds = tiles * (8 if options.tta == "full" else 1) * tile_seconds(model)
+    seconds = tiles * (8 if tta == "full" else 1) * tile_seconds(model)
     if seconds <= 60 * options.longest:
         return None
-    kept = max(PATCH[0] * 2, round(depth * 60 * options.longest / seconds))
+    kept = min(depth, max(PATCH[0], round(depth * 60 * options.longest / seconds)))
     part = root / f"part of {scans.name}"
     part.mkdir(exist_ok=True)
     sitk.WriteImage(image[:, :, :kept], str(part / file.name))
@@ -297,7 +304,8 @@ def agree(folder: Path, rows: dict[str, Any], truth: Path) -> dict[str, Any]:
 
     for name, row in rows.items():
         both = ours = theirs = 0
-        for path in sorted((folder / name).glob("*.nii.gz")) if "scaled_by" not in rows.get("stock", {"scaled_by": 0}) else ():
+        whole = "scaled_by" not in rows.get("stock", {"scaled_by": 0}) and "scaled_by" not in row
+        for path in sorted((folder / name).glob("*.nii.gz")) if whole else ():
             mine, stock = (sitk.GetArrayFromImage(sitk.ReadImage(str(folder / each / path.name))) > 0 for each in (name, "stock"))
             both, ours, theirs = both + int((mine & stock).sum()), ours + int(mine.sum()), theirs + int(stock.sum())
         if theirs:
@@ -377,8 +385,8 @@ def show(figures: dict[str, Any]) -> None:
         print(f"\n{scans}")
         for name, row in rows.items():
             told = f"{name:21} {row['seconds']:8.1f} s {row['gb']:6.2f} GB"
-            if "stock" in rows:
-                told += f"  {rows['stock']['seconds'] / row['seconds']:6.2f} times stock's speed"
+            for stock in {"stock", AS_IT_IS} & set(rows):
+                told += f"  {rows[stock]['seconds'] / row['seconds']:6.2f} times the speed of {stock}"
             for key in ("card_gb", "of_products", "of_copies", "dice_with_stock", "node_f1", "scaled_by"):
                 told += f"  {key} {row[key]:.4f}" if key in row else ""
             print(told + f"  {row.get('made', '')}")

@@ -33,7 +33,7 @@ class Preset:
     decoder_blocks: tuple[int, ...]
     feature_map_voxels: float
     memory_gb: float  # of GPU memory the preset was made for
-    least_iterations: int  # with time for fewer, a smaller network is taken [ours; from what was measured of the small one]
+    least_iterations: int  # with time for fewer, a smaller network is taken [ours; of the small one between what was measured]
     largest_batch: int | None = None
 
 
@@ -41,7 +41,7 @@ _RESIDUAL_ENCODER = (1, 3, 4, 6, 6, 6, 6, 6, 6)
 _RESIDUAL_DECODER = (1,) * 8
 
 TINY = Preset("tiny ResEnc", 8, 64, (1, 2, 2, 2, 2, 2, 2, 2, 2), _RESIDUAL_DECODER, 6.5e6, 0, 0, largest_batch=2)
-SMALL = Preset("small ResEnc", 16, 128, (1, 2, 2, 2, 2, 2, 2, 2, 2), _RESIDUAL_DECODER, 13e6, 0, 200, largest_batch=2)
+SMALL = Preset("small ResEnc", 16, 128, (1, 2, 2, 2, 2, 2, 2, 2, 2), _RESIDUAL_DECODER, 13e6, 0, 300, largest_batch=2)
 MEDIUM = Preset("medium ResEnc", 24, 256, (1, 2, 3, 4, 4, 4, 4, 4, 4), _RESIDUAL_DECODER, 52e6, 0, 5_000, largest_batch=2)
 RESENC = (
     Preset("ResEnc M", 32, 320, _RESIDUAL_ENCODER, _RESIDUAL_DECODER, 680e6, 8, 10_000),

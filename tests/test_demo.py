@@ -40,6 +40,7 @@ def test_a_short_demo_goes_the_whole_way_and_does_nothing_twice(
     assert "there is no patients.csv" in out  # nothing but masks is trained
     assert "best HU threshold" in out
     assert "Budget of 0.2 min: training" in out
+    assert json.loads((tmp_path / "demo/phantom.json").read_text())["seconds"] > 0
     assert (tmp_path / "demo/overlays/phantom_t000.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "demo/predictions/phantom_t000.nii.gz").is_file()
     figures = json.loads((tmp_path / "demo/demo.json").read_text())
@@ -95,3 +96,9 @@ def test_the_demo_finds_the_nodes_and_a_threshold_does_not(tmp_path: Path, comma
     assert network["pooled"]["recall"] >= 0.80
     assert network["false_per_case"] <= 2
     assert threshold["pooled"]["f1"] < 0.4
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(0, 7.5), (25, 7.5), (70, 5.8), (600, 1.0)])
+def test_a_slow_machine_trains_for_less_so_that_all_is_done_in_ten_minutes(seconds: float, minutes: float) -> None:
+    assert demo.minutes_to_train(seconds / 60) == minutes
+    assert seconds > 100 or seconds / 60 * (1 + demo.BESIDES) + minutes <= 9.6

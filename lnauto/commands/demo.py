@@ -15,7 +15,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=at_least(2), default=24, help="training cases (default: %(default)s)")
     parser.add_argument("--test-cases", type=at_least(1), default=4, help="test cases (default: %(default)s)")
     parser.add_argument("--size", type=at_least(32), default=96, help="voxels a side (default: %(default)s)")
-    parser.add_argument("--budget", type=minutes, default=7.5, metavar="TIME", help="time to train (default: 7.5min)")
+    parser.add_argument(
+        "--budget",
+        type=minutes,
+        metavar="TIME",
+        help="time to train (default: 7.5min, less where all would take over ten)",
+    )
     parser.add_argument("--seed", type=at_least(0, LARGEST_SEED), default=0, help="seed of the phantoms (default: %(default)s)")
     add_device(parser)
     return run(parser, _act, argv)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+import lnauto
+
 DATASET = "Dataset950_Stock"
 LABELS = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "node": 1}, "numTraining": 3, "file_ending": ".nii.gz"}
 STAGES = 3
@@ -117,3 +119,15 @@ def _train_one_epoch(trainer: Any) -> None:
     counts = {"tp_hard": np.array([3.0]), "fp_hard": np.array([1.0]), "fn_hard": np.array([2.0])}
     trainer.on_validation_epoch_end([{"loss": loss["loss"], **counts}])
     trainer._best_ema = trainer.logger.get_value("ema_fg_dice", step=-1)  # as `on_epoch_end` does, which also draws a picture
+
+
+def stock_masks(model: Path | str, scans: Path | str, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stock nnU-Net's predictor makes of fold 0 of a model of ours, whose trainer it finds by the shim. Its command, which
+    starts processes besides, is run in tests/test_prediction.py."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    monkeypatch.setenv("nnUNet_extTrainer", str(lnauto.EXT_TRAINER_DIR))
+    predictor = nnUNetPredictor(perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), ("0",))
+    Path(out).mkdir()
+    predictor.predict_from_files_sequential(str(scans), out)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +14,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 from building import write_pictures
+from stock_models import stock_masks
 from torch import Tensor
 
-import lnauto
 from lnauto.data.raw import RawDataset
 from lnauto.errors import InputError
 from lnauto.files import read_json
@@ -394,7 +391,9 @@ def test_regions_are_refused_in_a_line(part: Path) -> None:
         trainer.initialize()
 
 
-def test_stock_nnunet_runs_a_model_of_nodes_drawn_in_part_and_agrees(part: Path, command: Command) -> None:
+def test_stock_nnunet_runs_a_model_of_nodes_drawn_in_part_and_agrees(
+    part: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, _, complaint = command("train", 903, 0, "--iterations", 40, "--quiet", "--device", "cpu")
     assert code == 0, complaint
     scans = Path("scans")
@@ -404,16 +403,7 @@ def test_stock_nnunet_runs_a_model_of_nodes_drawn_in_part_and_agrees(part: Path,
     same = ("--tta", "full", "--overlap", 0.5, "--filter", "none", "--region", "none", "--precision", "fp32")
     code, _, complaint = command("predict", "-i", scans, "-o", "ours", "--quiet", "--device", "cpu", *same)
     assert code == 0, complaint
-    stock = Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder")
-    model = f"results/{DATASET}/LNTrainerPartial__lnautoPlans__3d_fullres"
-    process = subprocess.run(
-        [stock, "-i", scans, "-o", "stock", "-m", model, "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1"],
-        env={**os.environ, "nnUNet_extTrainer": lnauto.EXT_TRAINER_DIR},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
+    stock_masks(f"results/{DATASET}/LNTrainerPartial__lnautoPlans__3d_fullres", scans, "stock", monkeypatch)
     ours, theirs = (sitk.GetArrayFromImage(sitk.ReadImage(f"{folder}/case_0.nii.gz")) for folder in ("ours", "stock"))
     assert ours.any()
     assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) >= 0.999

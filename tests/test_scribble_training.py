@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 from building import random_logits, write_balls
+from stock_models import stock_masks
 
-import lnauto
 from lnauto.paths import VARIABLES
 from lnauto.trainers import scribble, validation
 from lnauto.trainers.options import Options
@@ -149,23 +146,16 @@ def test_validation_counts_what_is_drawn_and_not_what_strokes_lead_to(strokes: P
         np.testing.assert_array_equal(truth == 1, drawn == 1)
 
 
-def test_stock_nnunet_runs_a_model_of_strokes_and_agrees(strokes: Path, command: Command) -> None:
+def test_stock_nnunet_runs_a_model_of_strokes_and_agrees(
+    strokes: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, _, complaint = command("train", 902, 0, "--iterations", 80, "--quiet", "--device", "cpu")
     assert code == 0, complaint
     scans = strokes / "raw" / DATASET / "imagesTs"
     same = ("--tta", "full", "--overlap", 0.5, "--filter", "none", "--region", "none", "--precision", "fp32")
     code, _, complaint = command("predict", "-i", scans, "-o", "ours", "--quiet", "--device", "cpu", *same)
     assert code == 0, complaint
-    environment = {**os.environ, "nnUNet_extTrainer": lnauto.EXT_TRAINER_DIR}
-    stock = Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder")
-    process = subprocess.run(
-        [stock, "-i", scans, "-o", "stock", "-m", MODEL, "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
+    stock_masks(MODEL, scans, "stock", monkeypatch)
     for path in sorted(Path("ours").glob("*.nii.gz")):
         ours, theirs = (
             sitk.GetArrayFromImage(sitk.ReadImage(str(folder / path.name))) for folder in (Path("ours"), Path("stock"))

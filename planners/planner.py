@@ -54,7 +54,9 @@ def make_plan(
     patients = choose_patient_head(dataset.patients, annotated, f"{dataset.name}/patients.csv", head, wishes.masks)
     pretraining, pretraining_reason = choose_pretraining(evidence)
     orientation, orientation_reason = _orientation(frame.orientation, evidence.orientation)
-    forward, tiling = frame.forward, choose_tiling(machine.device)
+    forward, network = frame.forward, frame.configuration
+    patch_mm = [side * mm for side, mm in zip(network["patch_size"], network["spacing"], strict=True)]
+    tiling = choose_tiling(machine.device, patch_mm, evidence.node_long_axis_mm[-1] if evidence.node_long_axis_mm else None)
     return Plan(
         {
             "dataset_name": dataset.name,
@@ -64,7 +66,7 @@ def make_plan(
             "image_reader_writer": frame.reader,
             "transpose_forward": forward,
             "transpose_backward": [forward.index(axis) for axis in range(3)],
-            "configurations": {CONFIGURATION: frame.configuration},
+            "configurations": {CONFIGURATION: network},
             "experiment_planner_used": "lnauto.planners.planner.make_plan",
             "label_manager": "LabelManager",
             "foreground_intensity_properties_per_channel": frame.intensities,

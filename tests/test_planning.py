@@ -218,13 +218,18 @@ def test_without_a_gpu_the_network_is_small_and_a_budget_is_kept_in_the_plan(pre
     assert (plan.lnauto["mirroring"], with_gpu.lnauto["mirroring"]) == ("left_right", "all")
 
 
-def test_tiles_overlap_less_on_a_processor_than_on_a_card_and_the_plan_says_so(prepared: Path) -> None:
+def test_on_a_processor_tiles_overlap_by_the_length_of_a_large_node_and_the_plan_says_so(prepared: Path) -> None:
     dataset = RawDataset.read(prepared / "raw/Dataset901_Balls")
-    for machine, tta, overlap, told in (
-        (CPU, "fast", 0.25, "overlap by a quarter"),
-        (Machine("cuda", "card", 24, 8), "full", 0.5, "as stock nnU-Net"),
+    wishes = replace(NONE, patch=(16, 32, 32), spacing=(2.0, 1.0, 1.0))  # 32 mm
+    card = Machine("cuda", "card", 24, 8)
+    for machine, longest, tta, overlap, told in (
+        (CPU, 3.0, "fast", 0.25, "0.25 of a patch (8 mm or more; the 95th percentile node has 3 mm)"),
+        (CPU, 10.0, "fast", 0.35, "0.35 of a patch (11 mm or more; the 95th percentile node has 10 mm)"),
+        (CPU, 40.0, "fast", 0.5, "0.5 of a patch"),
+        (CPU, None, "fast", 0.5, "how long nodes are is not known"),
+        (card, 3.0, "full", 0.5, "as stock nnU-Net"),
     ):
-        plan = planned(dataset, machine)
+        plan = planned(dataset, machine, wishes, node_long_axis_mm=None if longest is None else (2.0, 2.5, longest))
         assert (plan.lnauto["inference"]["tta"], plan.lnauto["inference"]["overlap"]) == (tta, overlap)
         assert told in plan.lnauto["reasons"]["tiles"]
 

@@ -39,7 +39,9 @@ BIN = Path(sys.executable).parent
 NAME, TRAINER = "Dataset801_Scan", "nnUNetTrainer__nnUNetPlans__3d_fullres"
 FEATURES, PATCH, SPACING = [32, 64, 128, 256, 320, 320], [64, 128, 128], [2.0, 1.25, 1.25]
 FOREGROUND = 1e-3
-PLANNED = {"region": "lungs", "inference": {**choose_tiling("cpu").settings, "smallest_node_mm3": 30.0}}  # for a CPU and chests
+LONGEST_MM = 39.0  # the 95th percentile node of a phantom
+TILING = choose_tiling("cpu", [side * mm for side, mm in zip(PATCH, SPACING, strict=True)], LONGEST_MM)
+PLANNED = {"region": "lungs", "inference": {**TILING.settings, "smallest_node_mm3": 30.0}}  # for a CPU and chests
 AS_IT_IS = "stock as it is"
 SAME = ["--overlap", "0.5", "--region", "none", "--filter", "none", "--quiet"]
 

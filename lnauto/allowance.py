@@ -29,11 +29,12 @@ def granted_cores() -> int | None:
     return granted if granted < _allowed_cores() else None
 
 
-def memory_left() -> int:
-    """Bytes that this process may still take."""
+def memory_left(with_swap: bool = True) -> int:
+    """Bytes that this process may still take; with those that would be swapped to the disk, or without."""
     import psutil
 
-    return min([psutil.virtual_memory().available + psutil.swap_memory().free, *_parts_of_memory()])
+    swap = psutil.swap_memory().free if with_swap else 0
+    return min([psutil.virtual_memory().available + swap, *_parts_of_memory()])
 
 
 def _allowed_cores() -> int:

@@ -17,6 +17,7 @@ import matplotlib.figure  # noqa: F401  plans' pictures are then drawn by this p
 import psutil
 import pytest
 from building import write_balls, write_random_model
+from foundations import make_foundation
 
 from lnauto.allowance import usable_cores
 from lnauto.commands.common import share_cores
@@ -124,6 +125,14 @@ def balls(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def balls_plans(prepared: Path) -> dict[str, Any]:
     """Their plan, to change."""
     return dict(json.loads((prepared / "preprocessed/Dataset901_Balls/lnautoPlans.json").read_text()))
+
+
+@pytest.fixture
+def own(folders: Path, balls_plans: dict[str, Any]) -> Path:
+    """Raw balls of the test's own, and a foundation model called FM."""
+    write_balls(folders / "raw/Dataset901_Balls", cases=4, side=24, test_cases=0)
+    make_foundation(folders / "results", balls_plans, {"background": 0, "LN": 1})
+    return folders
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from building import write_balls
 from foundations import make_foundation
 from stock_models import PATCH, stock_plans, train_stock
 
@@ -31,14 +30,6 @@ from lnauto.trainers.warm_start import check_planned, start_from_foundation
 Command = Callable[..., tuple[int, str, str]]
 CPU, GPU = Machine("cpu", "2 cores", 24, 2), Machine("cuda", "a card", 24, 8)
 HEAD = "decoder.seg_layers.0.weight"
-
-
-@pytest.fixture
-def own(folders: Path, balls_plans: dict[str, Any]) -> Path:
-    """Raw balls of the test's own, and a foundation model called FM."""
-    write_balls(folders / "raw/Dataset901_Balls", cases=4, side=24, test_cases=0)
-    make_foundation(folders / "results", balls_plans, {"background": 0, "LN": 1})
-    return folders
 
 
 # ---- planning

@@ -11,6 +11,9 @@ import pytest
 
 from lnauto import allowance
 from lnauto.commands.common import share_cores
+from lnauto.errors import InputError
+from lnauto.image_files import UnreadableError, check_bytes
+from lnauto.inference.memory import MemoryLimit
 
 GB = 10**9
 LARGE_STAT = "anon 5000000000\ninactive_file 1000000000\n"
@@ -40,6 +43,19 @@ def test_a_container_has_the_cores_and_the_memory_it_was_given(groups: Groups) -
     groups("0::/\n", {"cpu.max": "250000 100000\n", **limits})
     assert allowance.usable_cores() == 3  # a part of a core is a thread, too
     assert allowance.memory_left() == 11 * GB  # a file that was read is given up where memory is wanted
+
+
+def test_what_is_over_a_containers_limit_is_refused_and_swap_is_no_memory_to_count_on(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "swap_memory", lambda: type("", (), {"free": 50 * GB}))
+    groups("", {})
+    assert (allowance.memory_left(), allowance.memory_left(with_swap=False)) == (250 * GB, 200 * GB)
+    groups("0::/\n", {"memory.max": f"{3 * GB}\n", "memory.current": f"{GB}\n"})
+    with pytest.raises(UnreadableError, match=r"2\.0 GB left"):
+        check_bytes(3 * GB)
+    with pytest.raises(InputError, match=r"2\.0 GB left"):
+        MemoryLimit().check(3 * GB, "one")
 
 
 def test_a_job_has_what_the_groups_round_its_own_leave(groups: Groups) -> None:

@@ -12,20 +12,11 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from building import copied, write_balls
-from foundations import make_foundation
+from building import copied
 
 from lnauto.files import read_json
 
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def own(folders: Path, balls_plans: dict[str, Any]) -> Path:
-    """Raw balls of the test's own, and a foundation model called FM."""
-    write_balls(folders / "raw/Dataset901_Balls", cases=4, side=24, test_cases=0)
-    make_foundation(folders / "results", balls_plans, {"background": 0, "LN": 1})
-    return folders
 
 
 def test_auto_tries_the_candidates_on_training_cases_and_takes_the_best(

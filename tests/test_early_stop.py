@@ -5,26 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from building import write_balls
-from foundations import make_foundation
 from torch import nn
 
 from lnauto.files import read_json
 from lnauto.trainers.early_stop import PATIENCE, EarlyStop
 
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def own(folders: Path, balls_plans: dict[str, Any]) -> Path:
-    """Raw balls of the test's own, and a foundation model called FM."""
-    write_balls(folders / "raw/Dataset901_Balls", cases=4, side=24, test_cases=0)
-    make_foundation(folders / "results", balls_plans, {"background": 0, "LN": 1})
-    return folders
 
 
 def test_the_best_weights_are_kept_and_patience_has_an_end() -> None:

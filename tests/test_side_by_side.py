@@ -80,7 +80,7 @@ def test_large_cases_wait_for_each_other_and_so_do_all_where_one_worker_was_aske
     raw: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preprocess, "usable_cores", lambda: 8)
-    monkeypatch.setattr(preprocess, "memory_left", lambda: 64e9)
+    monkeypatch.setattr(preprocess, "memory_left", lambda with_swap: 1000e9 if with_swap else 64e9)
     few = preprocess.Cost(3, 3 * 4e7, 0)
     assert preprocess._workers_that_pay(3, few) == (1, 1)
     assert preprocess._workers_that_pay(3, preprocess.Cost(3, 3 * 2e7, 0)) == (1, 2)

@@ -323,6 +323,6 @@ def files_there(folder: Path, case: Case) -> bool:
 def _workers_that_pay(cases: int, cost: Cost) -> tuple[int, int]:
     """Processes, a core each, up to the number of cases; for small work one, with as many threads as memory holds cases."""
     of_a_case = max(cost.voxels / cost.cases, 1)
-    in_memory = int(memory_left() / (BYTES_A_VOXEL * LARGEST_TO_MEDIAN * of_a_case))
+    in_memory = int(memory_left(with_swap=False) / (BYTES_A_VOXEL * LARGEST_TO_MEDIAN * of_a_case))
     most, fit = max(1, min(usable_cores(), cases, in_memory)), int(MOST_AT_A_TIME / of_a_case)
     return (most, 1) if cost.voxels > WORKER_PAYS_FROM_VOXELS else (1, max(1, min(most, MOST_THREADS, fit)))

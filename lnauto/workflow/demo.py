@@ -40,7 +40,7 @@ from lnauto.workflow.train import train
 log = logging.getLogger(__name__)
 
 MINUTES, LEAST_MINUTES, ALL_MINUTES = 7.5, 1.0, 9.5  # of training, and of everything
-BESIDES = 2.2  # all but training and drawing the phantom takes so many times what drawing takes (documentation/benchmarks.md)
+BESIDES = 2.2  # what all but training and drawing the phantom may take, in times of drawing: 1.7 was measured, on a slow machine
 REMEDY = "remove the folder, or give another one"
 NAME, TABLE = "Dataset501_Phantom", "Dataset502_PhantomPatients"
 THRESHOLD = "best HU threshold"
@@ -91,7 +91,7 @@ def run_demo(output: Path, settings: Settings) -> str:
     log.info("\n2. Planning (lnauto_plan_and_preprocess -d 501)")
     minutes = settings.minutes or minutes_to_train(read_json(output / "phantom.json", REMEDY).get("seconds", 0) / 60)
     plan_and_preprocess("501", PlanRequest(wishes=Wishes(minutes=minutes), device=settings.device, quiet=settings.quiet))
-    log.info("\n3. Training one model on all cases, in the %.2g minutes the plan has (lnauto_train 501 all)", minutes)
+    log.info("\n3. Training one model on all cases, in the %g minutes the plan has (lnauto_train 501 all)", minutes)
     network_folder = train("501", ["all"], TrainRequest(device=settings.device, proceed=True, quiet=settings.quiet))
     log.info("\n4. Predicting the test cases (lnauto_predict -i %s -o %s)", raw / "imagesTs", predictions)
     predict(raw / "imagesTs", predictions, PredictRequest(device=settings.device, quiet=settings.quiet, overwrite=True))

@@ -194,7 +194,7 @@ def examine_hardware(torch_works: bool) -> Hardware:
         pass  # told among the packages
     else:
         memory = psutil.virtual_memory()
-        total, available = memory.total / GB, min(memory.available, memory_left()) / GB
+        total, available = memory.total / GB, memory_left(with_swap=False) / GB
         physical = psutil.cpu_count(logical=False)
     return Hardware(
         gpus=gpus,

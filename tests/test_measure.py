@@ -367,6 +367,14 @@ def test_a_scan_of_two_slices_has_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / "thin.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_dollar_sign_in_a_name_begins_no_formula(tmp_path: Path) -> None:
+    from lnauto.report.overlay import draw_overlay
+
+    image = np.zeros((2, 20, 24), np.float32)
+    draw_overlay(image, image.astype(np.uint8), (5.0, 1.0, 1.0), tmp_path / "costs.png", r"$_\x$")
+    assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_slices_are_counted_as_the_page_counts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.axes import Axes
 

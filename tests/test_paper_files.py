@@ -186,3 +186,11 @@ def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_half(own_model: 
     assert code == 2
     assert re.match(rf"lnauto: what is for a paper cannot be written \(.*\), in {own_model / 'paper'}; check the disk", complaint)
     assert (own_model / "report.html").is_file()
+
+
+def test_a_dollar_sign_in_a_name_begins_no_formula(tmp_path: Path) -> None:
+    one = drawing("one")
+    one.figure.axes[0].set_title(r"$_\x$")
+    assert r"$_\x$" in one.svg()
+    one.save_png(tmp_path / "one.png")
+    assert Image.open(tmp_path / "one.png").size == (600, 300)

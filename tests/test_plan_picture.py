@@ -290,3 +290,12 @@ def test_a_painter_that_is_told_nothing_goes_at_once(monkeypatch: pytest.MonkeyP
         process = one._process
     assert process is not None
     assert process.poll() is not None
+
+
+def test_a_dollar_sign_in_a_name_begins_no_formula_and_powers_of_ten_are_set_as_such() -> None:
+    facts = plan_facts([case(tuple(node(short) for short in SHORT_AXES))], make_plan())
+    (channel,) = facts.channels
+    wide = tuple(np.geomspace(1, 1e5, 20).tolist())
+    figure = plan_figure(replace(facts, dataset=r"$_\x$", channels=[replace(channel, inside=wide, shell=wide)]))
+    figure.canvas.draw()
+    assert {text.get_parse_math() for text in figure.findobj(Text) if r"$\mathdefault{10^{" in text.get_text()} == {True}

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from building import write_balls
 
+from lnauto.errors import InputError
 from lnauto.files import read_json
+from lnauto.workflow.splits import SPLITS, chosen_folds
 
 Command = Callable[..., tuple[int, str, str]]
 BASE = "preprocessed/Dataset901_Balls"
@@ -20,6 +22,14 @@ BASE = "preprocessed/Dataset901_Balls"
 def own(folders: Path) -> Path:
     write_balls(folders / "raw/Dataset901_Balls", cases=4, side=24, test_cases=0)
     return folders
+
+
+def test_a_fold_that_is_named_twice_is_trained_once() -> None:
+    """It was trained twice, and refused at the end of the first training."""
+    assert chosen_folds(["2", "0", "2"], 3, Path(SPLITS)) == ["2", "0"]
+    assert chosen_folds(["cv"], 3, Path(SPLITS)) == ["0", "1", "2"]
+    with pytest.raises(InputError, match="there is no fold cv .*give some of them, or all, or cv by itself"):
+        chosen_folds(["cv", "0"], 3, Path(SPLITS))
 
 
 def test_folds_made_by_lnauto_follow_the_cases(own: Path, command: Command) -> None:

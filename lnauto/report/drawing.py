@@ -16,6 +16,7 @@ DPI, PRINTED_DPI = 72, 300  # of the page, where a point is a unit of the drawin
 # Text stays text, which can be searched; names inside do not change from run to run.
 SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "lnauto"}
 UNTOLD: dict[str, Any] = {"Date": None, "Creator": None}
+POWER = "$\\mathdefault"  # how matplotlib itself begins a number on a logarithmic axis
 NUMBERED = re.compile(r'<g id="[^"]*"')
 STYLE = re.compile(r"<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL)  # it would hold for the whole page
 
@@ -56,6 +57,7 @@ class Drawing:
         return file.getvalue()
 
     def _save(self, target: Path | io.StringIO, **how: Any) -> None:
+        as_written(self.figure)
         self.figure.savefig(target, **how)
         self.figure.set_layout_engine("none")  # all that is written later lies where it lay the first time
 
@@ -66,3 +68,12 @@ def figure_of(size: tuple[float, float]) -> Any:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+
+
+def as_written(figure: Any) -> None:
+    """A dollar sign in a name of a case, label or column begins no formula, which would be drawn as one, or be no formula at all."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and POWER not in text.get_text():
+            text.set_parse_math(False)

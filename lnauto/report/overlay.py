@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnauto.files import replacing
+from lnauto.report.drawing import as_written
 
 SOFT_TISSUE = (-160.0, 240.0)  # HU; the window radiologists read nodes in
 AXIAL_SLICES = 4
@@ -55,6 +56,7 @@ def draw_overlay(
     handles = [Line2D([], [], color=colour, label=entries[colour]) for colour in masks]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, labelcolor="white")
     figure.suptitle(title, color="white", fontsize=12)
+    as_written(figure)
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a case's name may have letters that the font lacks; boxes stand for them
         figure.savefig(temporary, facecolor="black")

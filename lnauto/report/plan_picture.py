@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lnauto.files import replacing
+from lnauto.report.drawing import as_written
 from lnauto.report.plan_facts import Channel, Lengths, PlanFacts, Share, times
 
 SIZE, DPI = (13.0, 8.6), 100
@@ -50,6 +51,7 @@ def plan_figure(facts: PlanFacts) -> Any:
     _intensities(intensities, facts.channels[:CHANNELS_SHOWN])
     _coverage(coverage, facts)
     _budget(budget, facts)
+    as_written(figure)
     return figure
 
 

@@ -16,7 +16,7 @@ from lnauto.workflow.block_plan import NO_MASK, bring_scans_up_to_date
 from lnauto.workflow.fold import Request, lock_folds
 from lnauto.workflow.heads import HeadWork, prepare_heads, train_heads
 from lnauto.workflow.patient_plan import refuse
-from lnauto.workflow.splits import SPLITS, check_folds, read_splits
+from lnauto.workflow.splits import SPLITS, chosen_folds, read_splits
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,7 @@ def train_on_blocks(paths: Paths, name: str, identifier: str, folds: Sequence[st
     head = check_block_head(request.trainer or plan.lnauto["patient_head"]["trainer"])
     preprocessed = folder / plan.configuration(request.configuration)["data_identifier"]
     splits = read_splits(folder, identifier)
-    chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
-    check_folds(chosen, len(splits), folder / SPLITS)
+    chosen = chosen_folds(folds, len(splits), folder / SPLITS)
     dataset = RawDataset.read(paths.raw / name)
     named = {case for split in splits for side in ("train", "val") for case in split[side]}
     if unknown := sorted(named - {case.name for case in dataset.cases}):

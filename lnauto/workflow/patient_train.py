@@ -29,7 +29,7 @@ from lnauto.trainers.patient.clinical import ClinicalHead
 from lnauto.workflow.fold import Request, lock_folds
 from lnauto.workflow.patient_figures import tell_figures, tell_pooled
 from lnauto.workflow.patient_plan import refuse
-from lnauto.workflow.splits import SPLITS, check_folds, read_splits
+from lnauto.workflow.splits import SPLITS, chosen_folds, read_splits
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +80,8 @@ def train_patients(paths: Paths, name: str, identifier: str, folds: Sequence[str
         }
     )
     training = _prepare(paths, name, identifier, request)
-    chosen = [str(number) for number in range(len(training.splits))] if list(folds) == ["cv"] else list(folds)
     path = paths.preprocessed / name / SPLITS
-    check_folds(chosen, len(training.splits), path)
+    chosen = chosen_folds(folds, len(training.splits), path)
     _check_classes(training, chosen, path)
     lock_folds(locks, training.model, chosen)
     _check_not_there(training, chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lnauto.data.folds import (
@@ -116,9 +116,11 @@ def read_splits(folder: Path, identifier: str) -> list[dict[str, list[str]]]:
     return splits
 
 
-def check_folds(folds: list[str], there: int, path: Path) -> None:
-    """Whether the folds that are asked for exist."""
+def chosen_folds(asked: Sequence[str], there: int, path: Path) -> list[str]:
+    """The folds that are asked for, each once; whether they exist."""
+    folds = [str(number) for number in range(there)] if list(asked) == ["cv"] else list(dict.fromkeys(asked))
     for fold in folds:
         if fold != "all" and fold not in map(str, range(there)):
             known = ", ".join(str(number) for number in range(there))
-            raise InputError.of(f"there is no fold {fold} (there: {known})", path, "give one of them, or all, or cv")
+            raise InputError.of(f"there is no fold {fold} (there: {known})", path, "give some of them, or all, or cv by itself")
+    return folds

@@ -40,7 +40,7 @@ from lnauto.workflow.plan import bring_up_to_date, make_job, plan_and_preprocess
 from lnauto.workflow.pretrain import pretrain
 from lnauto.workflow.report_training import report_training
 from lnauto.workflow.rounds import prepare_rounds, train_in_rounds
-from lnauto.workflow.splits import SPLITS, check_folds, read_splits
+from lnauto.workflow.splits import SPLITS, chosen_folds, read_splits
 from lnauto.workflow.tuner import AUTO, parse_tune, trainer_name
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ def _train(identifier: str, folds: Sequence[str], request: Request, locks: ExitS
     head, only_head = _head(plan, name, request), is_head(request.trainer)
     asked_of_head, request = request, replace(request, trainer=None if only_head else request.trainer)
     splits = read_splits(paths.preprocessed / name, identifier)
-    chosen = [str(number) for number in range(len(splits))] if list(folds) == ["cv"] else list(folds)
-    check_folds(chosen, len(splits), paths.preprocessed / name / SPLITS)
+    chosen = chosen_folds(folds, len(splits), paths.preprocessed / name / SPLITS)
     dataset = _dataset(paths, name)
     description = _description(paths, name, plan, request, dataset)
     _check_annotation(paths.preprocessed / name, plan, description, request, chosen, splits)

@@ -74,6 +74,7 @@ setup(
         "connected-components-3d>=3.12,<5",
         "openvino>=2024.6,<2027; platform_machine in 'x86_64 AMD64 arm64 aarch64'",  # elsewhere PyTorch does its work
         "matplotlib>=3.8,<4",
+        "contourpy>=1.2,<2",  # comes with matplotlib
         "packaging>=23,<27",
         "pillow>=10,<14",
         "psutil>=5.9,<8",

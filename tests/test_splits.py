@@ -28,7 +28,7 @@ def test_a_fold_that_is_named_twice_is_trained_once() -> None:
     """It was trained twice, and refused at the end of the first training."""
     assert chosen_folds(["2", "0", "2"], 3, Path(SPLITS)) == ["2", "0"]
     assert chosen_folds(["cv"], 3, Path(SPLITS)) == ["0", "1", "2"]
-    with pytest.raises(InputError, match="there is no fold cv .*give some of them, or all, or cv by itself"):
+    with pytest.raises(InputError, match=r"there is no fold cv .*give some of them, or all, or cv by itself"):
         chosen_folds(["cv", "0"], 3, Path(SPLITS))
 
 

@@ -71,7 +71,7 @@ def figure_of(size: tuple[float, float]) -> Any:
 
 
 def as_written(figure: Any) -> None:
-    """A dollar sign in a name of a case, label or column begins no formula, which would be drawn as one, or be no formula at all."""
+    """A dollar sign in a name of a case, label or column begins no formula: it would be drawn as one, or be none at all."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import find_objects
-from skimage.measure import approximate_polygon, find_contours
 
 from lnauto.data.scans import shows_pet, upright
 from lnauto.nodes import Array
+from lnauto.report.outlines import Line, outlines
 
 FEW_CASES = 10  # up to so many the page is generous
 SLICES = 200  # of few cases together, along the axis
@@ -27,7 +27,6 @@ QUALITY = 70
 THUMBNAIL = 320  # pixels of its longer side
 AXES = (("axial", 0, "RLAP"), ("coronal", 1, "RLHF"), ("sagittal", 2, "APHF"))  # letters: left, right, top, bottom
 NODE_COLOUR = (6, 214, 224)
-TOLERANCE = 0.3  # voxels by which an outline may differ from the mask's edge
 
 
 @dataclass(frozen=True)
@@ -184,8 +183,9 @@ def thumbnail(layer: Layer, instances: Array, spacing: Sequence[float]) -> bytes
     found = _fitted(Image.fromarray(plane), size).convert("RGB")
     draw = ImageDraw.Draw(found)
     factors = size[0] / plane.shape[1], size[1] / plane.shape[0]
-    for line in _contours(np.any(instances > 0, axis=1)[::-1]):
-        draw.line([(x * factors[0], y * factors[1]) for x, y in line], fill=NODE_COLOUR, width=2)
+    for lines in outlines(np.any(instances > 0, axis=1)[::-1].astype(np.uint8)).values():
+        for line in lines:
+            draw.line([(x * factors[0], y * factors[1]) for x, y in line], fill=NODE_COLOUR, width=2)
     return _written(found, "webp")
 
 
@@ -250,18 +250,12 @@ def _size(wide: float, tall: float, shape: Sequence[int], longest: int) -> tuple
     return max(round(wide * scale), 1), max(round(tall * scale), 1)
 
 
-def _contours(mask: Array) -> list[list[tuple[float, float]]]:
-    """Closed lines round what is marked, as (x, y) in voxels from the picture's corner."""
-    lines = find_contours(np.pad(mask.astype(np.float32), 1), 0.5)
-    return [[(x - 0.5, y - 0.5) for y, x in approximate_polygon(line, TOLERANCE)] for line in lines]
-
-
 def _outlines(marked: Array) -> list[list[Any]]:
-    return [[int(node), _path(marked == node)] for node in np.unique(marked) if node]
+    return [[number, "".join(map(_path, lines))] for number, lines in outlines(marked).items()]
 
 
-def _path(mask: Array) -> str:
-    return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line) + "Z" for line in _contours(mask))
+def _path(line: Line) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line) + "Z"
 
 
 def _heat(likely: Array) -> Image.Image:

@@ -141,3 +141,11 @@ def write_random_model(planned: Path, folder: Path, folds: tuple[str, ...] = ("0
 
 def random_logits(seed: int, classes: int = 3, size: tuple[int, ...] = (4, 5, 6), batch: int = 2) -> torch.Tensor:
     return 2 * torch.randn(batch, classes, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def put_beside(trained: Path, other: Path) -> None:
+    """Give another checkpoint the weights of a trained one, each changed by some hundredths."""
+    weights = torch.load(trained, weights_only=True)["network_weights"]
+    draws = torch.Generator().manual_seed(0)
+    beside = {name: value * (1 + 0.03 * torch.randn(value.shape, generator=draws)) for name, value in weights.items()}
+    torch.save({**torch.load(other, weights_only=True), "network_weights": beside}, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each has its share
 import matplotlib.figure  # noqa: F401  plans' pictures are then drawn by this process, where a test can leave them out
 import psutil
 import pytest
-from building import write_balls, write_random_model
+from building import put_beside, write_balls, write_random_model
 from foundations import make_foundation
 
 from lnauto.allowance import usable_cores
@@ -35,9 +36,10 @@ PICTURES = {
     "lnauto.report.painter": "draw_plan",
     "lnauto.trainers.lntrainer": "draw_learning_curve",
     "lnauto.workflow.train": "report_training",
+    "lnauto.workflow.patient_figures": "draw_patients",
 }
 GB_A_PROCESS = 4  # and its children
-MOST_PROCESSES = 8  # each makes the session's trainings for itself
+MOST_PROCESSES = 8
 DEFAULT_REALDATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -97,18 +99,34 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the processes of a run share: who needs it first makes it, and the others wait for it."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / f"shared_{name}"
+    done = folder.with_suffix(".done")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of who failed
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The balls as data set 901, planned for a CPU and preprocessed; read-only for tests."""
     from lnauto.workflow.plan import Request, plan_and_preprocess
 
-    root = tmp_path_factory.mktemp("prepared")
-    write_balls(root / "raw" / "Dataset901_Balls")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, variable in VARIABLES.items():
-            patch.setenv(variable, str(root / name))
-        plan_and_preprocess("901", Request(device="cpu", quiet=True))
-    return root
+    def make(root: Path) -> None:
+        write_balls(root / "raw" / "Dataset901_Balls")
+        with pytest.MonkeyPatch.context() as patch:
+            for name, variable in VARIABLES.items():
+                patch.setenv(variable, str(root / name))
+            plan_and_preprocess("901", Request(device="cpu", quiet=True))
+
+    return made_once(tmp_path_factory, "prepared", make)
 
 
 @pytest.fixture
@@ -153,17 +171,24 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
 @pytest.fixture(scope="session")
 def model(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folds trained on the balls for a few iterations."""
+    """Two folds on the balls: one trained for a few iterations, and another whose weights are a little beside those of the first,
+    which takes half of the time; read-only."""
     from lnauto.trainers import lntrainer
     from lnauto.workflow.train import Request, train
 
-    results = tmp_path_factory.mktemp("model")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lntrainer, "draw_learning_curve", lambda *_: None)
-        for name in ("raw", "preprocessed"):
-            patch.setenv(f"nnUNet_{name}", str(prepared / name))
-        patch.setenv("nnUNet_results", str(results))
-        return train("901", ["0", "1"], Request(iterations=80, device="cpu", workers=0, report=False, quiet=True))
+    def make(results: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lntrainer, "draw_learning_curve", lambda *_: None)
+            for name in ("raw", "preprocessed"):
+                patch.setenv(f"nnUNet_{name}", str(prepared / name))
+            patch.setenv("nnUNet_results", str(results))
+            for fold, iterations in (("0", 80), ("1", 2)):
+                how = Request(iterations=iterations, device="cpu", workers=0, report=False, quiet=True)
+                folder = train("901", [fold], how)
+        put_beside(*(folder / f"fold_{fold}/checkpoint_final.pth" for fold in (0, 1)))
+
+    (trained,) = (made_once(tmp_path_factory, "model", make) / "Dataset901_Balls").iterdir()
+    return trained
 
 
 @pytest.fixture(scope="session")

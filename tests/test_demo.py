@@ -13,7 +13,7 @@ import pytest
 from pages import Reader
 
 from lnauto.networks import probe
-from lnauto.workflow import demo
+from lnauto.workflow import demo, patient_figures
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -34,6 +34,7 @@ def test_a_short_demo_goes_the_whole_way_and_does_nothing_twice(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "seconds_per_step", lambda *_: 0.1)  # of a machine that may train for seconds
+    monkeypatch.setattr(patient_figures, "draw_patients", lambda *_: None)  # twelve pictures, which no page shows
     arguments = ["--cases", 2, "--test-cases", 1, "--size", 32, "--budget", "15s", "--device", "cpu"]
     code, out, complaint = command("demo", "demo", *arguments)
     assert code == 0, complaint

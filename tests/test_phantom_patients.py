@@ -81,7 +81,10 @@ def test_marker_and_t_stage_carry_part_of_the_truth() -> None:
         (["4R", "10R"], "R", 2),
         (["4L"], "R", 3),
         (["1L"], "L", 3),
-        (["5"], "R", 2),
+        (["5"], "L", 2),
+        (["5"], "R", 3),
+        (["6"], "L", 2),
+        (["6", "4R"], "R", 3),
     ],
 )
 def test_n_stage_is_that_of_tnm(involved: list[str], side: str, stage: int) -> None:

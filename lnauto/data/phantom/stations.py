@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 Point = tuple[float, float, float]
@@ -38,13 +38,17 @@ STATIONS = {
 }
 
 
+ON_THE_LEFT = ("5", "6")  # beside and below the arch of the aorta, though their names do not say so
+
+
 def side_of(station: str) -> str | None:
     """ "L", "R", or None in the middle."""
     return station[-1] if station[-1] in "LR" else None
 
 
 def n_group(station: str, tumour_side: str) -> int:
-    """The N stage that involvement of this one station means: 1 hilar, 2 mediastinal, 3 contralateral or supraclavicular."""
+    """How far a station lies from the tumour: 1 hilar, 2 mediastinal, 3 contralateral or supraclavicular. Of those in the middle,
+    as which 5 and 6 count here, it makes no difference on which side the tumour is [our choice, for what is drawn]."""
     number = int(station.rstrip("APLR"))
     if number == 1:
         return 3
@@ -53,5 +57,7 @@ def n_group(station: str, tumour_side: str) -> int:
     return 1 if number >= 10 else 2
 
 
-def n_stage(involved: Iterable[str], tumour_side: str) -> int:
-    return max((n_group(station, tumour_side) for station in involved), default=0)
+def n_stage(involved: Collection[str], tumour_side: str) -> int:
+    """The N stage that the involvement of these stations means."""
+    across = tumour_side == "R" and not set(ON_THE_LEFT).isdisjoint(involved)
+    return 3 if across else max((n_group(station, tumour_side) for station in involved), default=0)

@@ -26,7 +26,6 @@ from lnauto.files import write_json
 from lnauto.workflow.measure import Request, measure
 from lnauto.workflow.report import PAGE, report
 
-NODES = 5
 OPENED = 5  # times, of which the median counts
 
 
@@ -35,10 +34,14 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="scans, masks, page and figures")
     parser.add_argument("--scan", type=Path, required=True, help="a CT scan, or a folder with one")
     parser.add_argument("--cases", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--nodes", type=int, default=5, help="balls in each case")
     parser.add_argument("--json", type=Path, help="where the figures go (default: figures.json in the folder)")
     options = parser.parse_args()
     scan = options.scan if options.scan.is_file() else next(options.scan.glob("*.nii.gz"))
-    rows = [of_cases(options.folder.resolve() / f"{cases} cases", scan, cases) for cases in options.cases]
+    rows = [
+        of_cases(options.folder.resolve() / f"{cases} cases of {options.nodes}", scan, cases, options.nodes)
+        for cases in options.cases
+    ]
     figures = {"machine": machine(), "command": " ".join(sys.argv), "rows": rows}
     write_json(options.json or options.folder / "figures.json", figures)
     print(json.dumps(figures["machine"]))
@@ -51,8 +54,8 @@ def main() -> int:
     return 0
 
 
-def of_cases(folder: Path, scan: Path, cases: int) -> dict[str, Any]:
-    draw(folder, scan, cases)
+def of_cases(folder: Path, scan: Path, cases: int, nodes: int) -> dict[str, Any]:
+    draw(folder, scan, cases, nodes)
     how = Request(kind="labels", channels=["CT"], overwrite=True, report=False, quiet=True)
     measure(folder / "masks", folder / "scans", folder / "out", how)
     watch, started = Watch(psutil.Process().pid), time.perf_counter()
@@ -72,7 +75,7 @@ def of_cases(folder: Path, scan: Path, cases: int) -> dict[str, Any]:
     }
 
 
-def draw(folder: Path, scan: Path, cases: int) -> None:
+def draw(folder: Path, scan: Path, cases: int, nodes: int) -> None:
     image = sitk.ReadImage(str(scan))
     voxels, random = sitk.GetArrayFromImage(image), np.random.default_rng(0)
     for name in ("masks", "scans"):
@@ -83,7 +86,7 @@ def draw(folder: Path, scan: Path, cases: int) -> None:
             continue
         moved = np.roll(voxels, random.integers(-20, 20, 3), axis=(0, 1, 2))
         mask = np.zeros(moved.shape, np.uint8)
-        for _ in range(NODES):
+        for _ in range(nodes):
             middle = [random.integers(side // 4, 3 * side // 4) for side in mask.shape]
             z, y, x = np.ogrid[tuple(slice(-at, side - at) for at, side in zip(middle, mask.shape, strict=True))]
             mask[(z * 1.6) ** 2 + y**2 + x**2 < random.integers(4, 12) ** 2] = 1

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lnauto.errors import InputError
 from lnauto.files import read_json, replacing_folder, sha256_of, write_json, writing
 from lnauto.inference.model import build_network, load_checkpoint
+from lnauto.networks.build import Undrawn
 
 FOUNDATIONS = "foundations"  # the folder among the results
 DESCRIPTION, PLANS, DATASET, WEIGHTS = "foundation.json", "plans.json", "dataset.json", "weights.pth"
@@ -62,7 +63,8 @@ class Foundation:
         """The plain network, with its weights, ready to predict."""
         from lnauto.compat.plans import read_plans
 
-        network = build_network(read_plans(self.plans), self.configuration, self.dataset_json, deep_supervision=False)
+        with Undrawn():
+            network = build_network(read_plans(self.plans), self.configuration, self.dataset_json, deep_supervision=False)
         try:
             network.load_state_dict(self.weights())
         except RuntimeError as error:

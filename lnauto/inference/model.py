@@ -19,7 +19,7 @@ from lnauto.errors import InputError
 from lnauto.evaluation.labels import LabelScheme
 from lnauto.files import ANY, NUMBER, misfit, read_json, sha256_of
 from lnauto.inference.sliding_window import TTA
-from lnauto.networks.build import build
+from lnauto.networks.build import Undrawn, build
 
 FINAL = "checkpoint_final.pth"
 
@@ -66,7 +66,8 @@ class Model:
         from lnauto.compat.plans import read_plans
 
         path = self.checkpoints[place]
-        network = build_network(read_plans(self.plans), self.configuration, self.dataset_json, deep_supervision=False)
+        with Undrawn():
+            network = build_network(read_plans(self.plans), self.configuration, self.dataset_json, deep_supervision=False)
         weights = _mapped(path)["network_weights"]  # which was looked at when the model was loaded
         if broken := [name for name, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]:
             raise InputError.of(f"the weights hold NaN or infinity (first in {broken[0]})", path, "copy it again, or train again")

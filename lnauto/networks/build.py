@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from lnauto.networks.permitted import permitted
+
+DRAWING = {Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_normal_, init.kaiming_uniform_}
 
 
 def build(architecture: dict[str, Any], channels: int, classes: int, **more: Any) -> nn.Module:
@@ -23,3 +27,13 @@ def build(architecture: dict[str, Any], channels: int, classes: int, **more: Any
         **more,
     )
     return network
+
+
+class Undrawn(TorchFunctionMode):
+    """Within it, weights of new networks stay what their memory held: whoever loads all of them next need not wait for random
+    ones, nine tenths of the time that building takes."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if func in DRAWING:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))

@@ -41,3 +41,17 @@ def test_what_is_built_to_be_trained_is_drawn(residual: bool) -> None:
     assert {name: value.shape for name, value in left.items()} == {name: value.shape for name, value in drawn.items()}
     kernels = [name for name in drawn if drawn[name].ndim == 5]
     assert all(0.05 < drawn[name].std() < 1 and not torch.equal(drawn[name], again[name]) for name in kernels)
+
+
+def test_a_transformer_computes_the_same_with_the_same_weights() -> None:
+    """Its rotations of positions are no weights, and must not be left out."""
+    from dynamic_network_architectures.architectures.primus import Primus
+
+    sizes: dict[str, Any] = {"embed_dim": 96, "patch_embed_size": (8, 8, 8), "eva_depth": 2, "eva_numheads": 4}
+    drawn = Primus(1, num_classes=2, input_shape=(32, 32, 32), **sizes).eval()
+    with Undrawn():
+        left = Primus(1, num_classes=2, input_shape=(32, 32, 32), **sizes).eval()
+    left.load_state_dict(drawn.state_dict())
+    tile = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(drawn(tile), left(tile))

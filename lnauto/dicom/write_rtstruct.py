@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
+from contourpy import contour_generator
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
-from skimage.measure import find_contours
 
 from lnauto import __version__
 from lnauto.dicom.damage import INTACT, told_as_damaged
@@ -117,8 +117,8 @@ def _contours(mask: Array, grid: Grid, frames: Sequence[Frame], sop_class: str) 
     for z in range(box[0].start, box[0].stop):
         image = _image(frames[z].instance, sop_class, None if single else frames[z].number)
         padded = np.pad(mask[z][box[1:]], 1).astype(float)  # so that outlines close at the border of the image
-        for line in find_contours(padded, 0.5):
-            rows, columns = line[:-1, 0] - 1 + box[1].start, line[:-1, 1] - 1 + box[2].start
+        for line in map(np.asarray, contour_generator(z=padded).lines(0.5)):
+            columns, rows = line[:-1, 0] - 1 + box[2].start, line[:-1, 1] - 1 + box[1].start
             points = grid.world_of(np.stack([columns, rows, np.full(len(rows), z)], axis=1))
             contours.append(
                 _dataset(

@@ -39,7 +39,7 @@ PICTURES = {
     "lnauto.workflow.patient_figures": "draw_patients",
 }
 GB_A_PROCESS = 4  # and its children
-MOST_PROCESSES = 8
+MOST_PROCESSES = 8  # each makes for itself what the tests of a module share
 DEFAULT_REALDATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from lnauto.networks.permitted import permitted
 
+# as PyTorch names them to a mode: of some initialisers the whole, of others the filling within
 DRAWING = {Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_normal_, init.kaiming_uniform_}
 
 

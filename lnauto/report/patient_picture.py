@@ -14,7 +14,6 @@ from lnauto.evaluation.decisions import Decisions
 from lnauto.evaluation.estimates import Estimate
 from lnauto.evaluation.patients import PatientSummary
 from lnauto.files import replacing
-from lnauto.report.drawing import as_written
 
 SIZE, DPI = (15.0, 5.4), 100
 MODEL, RULE, WITHOUT, MUTED, WHITE = "#1f6fb4", "#d1495b", "#b8c4cf", "#6b6b6b", "#ffffff"
@@ -39,7 +38,6 @@ def patients_figure(summary: PatientSummary) -> Any:
     draw_roc(parts[0], summary)
     draw_calibration(parts[1], summary)
     draw_decision_curve(parts[2], summary)
-    as_written(figure)
     return figure
 
 

@@ -117,7 +117,7 @@ def read_splits(folder: Path, identifier: str) -> list[dict[str, list[str]]]:
 
 
 def chosen_folds(asked: Sequence[str], there: int, path: Path) -> list[str]:
-    """The folds that are asked for, each once; whether they exist."""
+    """The folds that are asked for, each once, if all exist."""
     folds = [str(number) for number in range(there)] if list(asked) == ["cv"] else list(dict.fromkeys(asked))
     for fold in folds:
         if fold != "all" and fold not in map(str, range(there)):

@@ -17,7 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests build networks with
+
 import torch
+from stock_models import architecture
 from torch import nn
 from weak_strokes import machine
 
@@ -25,23 +28,14 @@ from lnauto.files import write_json
 from lnauto.networks.build import Undrawn, build
 
 STAGES = 6
-ARCHITECTURE = {
-    "network_class_name": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
-    "arch_kwargs": {
-        "n_stages": STAGES,
-        "features_per_stage": [32, 64, 128, 256, 320, 320],
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3, 3, 3]] * STAGES,
-        "strides": [[1, 1, 1], *[[2, 2, 2]] * (STAGES - 1)],
-        "n_blocks_per_stage": [1, 3, 4, 6, 6, 6],
-        "n_conv_per_stage_decoder": [1] * (STAGES - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    },
-    "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
+RESENC_L = architecture(residual=True)
+RESENC_L["arch_kwargs"] |= {
+    "n_stages": STAGES,
+    "features_per_stage": [32, 64, 128, 256, 320, 320],
+    "kernel_sizes": [[3, 3, 3]] * STAGES,
+    "strides": [[1, 1, 1], *[[2, 2, 2]] * (STAGES - 1)],
+    "n_blocks_per_stage": [1, 3, 4, 6, 6, 6],
+    "n_conv_per_stage_decoder": [1] * (STAGES - 1),
 }
 WAYS: dict[str, type[AbstractContextManager[Any]]] = {"random weights": nullcontext, "none": Undrawn}
 
@@ -79,7 +73,7 @@ def medians(checkpoint: Path, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def new() -> nn.Module:
-    return build(ARCHITECTURE, 1, 2, allow_init=True, deep_supervision=False)
+    return build(RESENC_L, 1, 2, allow_init=True, deep_supervision=False)
 
 
 if __name__ == "__main__":
